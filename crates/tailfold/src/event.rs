@@ -1,0 +1,510 @@
+//! Events as stores see them: bytes with names. Typed events are in `schema.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::chain::{Chain, Digest};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::stream::{Head, StreamId, Version};
+
+/// Identity of an event, a UUID: version 7 (ordered by time), or version 8 where it was derived from an idempotency key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// A fresh id: UUIDv7 of the system's time and random bits.
+    pub fn fresh() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id that belongs to a key, a stream and a place among the events of one decision; the same for the same input.
+    pub fn derived(key: &str, stream: &StreamId, index: usize) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("tailfold 2026 event id from an idempotency key");
+        for part in [key.as_bytes(), stream.as_str().as_bytes(), &(index as u64).to_le_bytes()] {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(hash.finalize().as_bytes().split_at(16).0);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// From a UUID made elsewhere.
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID.
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({})", self.0)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        text.parse().map(Self).map_err(|error| Error::invalid(format!("event id {text:?}")).caused_by(error))
+    }
+}
+
+impl TryFrom<String> for EventId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<EventId> for String {
+    fn from(id: EventId) -> Self {
+        id.to_string()
+    }
+}
+
+/// Place of an event in one store: increasing, gaps allowed, visible in order, never reused. 0 means "before everything".
+/// A location, not an identity: no fold sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Before the first event of the store.
+    pub const ZERO: Self = Self(0);
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Stable name of a kind of event: `account.opened`. 1..=128 bytes of ASCII letters, digits, `_`, `-`, `.` and `:`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventType(Arc<str>);
+
+impl EventType {
+    /// Type of the event that a store appends where a stream was erased.
+    pub const TOMBSTONE: &'static str = "tailfold.erased";
+
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// `Invalid` if the name breaks the rules above.
+    pub fn new(name: &str) -> Result<Self> {
+        let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b':');
+        if name.is_empty() || name.len() > 128 || !name.bytes().all(good) {
+            return Err(Error::invalid(format!(
+                "event type {name:?}: must be 1..=128 ASCII letters, digits, `_`, `-`, `.` or `:`"
+            )));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this names the tombstone of an erased stream.
+    pub fn is_tombstone(&self) -> bool {
+        self.as_str() == Self::TOMBSTONE
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventType({})", self.0)
+    }
+}
+
+impl TryFrom<String> for EventType {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        Self::new(&name)
+    }
+}
+
+impl From<EventType> for String {
+    fn from(event_type: EventType) -> Self {
+        event_type.as_str().to_owned()
+    }
+}
+
+/// Version of an event type's payload, 1 and up; older ones are upcast when read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SchemaVersion(pub u32);
+
+impl fmt::Display for SchemaVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A label on an event by which a store finds it: `course:42`. 1..=255 bytes without control characters.
+/// Tags lie beside the chain; names that start with `tailfold.` are the library's own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Tag(Arc<str>);
+
+impl Tag {
+    /// Checks and takes a tag.
+    ///
+    /// # Errors
+    /// `Invalid` if the text breaks the rules above or starts with `tailfold.`.
+    pub fn new(text: &str) -> Result<Self> {
+        if text.starts_with("tailfold.") {
+            return Err(Error::invalid(format!(
+                "tag {text:?}: names that start with `tailfold.` are reserved"
+            )));
+        }
+        Self::from_stored(text)
+    }
+
+    /// As [`Tag::new`], for stores and imports that carry the library's own tags along.
+    ///
+    /// # Errors
+    /// `Invalid` if the text breaks the rules on length and characters.
+    pub fn from_stored(text: &str) -> Result<Self> {
+        if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
+            return Err(Error::invalid(format!(
+                "tag {text:?}: must be 1..=255 bytes without control characters"
+            )));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The tag that marks the first event of a decision made under an idempotency key.
+    pub(crate) fn idempotency(key: &str) -> Result<Self> {
+        if key.is_empty() || key.len() > 200 || key.chars().any(char::is_control) {
+            return Err(Error::invalid(format!(
+                "idempotency key {key:?}: must be 1..=200 bytes without control characters"
+            )));
+        }
+        Self::from_stored(&format!("tailfold.key:{key}"))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag({})", self.0)
+    }
+}
+
+impl TryFrom<String> for Tag {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::from_stored(&text)
+    }
+}
+
+impl From<Tag> for String {
+    fn from(tag: Tag) -> Self {
+        tag.as_str().to_owned()
+    }
+}
+
+/// What is known of an event besides the fact itself. Stored as JSON, part of the digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Names the conversation that the event belongs to, across streams and services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Names what caused the event: a command's or another event's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    /// The user's own keys.
+    #[serde(flatten)]
+    pub user: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    /// As stored: JSON, or no bytes at all where there is nothing to say.
+    ///
+    /// # Errors
+    /// `Invalid` if a user key takes the name of a field.
+    pub fn to_bytes(&self) -> Result<Bytes> {
+        if *self == Self::default() {
+            return Ok(Bytes::new());
+        }
+        for reserved in ["correlation_id", "causation_id"] {
+            if self.user.contains_key(reserved) {
+                return Err(Error::invalid(format!("metadata key `{reserved}` is a field of its own")));
+            }
+        }
+        let bytes =
+            serde_json::to_vec(self).map_err(|error| Error::codec("encode metadata").caused_by(error))?;
+        Ok(bytes.into())
+    }
+
+    /// From stored bytes.
+    ///
+    /// # Errors
+    /// `Codec` if the bytes are no metadata.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(bytes).map_err(|error| Error::codec("decode metadata").caused_by(error))
+    }
+}
+
+/// An event as stored, without its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventData {
+    /// Identity.
+    pub id: EventId,
+    /// Kind of fact.
+    pub event_type: EventType,
+    /// Version of the payload's layout.
+    pub schema_version: SchemaVersion,
+    /// When the fact was recorded, by the writer's clock; not necessarily increasing.
+    pub recorded_at: Timestamp,
+    /// Encoded [`Metadata`]; empty if there is none.
+    pub metadata: Bytes,
+    /// The encoded fact.
+    pub payload: Bytes,
+    /// Labels to find it by; outside the digest.
+    pub tags: Vec<Tag>,
+    /// Whether a fold may start here from empty; outside the digest.
+    pub origin: bool,
+}
+
+impl EventData {
+    /// Largest payload, in bytes: 16 MiB. A store may allow less and says so with `Invalid`.
+    pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+    /// Largest encoded metadata, in bytes.
+    pub const MAX_METADATA_BYTES: usize = 64 * 1024;
+    /// Most tags on one event.
+    pub const MAX_TAGS: usize = 32;
+
+    /// A fact of the given type with a fresh id, version 1, recorded now by the system's clock; set what differs.
+    pub fn new(event_type: EventType, payload: impl Into<Bytes>) -> Self {
+        Self {
+            id: EventId::fresh(),
+            event_type,
+            schema_version: SchemaVersion(1),
+            recorded_at: std::time::SystemTime::now().into(),
+            metadata: Bytes::new(),
+            payload: payload.into(),
+            tags: Vec::new(),
+            origin: false,
+        }
+    }
+}
+
+/// An event that is ready to be appended: its digest is computed, so that a store's writer does not have to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    data: EventData,
+    digest: Digest,
+}
+
+impl NewEvent {
+    /// Checks sizes and computes the digest, on the caller's thread.
+    ///
+    /// # Errors
+    /// `Invalid` if payload, metadata or tags exceed the limits of [`EventData`], or the type is the tombstone's.
+    pub fn new(data: EventData) -> Result<Self> {
+        let too_large = |what: &str, size: usize, limit: usize| {
+            Error::invalid(format!(
+                "event `{}`: {what} of {size} exceeds the limit of {limit}",
+                data.event_type
+            ))
+        };
+        if data.payload.len() > EventData::MAX_PAYLOAD_BYTES {
+            return Err(too_large("payload bytes", data.payload.len(), EventData::MAX_PAYLOAD_BYTES));
+        }
+        if data.metadata.len() > EventData::MAX_METADATA_BYTES {
+            return Err(too_large("metadata bytes", data.metadata.len(), EventData::MAX_METADATA_BYTES));
+        }
+        if data.tags.len() > EventData::MAX_TAGS {
+            return Err(too_large("tag count", data.tags.len(), EventData::MAX_TAGS));
+        }
+        if data.event_type.is_tombstone() {
+            return Err(Error::invalid(format!(
+                "event type `{}` is written by erase only",
+                EventType::TOMBSTONE
+            )));
+        }
+        let digest = Digest::of(&data);
+        Ok(Self { data, digest })
+    }
+
+    /// The event.
+    pub fn data(&self) -> &EventData {
+        &self.data
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Gives the event back.
+    pub fn into_data(self) -> EventData {
+        self.data
+    }
+}
+
+/// An event with its place, as stores give it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Place in the store.
+    pub position: Position,
+    /// The history it belongs to.
+    pub stream: StreamId,
+    /// Place in that history.
+    pub version: Version,
+    /// Names that history up to and with this event.
+    pub chain: Chain,
+    /// The event itself.
+    pub data: EventData,
+}
+
+impl RecordedEvent {
+    /// Version and chain: the stream's head if this is its last event.
+    pub fn head(&self) -> Head {
+        Head { version: self.version, chain: self.chain }
+    }
+
+    /// What a fold may know of the event.
+    pub fn meta(&self) -> EventMeta<'_> {
+        EventMeta { stream: &self.stream, version: self.version, data: &self.data }
+    }
+}
+
+/// What a fold may know of an event besides the fact: chained facts only, so never its position.
+#[derive(Clone, Copy, Debug)]
+pub struct EventMeta<'a> {
+    stream: &'a StreamId,
+    version: Version,
+    data: &'a EventData,
+}
+
+impl<'a> EventMeta<'a> {
+    pub(crate) fn new(stream: &'a StreamId, version: Version, data: &'a EventData) -> Self {
+        Self { stream, version, data }
+    }
+
+    /// The history that the event belongs to.
+    pub fn stream(&self) -> &'a StreamId {
+        self.stream
+    }
+
+    /// Place in that history.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Identity of the event.
+    pub fn id(&self) -> EventId {
+        self.data.id
+    }
+
+    /// Stable name of the kind of event, as stored.
+    pub fn event_type(&self) -> &'a EventType {
+        &self.data.event_type
+    }
+
+    /// Version of the stored payload, before upcasting.
+    pub fn schema_version(&self) -> SchemaVersion {
+        self.data.schema_version
+    }
+
+    /// When the fact was recorded, by the writer's clock.
+    pub fn recorded_at(&self) -> Timestamp {
+        self.data.recorded_at
+    }
+
+    /// Decodes the metadata.
+    ///
+    /// # Errors
+    /// `Codec` if the stored bytes are no metadata.
+    pub fn metadata(&self) -> Result<Metadata> {
+        Metadata::from_bytes(&self.data.metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_ids_depend_on_key_stream_and_index() {
+        let (a, b): (StreamId, StreamId) = ("a/1".parse().unwrap(), "a/2".parse().unwrap());
+        let id = EventId::derived("k", &a, 0);
+        assert_eq!(id, EventId::derived("k", &a, 0));
+        assert_eq!(id.as_uuid().get_version_num(), 8);
+        for other in
+            [EventId::derived("l", &a, 0), EventId::derived("k", &b, 0), EventId::derived("k", &a, 1)]
+        {
+            assert_ne!(id, other);
+        }
+    }
+
+    #[test]
+    fn empty_metadata_takes_no_bytes_and_reserved_keys_are_refused() {
+        assert!(Metadata::default().to_bytes().unwrap().is_empty());
+        let mut metadata = Metadata { correlation_id: Some("c".into()), ..Metadata::default() };
+        metadata.user.insert("user".into(), "u".into());
+        assert_eq!(Metadata::from_bytes(&metadata.to_bytes().unwrap()).unwrap(), metadata);
+        metadata.user.insert("causation_id".into(), "x".into());
+        assert!(metadata.to_bytes().is_err());
+    }
+
+    #[test]
+    fn the_library_keeps_its_own_names() {
+        assert!(Tag::new("tailfold.key:1").is_err());
+        let data = EventData::new(EventType::new(EventType::TOMBSTONE).unwrap(), "");
+        assert!(NewEvent::new(data).is_err());
+    }
+
+    #[test]
+    fn an_oversize_payload_is_refused_before_any_store_sees_it() {
+        let payload = vec![0; EventData::MAX_PAYLOAD_BYTES + 1];
+        let error = NewEvent::new(EventData::new(EventType::new("x").unwrap(), payload)).unwrap_err();
+        assert_eq!(error.to_string(), "event `x`: payload bytes of 16777217 exceeds the limit of 16777216");
+    }
+}

@@ -1,0 +1,136 @@
+//! Typed events: how an enum becomes payloads with stable names, and back.
+
+use std::fmt;
+
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::event::SchemaVersion;
+
+/// The facts of one category of streams: an enum with `#[derive(Event)]`.
+///
+/// The derive stores each variant under a stable name (`account.opened` for variant `Opened` of category `account`,
+/// unless `#[event(name = "..")]` says otherwise) with a schema version, and reads older versions through typed upcasts.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event type",
+    label = "needs `#[derive(tailfold::Event)]`",
+    note = "derive it on an enum with `#[event(category = \"..\")]`; its variants are the facts of that category"
+)]
+pub trait Event: Sized + Send + Sync + 'static {
+    /// Category of the streams that hold these events.
+    const CATEGORY: &'static str;
+
+    /// One entry a variant, in the order of declaration.
+    fn schemas() -> &'static [EventSchema];
+
+    /// The entry of this event's variant.
+    fn schema(&self) -> &'static EventSchema;
+
+    /// How payloads are encoded; JSON unless `#[event(codec = ..)]` says otherwise. Part of the stored format: it cannot
+    /// change once events are recorded.
+    fn codec() -> Codec;
+
+    /// Labels to find the event by, from `#[event(tag = "course:{course}")]`.
+    fn tags(&self) -> Vec<String>;
+
+    /// The payload: the variant's fields.
+    ///
+    /// # Errors
+    /// `Codec` if a field cannot be encoded.
+    fn encode(&self) -> Result<Vec<u8>>;
+
+    /// Reads a payload of any schema version that the type still handles, upcasting older ones step by step.
+    ///
+    /// # Errors
+    /// What is wrong with it; see [`DecodeError`].
+    fn decode(event_type: &str, schema_version: SchemaVersion, payload: &[u8]) -> Result<Self, DecodeError>;
+
+    /// Whether [`Event::decode`] knows payloads of that type and version.
+    fn handles(event_type: &str, schema_version: SchemaVersion) -> bool {
+        Self::schemas().iter().any(|schema| {
+            schema.name == event_type && (schema.oldest..=schema.version).contains(&schema_version.0)
+        })
+    }
+}
+
+/// What is fixed about one kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSchema {
+    /// Stable name, as stored.
+    pub name: &'static str,
+    /// Version that is written.
+    pub version: u32,
+    /// Oldest version that can still be read.
+    pub oldest: u32,
+    /// Whether a fold may start here from empty: the event carries all that is needed.
+    pub origin: bool,
+}
+
+/// Why a stored event could not be read as a typed one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// No variant has that name.
+    UnknownType,
+    /// The variant is known, that version of its payload is not.
+    UnknownVersion,
+    /// The payload does not decode.
+    Malformed(Error),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownType => f.write_str("unknown event type"),
+            Self::UnknownVersion => f.write_str("unknown schema version"),
+            Self::Malformed(error) => write!(f, "malformed payload: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl From<Error> for DecodeError {
+    fn from(error: Error) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// What a decision may return: one event, several, or none.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of `{E}` events",
+    note = "return one event, `Vec<{E}>`, `[{E}; N]`, `Option<{E}>`, or `()` for none"
+)]
+pub trait IntoEvents<E> {
+    /// The events, in the order in which they are to be recorded.
+    fn into_events(self) -> Vec<E>;
+}
+
+impl<E: Event> IntoEvents<E> for E {
+    fn into_events(self) -> Vec<E> {
+        vec![self]
+    }
+}
+
+impl<E: Event> IntoEvents<E> for Vec<E> {
+    fn into_events(self) -> Vec<E> {
+        self
+    }
+}
+
+impl<E: Event, const N: usize> IntoEvents<E> for [E; N] {
+    fn into_events(self) -> Vec<E> {
+        self.into()
+    }
+}
+
+impl<E: Event> IntoEvents<E> for Option<E> {
+    fn into_events(self) -> Vec<E> {
+        self.into_iter().collect()
+    }
+}
+
+impl<E: Event> IntoEvents<E> for () {
+    fn into_events(self) -> Vec<E> {
+        Vec::new()
+    }
+}

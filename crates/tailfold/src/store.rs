@@ -1,0 +1,507 @@
+//! The contract of event stores: what a backend implements, and nothing more. Conveniences are in [`EventStoreExt`].
+//!
+//! `memory.rs` is the shortest correct implementation; `tailfold-testkit` has the contract in executable form.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::{EventId, EventType, NewEvent, Position, RecordedEvent};
+use crate::filter::Filter;
+use crate::snapshot::{Save, Saved, Slot, SnapshotStore, StoredSnapshot};
+use crate::stream::{Head, StreamId, Version};
+
+/// A log of events, ordered in each stream and over all of them.
+///
+/// Positions become visible in order: whoever has read up to a position has missed nothing before it.
+/// Every future may be dropped at any time: an append then has happened as a whole or not at all.
+#[async_trait]
+pub trait EventStore: Send + Sync + fmt::Debug {
+    /// What this store can do beyond the minimum.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Names the history that this store holds. Restoring a backup gives it a new one.
+    async fn store_id(&self) -> Result<StoreId>;
+
+    /// Records a commit, all or nothing; on return it is as durable as the store promises.
+    ///
+    /// Where an expectation fails, the events that stand at expected + 1.. are compared by id and digest: if all are
+    /// equal in every stream of the commit, it has happened before and the original receipt is returned.
+    ///
+    /// # Errors
+    /// `Conflict` with the actual head; `Invalid` for a commit that breaks a limit; `Unsupported` for a part of the
+    /// commit outside [`Capabilities`]; `Unavailable`, with the outcome known or unknown.
+    async fn append(&self, commit: Commit) -> Result<Committed>;
+
+    /// The events of one stream, by version, in small batches; nothing for an empty stream.
+    /// No event in the range is ever left out: a short read is an error.
+    fn read(&self, stream: &StreamId, range: VersionRange, direction: Direction) -> EventBatches;
+
+    /// The events after a position that match, in order of position, in small batches.
+    fn read_all(&self, after: Position, filter: Filter, follow: Follow) -> LogBatches;
+
+    /// The last event of a stream; `None` if the stream is empty. A consistent read: it sees every append that was
+    /// acknowledged before it began, by whomever.
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>>;
+
+    /// Streams that are not empty, ordered by the bytes of their names, those after `after`, in small batches.
+    ///
+    /// # Errors
+    /// `Unsupported` if the filter names event types or tags.
+    fn streams(&self, filter: Filter, after: Option<StreamId>) -> StreamBatches;
+
+    /// Erases a stream, or cuts off what lies before an origin. See [`Removal`].
+    async fn remove(&self, stream: &StreamId, removal: Removal) -> Result<Removed>;
+
+    /// Where the store keeps snapshots too and can give one with its tail in one round trip.
+    fn snapshot_and_tail(&self) -> Option<&dyn SnapshotAndTail>;
+}
+
+/// Snapshot and tail in one round trip, for stores that hold both.
+#[async_trait]
+pub trait SnapshotAndTail: Send + Sync {
+    /// The newest snapshot of the slot at or below a version, and the events of the stream from that snapshot's version
+    /// *inclusive* (from the start, if there is none) up to that version.
+    async fn newest_with_tail(
+        &self,
+        slot: &Slot,
+        stream: &StreamId,
+        at_or_below: Option<Version>,
+    ) -> Result<(Option<StoredSnapshot>, EventBatches)>;
+}
+
+/// One type that is both event and snapshot store: what a repository opens by default.
+pub trait Store: EventStore + SnapshotStore {}
+
+impl<S: EventStore + SnapshotStore + ?Sized> Store for S {}
+
+/// Events of one stream, in batches.
+pub type EventBatches = BoxStream<'static, Result<Vec<RecordedEvent>>>;
+/// Events of the whole log, in batches.
+pub type LogBatches = BoxStream<'static, Result<LogBatch>>;
+/// Streams, in batches.
+pub type StreamBatches = BoxStream<'static, Result<Vec<StreamSummary>>>;
+
+/// A part of the log.
+#[derive(Clone, Debug)]
+pub struct LogBatch {
+    /// The events that match, in order; may be empty.
+    pub events: Vec<RecordedEvent>,
+    /// Everything up to this position was looked at: resume after it.
+    pub checked_to: Position,
+}
+
+/// A stream and its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSummary {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its last event.
+    pub head: Head,
+}
+
+/// What a store can do beyond the minimum. A difference in guarantee is a value here, never a silent no-op.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// A commit may write to several streams.
+    pub several_streams: bool,
+    /// A commit may require that nothing that matches a filter was added.
+    pub unchanged: bool,
+    /// A commit may carry a snapshot into the events' transaction.
+    pub inline_snapshot: bool,
+    /// Events can be found by tag without reading all of them.
+    pub tag_index: bool,
+    /// A stream can be erased.
+    pub erase: bool,
+}
+
+impl Capabilities {
+    /// Everything: what an embedded store or a database can do.
+    pub const ALL: Self =
+        Self { several_streams: true, unchanged: true, inline_snapshot: true, tag_index: true, erase: true };
+}
+
+/// Names one history of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StoreId(EventId);
+
+impl StoreId {
+    /// A new name.
+    pub fn fresh() -> Self {
+        Self(EventId::fresh())
+    }
+
+    /// From its stored form.
+    pub const fn from_uuid(uuid: uuid::Uuid) -> Self {
+        Self(EventId::from_uuid(uuid))
+    }
+
+    /// For storing it.
+    pub const fn as_uuid(&self) -> &uuid::Uuid {
+        self.0.as_uuid()
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Events for one or several streams, recorded all or not at all.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Commit {
+    /// The streams, each once.
+    pub writes: Vec<StreamWrite>,
+    /// Refuse if an event that matches was added after a position (a dynamic consistency boundary).
+    pub unchanged: Option<Unchanged>,
+    /// A snapshot to be written in the events' transaction.
+    pub snapshot: Option<InlineSnapshot>,
+}
+
+/// The events for one stream of a commit.
+#[derive(Clone, Debug)]
+pub struct StreamWrite {
+    /// Where to.
+    pub stream: StreamId,
+    /// What the writer believes the stream's head to be.
+    pub expected: Expected,
+    /// At least one event.
+    pub events: Vec<NewEvent>,
+}
+
+/// A condition of a commit: nothing that matches was added.
+#[derive(Clone, Debug)]
+pub struct Unchanged {
+    /// What must not have been added.
+    pub filter: Filter,
+    /// The last position that the writer has seen.
+    pub after: Position,
+}
+
+/// A snapshot that travels with a commit.
+#[derive(Clone, Debug)]
+pub struct InlineSnapshot {
+    /// Where it belongs.
+    pub slot: Slot,
+    /// The snapshot and how to keep it; its head is a head that the commit itself creates.
+    pub save: Save,
+}
+
+impl Commit {
+    /// Most events in one commit.
+    pub const MAX_EVENTS: usize = 4096;
+
+    /// A commit to one stream.
+    pub fn new(stream: StreamId, expected: Expected, events: Vec<NewEvent>) -> Self {
+        Self { writes: vec![StreamWrite { stream, expected, events }], unchanged: None, snapshot: None }
+    }
+
+    /// The same commit with events for one more stream.
+    #[must_use]
+    pub fn and(mut self, stream: StreamId, expected: Expected, events: Vec<NewEvent>) -> Self {
+        self.writes.push(StreamWrite { stream, expected, events });
+        self
+    }
+
+    /// The same commit, refused if an event that matches was added after a position.
+    #[must_use]
+    pub fn unchanged(mut self, filter: Filter, after: Position) -> Self {
+        self.unchanged = Some(Unchanged { filter, after });
+        self
+    }
+
+    /// Checks what no store accepts. Backends call it first.
+    ///
+    /// # Errors
+    /// `Invalid` if there is nothing to write, a stream occurs twice, or there are more than [`Commit::MAX_EVENTS`].
+    pub fn check(&self) -> Result<()> {
+        let what = || match self.writes.first() {
+            Some(write) => format!("append to stream `{}`", write.stream),
+            None => "append".to_owned(),
+        };
+        if self.writes.is_empty() || self.writes.iter().any(|write| write.events.is_empty()) {
+            return Err(Error::invalid("a commit holds at least one event for each stream").during(what()));
+        }
+        let events: usize = self.writes.iter().map(|write| write.events.len()).sum();
+        if events > Self::MAX_EVENTS {
+            return Err(Error::invalid(format!(
+                "{events} events exceed the limit of {} a commit",
+                Self::MAX_EVENTS
+            ))
+            .during(what()));
+        }
+        for (index, write) in self.writes.iter().enumerate() {
+            if self.writes.iter().skip(index + 1).any(|other| other.stream == write.stream) {
+                return Err(Error::invalid(format!("stream `{}` occurs twice in a commit", write.stream))
+                    .during(what()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a writer believes a stream's head to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Exactly this history.
+    Head(Head),
+    /// The stream is empty.
+    NoStream,
+    /// The stream's last version is this one, whatever its history; 0 means empty.
+    Version(Version),
+    /// Anything. Such an append is *not* idempotent: after an unknown outcome it may be recorded twice.
+    Any,
+}
+
+impl Expected {
+    /// The head that a load returned.
+    pub fn from_head(head: Option<Head>) -> Self {
+        head.map_or(Self::NoStream, Self::Head)
+    }
+
+    /// Whether a stream with that head meets the expectation.
+    pub fn is_met_by(self, head: Option<Head>) -> bool {
+        match self {
+            Self::Head(expected) => head == Some(expected),
+            Self::NoStream => head.is_none(),
+            Self::Version(version) => head.map_or(Version::ZERO, |head| head.version) == version,
+            Self::Any => true,
+        }
+    }
+
+    /// The version after which the commit's events stand if it was recorded before; `None` where that cannot be known.
+    pub fn base_version(self) -> Option<Version> {
+        match self {
+            Self::Head(head) => Some(head.version),
+            Self::NoStream => Some(Version::ZERO),
+            Self::Version(version) => Some(version),
+            Self::Any => None,
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head(head) => write!(f, "version {} with chain {}", head.version, head.chain),
+            Self::NoStream => f.write_str("an empty stream"),
+            Self::Version(version) => write!(f, "version {version}"),
+            Self::Any => f.write_str("anything"),
+        }
+    }
+}
+
+/// Receipt of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// What was written to each stream, in the order of the commit.
+    pub writes: Vec<Written>,
+    /// Position of the commit's last event.
+    pub position: Position,
+    /// What became of the snapshot that travelled along.
+    pub snapshot: Option<Saved>,
+    /// The same commit had been recorded before; this is its original receipt.
+    pub repeated: bool,
+}
+
+/// What a commit wrote to one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The stream.
+    pub stream: StreamId,
+    /// Version of the first event written.
+    pub first: Version,
+    /// The stream's head after the last event written.
+    pub head: Head,
+}
+
+/// Versions of one stream, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionRange {
+    /// The lowest version wanted; 0 and 1 both mean the start.
+    pub from: Version,
+    /// The highest version wanted; `None`: to the end.
+    pub to: Option<Version>,
+}
+
+impl VersionRange {
+    /// The whole stream.
+    pub const ALL: Self = Self { from: Version::ZERO, to: None };
+
+    /// From a version, inclusive, to the end.
+    pub const fn from(version: Version) -> Self {
+        Self { from: version, to: None }
+    }
+
+    /// The same range, ending with `to` inclusive.
+    #[must_use]
+    pub const fn up_to(self, to: Option<Version>) -> Self {
+        Self { from: self.from, to }
+    }
+
+    /// Whether a version lies in the range.
+    pub fn contains(&self, version: Version) -> bool {
+        self.from <= version && self.to.is_none_or(|to| version <= to)
+    }
+}
+
+/// Order of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Oldest first.
+    Forward,
+    /// Newest first.
+    Backward,
+}
+
+/// Whether a read of the log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Ends with the last event that was recorded before the read began.
+    ToEnd,
+    /// Goes on with new events as they are recorded: no gap, no duplicate. Ends only with an error.
+    Live,
+}
+
+/// What to remove of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Everything, snapshots of every fold included. A tombstone event (type [`EventType::TOMBSTONE`], payload: the head
+    /// that was erased, as JSON) takes a new position in the log; filters of the stream's category match it.
+    /// The stream reads as empty afterwards and its versions start again at 1, with another genesis.
+    Erase {
+        /// Identity of the tombstone.
+        id: EventId,
+        /// Recorded-at of the tombstone.
+        recorded_at: Timestamp,
+    },
+    /// The events before that version, which must be an origin. Versions stay as they are.
+    BeforeOrigin(Version),
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Number of events.
+    pub events: u64,
+    /// Number of snapshots; those that a store keeps for other stores' events are not counted.
+    pub snapshots: u64,
+    /// Where the tombstone stands; `None` for a truncation, or where there was nothing to erase.
+    pub tombstone: Option<Position>,
+}
+
+/// Conveniences over [`EventStore`].
+#[async_trait]
+pub trait EventStoreExt: EventStore {
+    /// Collects a range of one stream. Memory grows with the range.
+    async fn read_to_vec(&self, stream: &StreamId, range: VersionRange) -> Result<Vec<RecordedEvent>> {
+        use futures_util::TryStreamExt as _;
+        self.read(stream, range, Direction::Forward).try_concat().await
+    }
+
+    /// Collects the events after a position that match, up to the end. Memory grows with their number.
+    async fn read_all_to_vec(&self, after: Position, filter: Filter) -> Result<Vec<RecordedEvent>> {
+        use futures_util::TryStreamExt as _;
+        let mut batches = self.read_all(after, filter, Follow::ToEnd);
+        let mut events = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            events.extend(batch.events);
+        }
+        Ok(events)
+    }
+
+    /// Collects all streams that match. Memory grows with their number.
+    async fn streams_to_vec(&self, filter: Filter) -> Result<Vec<StreamSummary>> {
+        use futures_util::TryStreamExt as _;
+        self.streams(filter, None).try_concat().await
+    }
+}
+
+impl<S: EventStore + ?Sized> EventStoreExt for S {}
+
+/// Forwards the contract through shared pointers, so that `Arc<dyn Store>` is a store.
+#[async_trait]
+impl<S: EventStore + ?Sized> EventStore for std::sync::Arc<S> {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    async fn store_id(&self) -> Result<StoreId> {
+        (**self).store_id().await
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Committed> {
+        (**self).append(commit).await
+    }
+
+    fn read(&self, stream: &StreamId, range: VersionRange, direction: Direction) -> EventBatches {
+        (**self).read(stream, range, direction)
+    }
+
+    fn read_all(&self, after: Position, filter: Filter, follow: Follow) -> LogBatches {
+        (**self).read_all(after, filter, follow)
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>> {
+        (**self).head(stream).await
+    }
+
+    fn streams(&self, filter: Filter, after: Option<StreamId>) -> StreamBatches {
+        (**self).streams(filter, after)
+    }
+
+    async fn remove(&self, stream: &StreamId, removal: Removal) -> Result<Removed> {
+        (**self).remove(stream, removal).await
+    }
+
+    fn snapshot_and_tail(&self) -> Option<&dyn SnapshotAndTail> {
+        (**self).snapshot_and_tail()
+    }
+}
+
+/// What a tombstone's payload says: the head that was erased. The tombstone's chain links from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Head of the life that ended.
+    pub erased: Head,
+}
+
+impl Tombstone {
+    /// The tombstone event for a stream whose last event was `erased`; the chain after it seeds the next life.
+    ///
+    /// # Errors
+    /// `Codec` if the payload could not be written, which does not happen.
+    pub fn event(erased: Head, id: EventId, recorded_at: Timestamp) -> Result<crate::event::EventData> {
+        let payload = serde_json::to_vec(&Self { erased })
+            .map_err(|error| Error::codec("encode a tombstone").caused_by(error))?;
+        let mut data = crate::event::EventData::new(EventType::new(EventType::TOMBSTONE)?, payload);
+        data.id = id;
+        data.recorded_at = recorded_at;
+        Ok(data)
+    }
+
+    /// Reads a tombstone's payload.
+    ///
+    /// # Errors
+    /// `Codec` if the event is no tombstone.
+    pub fn from_event(event: &RecordedEvent) -> Result<Self> {
+        serde_json::from_slice(&event.data.payload).map_err(|error| {
+            Error::codec(format!("decode tombstone at position {}", event.position)).caused_by(error)
+        })
+    }
+}
+
+impl Removal {
+    /// Erase with a fresh id.
+    pub fn erase(recorded_at: Timestamp) -> Self {
+        Self::Erase { id: EventId::fresh(), recorded_at }
+    }
+}
