@@ -11,6 +11,7 @@ mod event;
 mod filter;
 mod fingerprint;
 mod fold;
+mod memory;
 mod schema;
 mod snapshot;
 mod store;
@@ -26,6 +27,7 @@ pub use event::{
 pub use filter::{Clause, Filter};
 pub use fingerprint::{Fingerprint, Shape};
 pub use fold::{Fold, State};
+pub use memory::MemoryStore;
 pub use schema::{DecodeError, Event, EventSchema, IntoEvents};
 pub use snapshot::{
     Keep, Save, Saved, Serial, Slot, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore,
@@ -36,6 +38,7 @@ pub use store::{
     InlineSnapshot, LogBatch, LogBatches, Removal, Removed, SnapshotAndTail, Store, StoreId, StreamBatches,
     StreamSummary, StreamWrite, Tombstone, Unchanged, VersionRange, Written,
 };
+pub use stream::{Head, StreamId, Version};
 pub use tailfold_macros::{Event, State};
 
 #[doc(hidden)]
