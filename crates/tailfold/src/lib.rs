@@ -17,6 +17,7 @@ mod fold;
 mod history;
 mod load;
 mod loaded;
+mod memory;
 mod replay;
 mod report;
 mod repository;
@@ -42,6 +43,7 @@ pub use fold::{Fold, State};
 pub use history::{CatchUp, HistoryEvent, Snapshot};
 pub use load::Load;
 pub use loaded::Loaded;
+pub use memory::MemoryStore;
 pub use report::{Malformed, Rejected, Report, Source};
 pub use repository::{Repository, RepositoryBuilder};
 pub use schema::{DecodeError, Event, EventSchema, IntoEvents};
@@ -56,6 +58,7 @@ pub use store::{
     InlineSnapshot, LogBatch, LogBatches, Removal, Removed, SnapshotAndTail, Store, StoreId, StreamBatches,
     StreamSummary, StreamWrite, Tombstone, Unchanged, VersionRange, Written,
 };
+pub use stream::{Head, StreamId, Version};
 pub use tailfold_macros::{Event, State};
 
 #[doc(hidden)]

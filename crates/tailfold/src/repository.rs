@@ -179,7 +179,8 @@ impl<F: Fold> Repository<F> {
     /// `Invalid` if snapshots are off, the stream is empty, events were skipped, or the state exceeds the size limit;
     /// `Codec` if it cannot be encoded; or the store's error. Answers whether it was kept or a newer one was there.
     pub async fn save_snapshot(&self, loaded: &Loaded<F>) -> Result<crate::snapshot::Saved> {
-        self.inner.save_now(loaded)
+        self.inner
+            .save_now(loaded)
             .await
             .map_err(|error| error.during(format!("save snapshot of `{}`", loaded.stream)))
     }
