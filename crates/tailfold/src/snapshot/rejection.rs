@@ -87,11 +87,6 @@ impl Rejection {
                 | Self::Truncated
         )
     }
-
-    /// Whether a stale read could look like this, so that a consistent read has to confirm it.
-    pub(crate) const fn needs_confirmation(self) -> bool {
-        matches!(self, Self::Ahead | Self::Diverged | Self::Truncated)
-    }
 }
 
 impl fmt::Display for Rejection {
