@@ -1,10 +1,24 @@
 //! Snapshots: hints that let a load start late.
 
+mod compression;
+mod config;
+mod envelope;
+mod policy;
+mod rejection;
+mod sealer;
 mod serial;
 mod store;
+mod writer;
 
+pub use compression::Compression;
+pub use config::{SnapshotConfig, SnapshotMode, Snapshots};
+pub use envelope::Envelope;
+pub use policy::{Moment, Policy, Rule};
+pub use rejection::Rejection;
+pub(crate) use sealer::Sealer;
 pub use serial::{Serial, Slot};
 pub use store::{
     Keep, Save, Saved, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore, SnapshotStoreExt,
     StoredSnapshot, Swept,
 };
+pub(crate) use writer::{Writer, dropped};

@@ -1,0 +1,333 @@
+//! Appending typed events to what was loaded.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::Instrument as _;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::{
+    EventData, EventId, EventMeta, EventType, Metadata, NewEvent, Position, SchemaVersion, Tag,
+};
+use crate::fold::Fold;
+use crate::loaded::Loaded;
+use crate::replay;
+use crate::repository::{Inner, Repository, SnapshotSide};
+use crate::schema::Event;
+use crate::snapshot::{Save, Saved, Slot, SnapshotMode, dropped};
+use crate::stats::Outcome;
+use crate::store::{Commit, Committed, EventStore as _, Expected, InlineSnapshot, StreamWrite};
+use crate::stream::{Head, StreamId};
+
+/// An append, to be refined and awaited; see [`Repository::append`].
+#[must_use = "an append does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct Append<F: Fold> {
+    repository: Repository<F>,
+    loaded: Loaded<F>,
+    events: Vec<F::Event>,
+    stamp: Stamp,
+}
+
+/// What all events of one append have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stamp {
+    pub(crate) metadata: Metadata,
+    pub(crate) recorded_at: Option<Timestamp>,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+impl<F: Fold> Append<F> {
+    pub(crate) fn new(repository: Repository<F>, loaded: Loaded<F>, events: Vec<F::Event>) -> Self {
+        Self { repository, loaded, events, stamp: Stamp::default() }
+    }
+
+    /// Sets the metadata of the events. Default: none.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.stamp.metadata = metadata;
+        self
+    }
+
+    /// When the events were recorded, for imports. Default: now, by the repository's clock.
+    pub fn recorded_at(mut self, time: Timestamp) -> Self {
+        self.stamp.recorded_at = Some(time);
+        self
+    }
+}
+
+impl<F: Fold> IntoFuture for Append<F> {
+    type Output = Result<Receipt<F>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { repository, loaded, events, stamp } = self;
+        let operation = format!("append to stream `{}` at version {}", loaded.stream, loaded.version());
+        Box::pin(async move {
+            let inner = &repository.inner;
+            let appended = async {
+                if events.is_empty() {
+                    return Ok(Receipt::of_nothing(loaded));
+                }
+                let prepared = inner.prepare(&loaded.stream, events, &stamp)?;
+                inner.commit(loaded, prepared).await
+            };
+            appended.await.map_err(|error| error.during(operation))
+        })
+    }
+}
+
+/// What came of an append: the state after it, and where it stands.
+pub struct Receipt<F> {
+    loaded: Loaded<F>,
+    position: Option<Position>,
+    events: u64,
+    repeated: bool,
+}
+
+impl<F> Receipt<F> {
+    pub(crate) fn of_nothing(loaded: Loaded<F>) -> Self {
+        Self { loaded, position: None, events: 0, repeated: false }
+    }
+
+    pub(crate) fn of_repeated(loaded: Loaded<F>, position: Position, events: u64) -> Self {
+        Self { loaded, position: Some(position), events, repeated: true }
+    }
+
+    /// The state after the events.
+    pub fn state(&self) -> &F {
+        self.loaded.state()
+    }
+
+    /// The stream's head after the events; `None` if the stream is still empty.
+    pub fn head(&self) -> Option<Head> {
+        self.loaded.head()
+    }
+
+    /// Position of the last event; `None` if there was nothing to append.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// How many events were appended.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether the events had been recorded before: the same commit, or the same idempotency key.
+    pub fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// The state as if it had just been loaded, to append to.
+    pub fn into_loaded(self) -> Loaded<F> {
+        self.loaded
+    }
+}
+
+impl<F> From<Receipt<F>> for Loaded<F> {
+    fn from(receipt: Receipt<F>) -> Self {
+        receipt.loaded
+    }
+}
+
+impl<F: fmt::Debug> fmt::Debug for Receipt<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt")
+            .field("loaded", &self.loaded)
+            .field("position", &self.position)
+            .field("events", &self.events)
+            .field("repeated", &self.repeated)
+            .finish()
+    }
+}
+
+/// Events ready to be sent, and the same events as a replay would see them.
+pub(crate) struct Prepared<F: Fold> {
+    pub(crate) new: Vec<NewEvent>,
+    typed: Vec<F::Event>,
+}
+
+impl<F: Fold> Repository<F> {
+    /// One stream's part of a commit to several: combine such parts with [`Commit::from_iter`] and hand the commit to the
+    /// store. All are recorded, or none.
+    ///
+    /// # Errors
+    /// `Codec` if an event does not survive its codec; `Invalid` if one exceeds a limit.
+    pub fn prepare(
+        &self,
+        loaded: &Loaded<F>,
+        events: impl crate::schema::IntoEvents<F::Event>,
+    ) -> Result<StreamWrite> {
+        let stream = loaded.stream.clone();
+        let prepared = self
+            .inner
+            .prepare(&stream, events.into_events(), &Stamp::default())
+            .map_err(|error| error.during(format!("prepare events for stream `{stream}`")))?;
+        Ok(StreamWrite { stream, expected: Expected::from_head(loaded.head), events: prepared.new })
+    }
+}
+
+impl<F: Fold> Inner<F> {
+    /// Encodes events. What a state folds is what was encoded and decoded again, so that it equals every later replay;
+    /// an event that does not survive that is refused before anything is written.
+    pub(crate) fn prepare(
+        &self,
+        stream: &StreamId,
+        events: Vec<F::Event>,
+        stamp: &Stamp,
+    ) -> Result<Prepared<F>> {
+        let metadata = stamp.metadata.to_bytes()?;
+        let recorded_at = stamp.recorded_at.unwrap_or_else(|| self.clock.now());
+        let mut prepared = Prepared { new: Vec::with_capacity(events.len()), typed: Vec::new() };
+        for (index, event) in events.into_iter().enumerate() {
+            let schema = event.schema();
+            let plain = event.encode()?;
+            let typed =
+                F::Event::decode(schema.name, SchemaVersion(schema.version), &plain).map_err(|error| {
+                    Error::codec(format!("event `{}` does not survive its codec: {error}", schema.name))
+                })?;
+            let mut tags = event.tags().iter().map(|tag| Tag::new(tag)).collect::<Result<Vec<_>>>()?;
+            let id = match &stamp.idempotency_key {
+                None => EventId::fresh(),
+                Some(key) => {
+                    if index == 0 {
+                        tags.push(Tag::idempotency(key)?);
+                    }
+                    EventId::derived(key, stream, index)
+                }
+            };
+            prepared.new.push(NewEvent::new(EventData {
+                id,
+                event_type: EventType::new(schema.name)?,
+                schema_version: SchemaVersion(schema.version),
+                recorded_at,
+                metadata: metadata.clone(),
+                payload: replay::seal(stream, id, plain, self.encryption.as_ref())?,
+                tags,
+                origin: schema.origin,
+            })?);
+            prepared.typed.push(typed);
+        }
+        Ok(prepared)
+    }
+
+    /// Appends to what was loaded, settles an unknown outcome, and takes a snapshot if one is due.
+    pub(crate) async fn commit(&self, mut loaded: Loaded<F>, prepared: Prepared<F>) -> Result<Receipt<F>> {
+        let started = Instant::now();
+        let Prepared { new, typed } = prepared;
+        let count = new.len() as u64;
+        let expected = Expected::from_head(loaded.head);
+        fold_in(&mut loaded, &new, typed);
+        let mut commit = Commit::new(loaded.stream.clone(), expected, new);
+        let side = self.snapshots.as_ref();
+        if let Some(side) = side.filter(|side| side.config.mode == SnapshotMode::Inline) {
+            commit.snapshot = self.inline_snapshot(side, &mut loaded);
+        }
+        let span =
+            tracing::debug_span!("tailfold.append", fold = F::NAME, stream = %loaded.stream, events = count);
+        let committed = self.append_settled(commit).instrument(span).await;
+        let committed = committed.inspect_err(|error| {
+            if error.is_conflict() {
+                self.counters.conflicted();
+            }
+        })?;
+        self.counters.appended(started.elapsed());
+        match committed.snapshot {
+            Some(Saved::Stored { .. }) => self.counters.wrote(Outcome::Stored),
+            Some(Saved::Superseded(_)) => self.counters.wrote(Outcome::Superseded),
+            None => {}
+        }
+        loaded.head = committed.writes.first().map(|written| written.head);
+        if let Some(side) = side {
+            side.take_if_due(&mut loaded);
+        }
+        Ok(Receipt {
+            loaded,
+            position: Some(committed.position),
+            events: count,
+            repeated: committed.repeated,
+        })
+    }
+
+    /// An append whose outcome is unknown is sent again as it is: the store recognises what it has.
+    async fn append_settled(&self, commit: Commit) -> Result<Committed> {
+        let mut attempt = 0;
+        loop {
+            match self.events.append(commit.clone()).await {
+                Err(error) if error.is_outcome_unknown() && attempt < self.retry.limit => {
+                    tracing::warn!(%error, attempt, "outcome of an append unknown: sending the same commit again");
+                    self.retry.pause(attempt).await;
+                    attempt += 1;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    /// The snapshot that travels with the commit, if one is due and the head after the commit is known already: a
+    /// stream's first commit does not know its genesis, and leaves its snapshot to the background.
+    fn inline_snapshot(&self, side: &SnapshotSide<F>, loaded: &mut Loaded<F>) -> Option<InlineSnapshot> {
+        let head = side.due(loaded)?;
+        let slot = side.sealer.slot(&loaded.stream);
+        match side.sealer.seal(&slot, &loaded.state, head, &loaded.trail) {
+            Ok(bytes) => {
+                self.counters.sealed(bytes.len());
+                loaded.mark_taken(head.version);
+                let day = side.sealer.clock().now().day();
+                Some(InlineSnapshot { slot, save: Save { head, bytes, keep: side.config.keep, day } })
+            }
+            Err(error) => {
+                self.counters.wrote(dropped(&slot, &error));
+                // Not tried again in the background: it would fail there as well.
+                loaded.mark_taken(head.version);
+                None
+            }
+        }
+    }
+
+    pub(crate) async fn save_now(&self, loaded: &Loaded<F>) -> Result<Saved> {
+        let side = self.snapshots.as_ref().ok_or_else(|| Error::invalid("snapshots are off"))?;
+        if !loaded.trail.exact {
+            return Err(Error::invalid("events were skipped: such a state is never kept"));
+        }
+        let head = loaded.head.ok_or_else(|| Error::invalid("the stream is empty"))?;
+        let slot: Slot = side.sealer.slot(&loaded.stream);
+        let bytes = side.sealer.seal(&slot, &loaded.state, head, &loaded.trail)?;
+        if !side.sealer.is_faithful(&slot, &bytes, head) {
+            return Err(Error::codec("the state does not survive its codec"));
+        }
+        let day = side.sealer.clock().now().day();
+        let save = Save { head, bytes, keep: side.config.keep, day };
+        let saved = side.store.save(&slot, save).await?;
+        self.counters.wrote(match saved {
+            Saved::Stored { .. } => Outcome::Stored,
+            Saved::Superseded(_) => Outcome::Superseded,
+        });
+        Ok(saved)
+    }
+}
+
+/// Folds events that are about to be appended. The chain is linked from the head that is expected; where the stream is
+/// empty, the store alone knows the genesis, and the head stays unknown until it answers.
+fn fold_in<F: Fold>(loaded: &mut Loaded<F>, new: &[NewEvent], typed: Vec<F::Event>) {
+    let mut version = loaded.version();
+    let mut chain = loaded.head.map(|head| head.chain);
+    let state = Arc::make_mut(&mut loaded.state);
+    for (event, typed) in new.iter().zip(typed) {
+        version = version.next();
+        chain = chain.map(|chain| chain.link(event.digest()));
+        state.apply(typed, &EventMeta::new(&loaded.stream, version, event.data()));
+        loaded.trail.note(event.data(), version);
+    }
+    loaded.head = chain.map(|chain| Head { version, chain });
+}
+
+impl FromIterator<StreamWrite> for Commit {
+    fn from_iter<I: IntoIterator<Item = StreamWrite>>(writes: I) -> Self {
+        Self { writes: writes.into_iter().collect(), unchanged: None, snapshot: None }
+    }
+}

@@ -1,0 +1,391 @@
+//! Loading: the newest snapshot that can be trusted, and the tail after it.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt as _;
+use tracing::Instrument as _;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::RecordedEvent;
+use crate::fold::Fold;
+use crate::loaded::Loaded;
+use crate::replay::Replay;
+use crate::report::{Report, Source};
+use crate::repository::{Inner, Repository, SnapshotSide};
+use crate::snapshot::{Envelope, Moment, Rejection, Slot, StoredSnapshot};
+use crate::store::{Direction, EventBatches, VersionRange};
+use crate::stream::{StreamId, Version};
+
+/// Candidates tried before a load replays from the start.
+const MOST_CANDIDATES: usize = 8;
+
+/// A load, to be refined and awaited; see [`Repository::load`].
+#[must_use = "a load does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct Load<F> {
+    repository: Repository<F>,
+    stream: Result<StreamId>,
+    options: Options,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) at: Option<Version>,
+    pub(crate) as_of: Option<Timestamp>,
+    pub(crate) without_snapshots: bool,
+    pub(crate) lenient: bool,
+}
+
+impl Options {
+    /// Whether the load is about the stream as it is now.
+    fn is_current(&self) -> bool {
+        self.at.is_none() && self.as_of.is_none()
+    }
+}
+
+impl<F: Fold> Load<F> {
+    pub(crate) fn new(repository: Repository<F>, stream: Result<StreamId>) -> Self {
+        Self { repository, stream, options: Options::default() }
+    }
+
+    /// The state right after the event of that version; 0: before the first. `Invalid` if there is no such event.
+    pub fn at(mut self, version: impl Into<Version>) -> Self {
+        self.options.at = Some(version.into());
+        self
+    }
+
+    /// The state as it was known at a moment: the longest prefix with no event recorded after it.
+    pub fn as_of(mut self, time: Timestamp) -> Self {
+        self.options.as_of = Some(time);
+        self
+    }
+
+    /// Replays every event; neither reads nor takes a snapshot.
+    pub fn without_snapshots(mut self) -> Self {
+        self.options.without_snapshots = true;
+        self
+    }
+
+    /// Leaves out events that cannot be decoded and lists them in the report, instead of failing. Replays every event,
+    /// and the state is never kept in a snapshot.
+    pub fn skip_malformed(mut self) -> Self {
+        self.options.lenient = true;
+        self.options.without_snapshots = true;
+        self
+    }
+}
+
+impl<F: Fold> IntoFuture for Load<F> {
+    type Output = Result<Loaded<F>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.repository.inner.load(self.stream?, self.options).await })
+    }
+}
+
+/// What became of a candidate.
+enum Tried<F> {
+    Serves(Box<Replay<F>>, Tail),
+    Rejected(Rejection),
+    /// Holds an event recorded after the moment asked for. Nothing is wrong with it.
+    TooNew,
+}
+
+/// Events still to be folded.
+pub(crate) struct Tail {
+    first: std::vec::IntoIter<RecordedEvent>,
+    rest: EventBatches,
+}
+
+impl Tail {
+    fn of(rest: EventBatches) -> Self {
+        Self { first: Vec::new().into_iter(), rest }
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<std::vec::IntoIter<RecordedEvent>>> {
+        if self.first.len() > 0 {
+            return Ok(Some(std::mem::take(&mut self.first)));
+        }
+        self.rest.next().await.transpose().map(|batch| batch.map(Vec::into_iter))
+    }
+
+    /// What is left.
+    pub(crate) fn into_events(self) -> EventBatches {
+        let first = futures_util::stream::once(async move { Ok(self.first.collect()) });
+        Box::pin(first.chain(self.rest))
+    }
+
+    /// The next event without taking it.
+    async fn peek(&mut self) -> Result<Option<&RecordedEvent>> {
+        while self.first.len() == 0 {
+            match self.rest.next().await.transpose()? {
+                Some(batch) => self.first = batch.into_iter(),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.first.as_slice().first())
+    }
+}
+
+impl<F: Fold> Inner<F> {
+    pub(crate) async fn load(&self, stream: StreamId, options: Options) -> Result<Loaded<F>> {
+        let span = tracing::debug_span!("tailfold.load", fold = F::NAME, %stream);
+        let name = stream.clone();
+        let loaded = self.load_stream(stream, options).instrument(span).await;
+        loaded.map_err(|error| error.during(format!("load `{name}`")))
+    }
+
+    async fn load_stream(&self, stream: StreamId, options: Options) -> Result<Loaded<F>> {
+        let started = Instant::now();
+        let mut report = Report::new();
+        let side = self.snapshots.as_ref().filter(|_| !options.without_snapshots);
+        let (mut replay, tail) = match side {
+            Some(side) => self.baseline(side, &stream, &options, &mut report).await?,
+            None => (Replay::from_start(), self.tail(&stream, Version::ZERO, &options)),
+        };
+        replay.lenient = options.lenient;
+        report.snapshot_time = started.elapsed();
+        let replaying = Instant::now();
+        self.fold_tail(&stream, &mut replay, tail, &options, side).await?;
+        report.replay_time = replaying.elapsed();
+
+        let Replay { state, head, trail, events, bytes, skipped, .. } = replay;
+        if let Some(at) = options.at {
+            let version = head.map_or(Version::ZERO, |head| head.version);
+            if version < at && options.as_of.is_none() {
+                return Err(Error::invalid(format!(
+                    "there is no version {at}: the stream ends at {version}"
+                )));
+            }
+        }
+        report.replayed_events = events;
+        report.replayed_bytes = bytes;
+        report.skipped = skipped;
+        self.counters.loaded(&report);
+        tracing::debug!(source = %report.source, replayed = events, rejected = report.rejected.len(), "loaded");
+        let mut loaded = Loaded { stream, state: Arc::new(state), head, report, trail };
+        if let Some(side) = side.filter(|_| options.is_current()) {
+            side.take_if_due(&mut loaded);
+        }
+        Ok(loaded)
+    }
+
+    fn tail(&self, stream: &StreamId, from: Version, options: &Options) -> Tail {
+        if options.at == Some(Version::ZERO) {
+            return Tail::of(Box::pin(futures_util::stream::empty()));
+        }
+        let range = VersionRange::from(from).up_to(options.at);
+        Tail::of(self.events.read(stream, range, Direction::Forward))
+    }
+
+    /// The newest candidate that passes every check, with its tail; else the start of the stream.
+    pub(crate) async fn baseline(
+        &self,
+        side: &SnapshotSide<F>,
+        stream: &StreamId,
+        options: &Options,
+        report: &mut Report,
+    ) -> Result<(Replay<F>, Tail)> {
+        let slot = side.sealer.slot(stream);
+        let mut bound = options.at;
+        for _ in 0..MOST_CANDIDATES {
+            if bound == Some(Version::ZERO) {
+                break;
+            }
+            let (stored, tail) = match self.candidate(side, &slot, stream, bound).await {
+                Ok(found) => found,
+                Err(reason) => {
+                    report.reject(None, reason);
+                    break;
+                }
+            };
+            let Some(stored) = stored else {
+                let tail = match tail {
+                    Some(tail) if bound == options.at => Tail::of(tail),
+                    _ => self.tail(stream, Version::ZERO, options),
+                };
+                return Ok((Replay::from_start(), tail));
+            };
+            let tail = match tail {
+                Some(tail) if bound == options.at => Tail::of(tail),
+                _ => self.tail(stream, stored.head.version, options),
+            };
+            match self.try_candidate(side, &slot, stream, &stored, tail, options).await? {
+                Tried::Serves(replay, tail) => {
+                    report.source = Source::Snapshot(stored.head.version);
+                    side.writer.used(&slot, stored.head.version, stored.used);
+                    return Ok((*replay, tail));
+                }
+                Tried::TooNew => {}
+                Tried::Rejected(reason) => {
+                    tracing::warn!(%slot, version = %stored.head.version, %reason, "snapshot rejected");
+                    report.reject(Some(stored.head.version), reason);
+                    if reason.makes_room() {
+                        side.remove(&slot, &stored).await;
+                    }
+                }
+            }
+            bound = Some(Version(stored.head.version.0.saturating_sub(1)));
+        }
+        Ok((Replay::from_start(), self.tail(stream, Version::ZERO, options)))
+    }
+
+    /// The newest snapshot at or below a version; with its tail, where the store gives both at once.
+    async fn candidate(
+        &self,
+        side: &SnapshotSide<F>,
+        slot: &Slot,
+        stream: &StreamId,
+        bound: Option<Version>,
+    ) -> Result<(Option<StoredSnapshot>, Option<EventBatches>), Rejection> {
+        let together = self.events.snapshot_and_tail().filter(|_| side.with_events);
+        let reading = async {
+            match together {
+                Some(store) => {
+                    let (stored, tail) = store.newest_with_tail(slot, stream, bound).await?;
+                    Ok((stored, Some(tail)))
+                }
+                None => Ok((side.store.newest(slot, bound).await?, None)),
+            }
+        };
+        match tokio::time::timeout(side.config.read_timeout(), reading).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => {
+                let error: Error = error;
+                tracing::warn!(%slot, %error, "snapshot not read");
+                Err(Rejection::Unavailable)
+            }
+            Err(_) => Err(Rejection::TimedOut),
+        }
+    }
+
+    async fn try_candidate(
+        &self,
+        side: &SnapshotSide<F>,
+        slot: &Slot,
+        stream: &StreamId,
+        stored: &StoredSnapshot,
+        mut tail: Tail,
+        options: &Options,
+    ) -> Result<Tried<F>> {
+        let envelope = match side.sealer.check(slot, stored) {
+            Ok(envelope) => envelope,
+            Err(reason) => return Ok(Tried::Rejected(reason)),
+        };
+        if options.as_of.is_some_and(|time| envelope.latest_recorded_at > time) {
+            return Ok(Tried::TooNew);
+        }
+        if let Some(reason) = anchor(&mut tail, &envelope).await? {
+            // A follower that lags behind looks like this; the head is a consistent read.
+            let head = self.events.head(stream).await?;
+            let lagging =
+                reason == Rejection::Ahead && head.is_some_and(|head| head.version >= envelope.head.version);
+            if !lagging {
+                return Ok(Tried::Rejected(reason));
+            }
+            tail = self.tail(stream, envelope.head.version, options);
+            if let Some(reason) = anchor(&mut tail, &envelope).await? {
+                return Ok(Tried::Rejected(reason));
+            }
+        }
+        // The anchor was folded before the snapshot was taken.
+        tail.first.next();
+        match side.sealer.open(&envelope) {
+            Ok(state) => Ok(Tried::Serves(Box::new(Replay::from_snapshot(state, envelope)), tail)),
+            Err(reason) => Ok(Tried::Rejected(reason)),
+        }
+    }
+
+    async fn fold_tail(
+        &self,
+        stream: &StreamId,
+        replay: &mut Replay<F>,
+        mut tail: Tail,
+        options: &Options,
+        side: Option<&SnapshotSide<F>>,
+    ) -> Result<()> {
+        let checkpoints = side.filter(|side| options.is_current() && !side.policy.is_never());
+        let mut kept = 0;
+        while let Some(batch) = tail.next_batch().await? {
+            for event in batch {
+                if options.as_of.is_some_and(|time| event.data.recorded_at > time) {
+                    return Ok(());
+                }
+                replay.apply(&event, self.encryption.as_deref())?;
+            }
+            if let Some(side) = checkpoints {
+                if replay.events - kept >= side.config.checkpoint_events {
+                    kept = replay.events;
+                    if let Some(head) = replay.head {
+                        side.writer.offer(stream, Arc::new(replay.state.clone()), head, &replay.trail);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that the first event of the tail is the one that the snapshot is anchored at. The read is inclusive: one row
+/// more, no round trip more, and no snapshot of another history ever passes.
+async fn anchor(tail: &mut Tail, envelope: &Envelope) -> Result<Option<Rejection>> {
+    let anchored = envelope.head;
+    Ok(match tail.peek().await? {
+        None => Some(Rejection::Ahead),
+        Some(event) if event.version > anchored.version => Some(Rejection::Truncated),
+        Some(event) if event.version < anchored.version => {
+            return Err(Error::corrupt(format!(
+                "a read from version {} began with version {}",
+                anchored.version, event.version
+            )));
+        }
+        Some(event) if event.chain != anchored.chain => Some(Rejection::Diverged),
+        Some(_) => None,
+    })
+}
+
+impl<F: Fold> SnapshotSide<F> {
+    /// Hands a state to the background writer if the policy says so; the policy counts from there on.
+    pub(crate) fn take_if_due(&self, loaded: &mut Loaded<F>) {
+        if let Some(head) = self.due(loaded) {
+            self.writer.offer(&loaded.stream, loaded.state.clone(), head, &loaded.trail);
+            loaded.mark_taken(head.version);
+        }
+    }
+
+    /// The head to take a snapshot at, if one is due.
+    pub(crate) fn due(&self, loaded: &Loaded<F>) -> Option<crate::stream::Head> {
+        let head = loaded.head.filter(|_| loaded.trail.exact)?;
+        let types = loaded.trail.kinds.after(loaded.trail.since);
+        let moment = Moment {
+            state: &*loaded.state,
+            head,
+            since: loaded.trail.since,
+            bytes: loaded.trail.bytes,
+            types: &types,
+        };
+        self.policy.is_due(&moment).then_some(head)
+    }
+
+    /// Makes room: takes a rejected candidate away, if it is still the one that was read.
+    async fn remove(&self, slot: &Slot, stored: &StoredSnapshot) {
+        let removal = self.store.compare_and_remove(slot, stored);
+        match tokio::time::timeout(self.config.read_timeout(), removal).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%slot, %error, "rejected snapshot not removed"),
+            Err(_) => tracing::warn!(%slot, "rejected snapshot not removed in time"),
+        }
+    }
+}
+
+impl<F> Loaded<F> {
+    pub(crate) fn mark_taken(&mut self, version: Version) {
+        self.trail.since = version;
+        self.trail.bytes = 0;
+    }
+}

@@ -1,0 +1,140 @@
+//! The in-memory store: the contract in its shortest form, and the store to read first.
+//!
+//! `events.rs` is the log, `snapshots.rs` the snapshots. Both are plain ordered maps behind one lock, which is held for
+//! one step at a time: a commit, or a page of a read. No user code runs under it.
+
+mod events;
+mod snapshots;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::watch;
+
+use self::events::Log;
+use self::snapshots::Snapshots;
+use crate::event::Position;
+use crate::store::StoreId;
+
+/// Most events, streams or snapshots in one batch of a read.
+const BATCH: usize = 256;
+
+/// Events and snapshots in memory, for tests, prototypes and caches. It can do all that a store can ([`Capabilities::ALL`])
+/// except outlive its process.
+///
+/// Clones share the store. Reads copy one batch of up to 256 events at a time and see every append that was acknowledged
+/// before they began.
+///
+/// ```
+/// use tailfold::{Commit, EventData, EventStore as _, EventStoreExt as _, EventType};
+/// use tailfold::{Expected, MemoryStore, NewEvent, StreamId, VersionRange};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> tailfold::Result<()> {
+/// let store = MemoryStore::new();
+/// let stream: StreamId = "account/1787".parse()?;
+/// let opened = NewEvent::new(EventData::new(EventType::new("account.opened")?, "{}"))?;
+/// store.append(Commit::new(stream.clone(), Expected::NoStream, vec![opened])).await?;
+/// assert_eq!(store.read_to_vec(&stream, VersionRange::ALL).await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`Capabilities::ALL`]: crate::Capabilities::ALL
+#[derive(Clone)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: StoreId,
+    contents: Mutex<Contents>,
+    // Wakes live readers; always the position of the newest event.
+    newest: watch::Sender<Position>,
+}
+
+#[derive(Default)]
+struct Contents {
+    log: Log,
+    snapshots: Snapshots,
+}
+
+impl MemoryStore {
+    /// An empty store with a fresh id.
+    pub fn new() -> Self {
+        let newest = watch::Sender::new(Position::ZERO);
+        Self { shared: Arc::new(Shared { id: StoreId::fresh(), contents: Mutex::default(), newest }) }
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.shared.contents.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let contents = self.contents();
+        f.debug_struct("MemoryStore")
+            .field("id", &self.shared.id)
+            .field("events", &contents.log.len())
+            .field("snapshots", &contents.snapshots.len())
+            .finish()
+    }
+}
+
+// The testkit runs the whole contract against this store; here is what only this store promises.
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt as _;
+
+    use super::*;
+    use crate::{
+        Commit, Direction, EventData, EventStore, EventStoreExt as _, EventType, Expected, NewEvent, Removal,
+        StreamId, Timestamp, VersionRange,
+    };
+
+    fn commit(stream: &StreamId, events: usize) -> Commit {
+        let event = || NewEvent::new(EventData::new(EventType::new("counted").unwrap(), "1")).unwrap();
+        Commit::new(stream.clone(), Expected::Any, (0..events).map(|_| event()).collect())
+    }
+
+    #[tokio::test]
+    async fn clones_share_the_store() {
+        let (store, stream) = (MemoryStore::new(), "a/1".parse().unwrap());
+        store.clone().append(commit(&stream, 3)).await.unwrap();
+        assert_eq!(store.read_to_vec(&stream, VersionRange::ALL).await.unwrap().len(), 3);
+        assert_eq!(store.store_id().await.unwrap(), store.clone().store_id().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_read_copies_one_batch_at_a_time_and_ends_where_it_began() {
+        let (store, stream) = (MemoryStore::new(), "a/1".parse().unwrap());
+        store.append(commit(&stream, 2 * BATCH + 1)).await.unwrap();
+        let mut batches = store.read(&stream, VersionRange::ALL, Direction::Forward);
+        let mut sizes = Vec::new();
+        while let Some(batch) = batches.try_next().await.unwrap() {
+            sizes.push(batch.len());
+            store.append(commit(&stream, 1)).await.unwrap();
+        }
+        assert_eq!(sizes, [BATCH, BATCH, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_read_of_a_stream_that_is_erased_meanwhile_fails_and_is_never_short() {
+        let (store, stream) = (MemoryStore::new(), "a/1".parse().unwrap());
+        store.append(commit(&stream, BATCH + 1)).await.unwrap();
+        for direction in [Direction::Forward, Direction::Backward] {
+            let mut batches = store.read(&stream, VersionRange::ALL, direction);
+            batches.try_next().await.unwrap();
+            store.remove(&stream, Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+            store.append(commit(&stream, BATCH + 1)).await.unwrap();
+            let error = batches.try_next().await.unwrap_err();
+            assert!(error.to_string().starts_with("read stream `a/1` from version "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Folding events, one by one, with everything that must hold on the way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::encryption::Encryption;
+use crate::error::{Error, Result};
+use crate::event::{EventId, RecordedEvent};
+use crate::fold::Fold;
+use crate::loaded::{Kinds, Trail};
+use crate::report::Malformed;
+use crate::schema::{DecodeError, Event};
+use crate::snapshot::Envelope;
+use crate::stream::{Head, StreamId, Version};
+
+/// A fold under way.
+pub(crate) struct Replay<F> {
+    pub(crate) state: F,
+    pub(crate) head: Option<Head>,
+    pub(crate) trail: Trail,
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+    pub(crate) skipped: Vec<Malformed>,
+    /// Whether to leave out what cannot be decoded, instead of failing.
+    pub(crate) lenient: bool,
+    /// Whether the first event may be any.
+    anywhere: bool,
+    /// When the snapshot that it began with was taken.
+    pub(crate) taken_at: Option<Timestamp>,
+}
+
+impl<F: Fold> Replay<F> {
+    /// From nothing: the first event must be the first of its stream, or an origin.
+    pub(crate) fn from_start() -> Self {
+        Self::new(F::default(), None, Trail::empty())
+    }
+
+    /// From a snapshot whose anchor was checked.
+    pub(crate) fn from_snapshot(state: F, envelope: Envelope) -> Self {
+        let trail = Trail {
+            kinds: Kinds::of_snapshot(envelope.folded),
+            latest_recorded_at: envelope.latest_recorded_at,
+            since: envelope.head.version,
+            bytes: 0,
+            exact: true,
+        };
+        Self { taken_at: Some(envelope.created_at), ..Self::new(state, Some(envelope.head), trail) }
+    }
+
+    /// Begins in the middle of a stream, with its event at `from`; no state of the whole results from that.
+    pub(crate) fn begin_at(&mut self, event: &RecordedEvent, from: Version) -> Result<()> {
+        if event.version != from {
+            return Err(Error::invalid(format!(
+                "version {from} was truncated: the stream starts at {}",
+                event.version
+            )));
+        }
+        self.anywhere = true;
+        Ok(())
+    }
+
+    fn new(state: F, head: Option<Head>, trail: Trail) -> Self {
+        Self {
+            state,
+            head,
+            trail,
+            events: 0,
+            bytes: 0,
+            skipped: Vec::new(),
+            lenient: false,
+            taken_at: None,
+            anywhere: false,
+        }
+    }
+
+    /// Folds the next event.
+    ///
+    /// # Errors
+    /// `Corrupt` at a gap, `Codec` at an event that cannot be decoded.
+    pub(crate) fn apply(&mut self, event: &RecordedEvent, encryption: Option<&dyn Encryption>) -> Result<()> {
+        self.expect_next(event)?;
+        match decode::<F::Event>(event, encryption) {
+            Ok(typed) => {
+                self.state.apply(typed, &event.meta());
+                self.trail.note(&event.data, event.version);
+                self.events += 1;
+                self.bytes += event.data.payload.len() as u64;
+            }
+            Err(malformed) if self.lenient => {
+                self.trail.exact = false;
+                self.skipped.push(malformed);
+            }
+            Err(malformed) => return Err(Error::codec(malformed.to_string())),
+        }
+        self.head = Some(event.head());
+        Ok(())
+    }
+
+    fn expect_next(&mut self, event: &RecordedEvent) -> Result<()> {
+        let expected = match self.head {
+            Some(head) => head.version.next(),
+            None if self.anywhere || event.data.origin => {
+                // Truncated before its origin: the policy counts from here.
+                self.trail.since = Version(event.version.0.saturating_sub(1));
+                return Ok(());
+            }
+            None => Version::FIRST,
+        };
+        if event.version != expected {
+            return Err(Error::corrupt(format!(
+                "stream `{}` has a gap: expected version {expected}, found {} (position {})",
+                event.stream, event.version, event.position
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a stored event as a typed one.
+pub(crate) fn decode<E: Event>(
+    event: &RecordedEvent,
+    encryption: Option<&dyn Encryption>,
+) -> Result<E, Malformed> {
+    let data = &event.data;
+    let typed = match encryption {
+        None => E::decode(data.event_type.as_str(), data.schema_version, &data.payload),
+        Some(hook) => hook
+            .open(&data.payload, &event_context(&event.stream, data.id))
+            .map_err(DecodeError::from)
+            .and_then(|plain| E::decode(data.event_type.as_str(), data.schema_version, &plain)),
+    };
+    typed.map_err(|error| Malformed {
+        version: event.version,
+        position: event.position,
+        event_type: data.event_type.clone(),
+        reason: match error {
+            DecodeError::UnknownVersion => format!("{error} {}", data.schema_version),
+            error => error.to_string(),
+        },
+    })
+}
+
+/// Seals an event's payload, if there is a hook.
+pub(crate) fn seal(
+    stream: &StreamId,
+    id: EventId,
+    plain: Vec<u8>,
+    encryption: Option<&Arc<dyn Encryption>>,
+) -> Result<Bytes> {
+    match encryption {
+        None => Ok(plain.into()),
+        Some(hook) => hook.seal(&plain, &event_context(stream, id)).map(Bytes::from),
+    }
+}
+
+/// What a sealed payload is bound to.
+fn event_context(stream: &StreamId, id: EventId) -> Vec<u8> {
+    format!("event {stream} {id}").into_bytes()
+}

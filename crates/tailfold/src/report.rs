@@ -1,0 +1,104 @@
+//! How a load was served.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::event::{EventType, Position};
+use crate::snapshot::Rejection;
+use crate::stream::Version;
+
+/// How a load was served: by what, after which rejections, with how much replay, in what time.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// What the fold started from.
+    pub source: Source,
+    /// Snapshots that did not serve, in the order in which they were tried.
+    pub rejected: Vec<Rejected>,
+    /// Events folded, the snapshot's own not counted.
+    pub replayed_events: u64,
+    /// Their bytes of payload.
+    pub replayed_bytes: u64,
+    /// Events that could not be read as typed ones, where the caller asked to leave such out.
+    pub skipped: Vec<Malformed>,
+    /// Time spent on finding, checking and decoding a snapshot.
+    pub snapshot_time: Duration,
+    /// Time spent on reading and folding events.
+    pub replay_time: Duration,
+}
+
+/// What a fold started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Source {
+    /// The start of the stream, or its origin.
+    Replay,
+    /// A snapshot at that version.
+    Snapshot(Version),
+}
+
+impl Source {
+    /// The name in metrics and stats.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Snapshot(_) => "snapshot",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A snapshot that did not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// Its version; `None` where the store did not get as far as telling.
+    pub version: Option<Version>,
+    /// Why.
+    pub reason: Rejection,
+}
+
+/// An event that could not be read as a typed one, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Malformed {
+    /// Its place in the stream.
+    pub version: Version,
+    /// Its place in the store.
+    pub position: Position,
+    /// Its type, as stored.
+    pub event_type: EventType,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, position, event_type, reason } = self;
+        write!(f, "event `{event_type}` at version {version} (position {position}): {reason}")
+    }
+}
+
+impl Report {
+    pub(crate) fn new() -> Self {
+        Self {
+            source: Source::Replay,
+            rejected: Vec::new(),
+            replayed_events: 0,
+            replayed_bytes: 0,
+            skipped: Vec::new(),
+            snapshot_time: Duration::ZERO,
+            replay_time: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn reject(&mut self, version: Option<Version>, reason: Rejection) {
+        self.rejected.push(Rejected { version, reason });
+    }
+}

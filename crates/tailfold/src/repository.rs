@@ -1,0 +1,347 @@
+//! The repository: one fold over one store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::append::Append;
+use crate::clock::{Clock, SystemClock};
+use crate::codec::Codec;
+use crate::encryption::Encryption;
+use crate::error::{Error, Result};
+use crate::execute::{Execute, Retry};
+use crate::fold::Fold;
+use crate::load::Load;
+use crate::loaded::Loaded;
+use crate::schema::{Event, IntoEvents};
+use crate::snapshot::{
+    Policy, Sealer, Serial, SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore, SnapshotStoreExt as _,
+    Snapshots, Writer,
+};
+use crate::stats::{Counters, Stats};
+use crate::store::{EventStore, Store};
+use crate::stream::StreamId;
+
+/// Default of how long [`Repository::close`] waits.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Loads states of one fold, decides on them, appends events. Cheap to clone; clones share everything.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use tailfold::{Event, EventMeta, Fold, MemoryStore, Policy, Repository, State};
+///
+/// #[derive(Clone, Serialize, Deserialize, Event)]
+/// #[event(category = "account")]
+/// enum AccountEvent {
+///     Deposited { cents: i64 },
+///     Withdrawn { cents: i64 },
+/// }
+///
+/// #[derive(Clone, Default, Serialize, Deserialize, State)]
+/// #[state(name = "account")]
+/// struct Account {
+///     cents: i64,
+/// }
+///
+/// impl Fold for Account {
+///     type Event = AccountEvent;
+///
+///     fn apply(&mut self, event: AccountEvent, _meta: &EventMeta<'_>) {
+///         match event {
+///             AccountEvent::Deposited { cents } => self.cents += cents,
+///             AccountEvent::Withdrawn { cents } => self.cents -= cents,
+///         }
+///     }
+/// }
+///
+/// #[derive(Debug, PartialEq)]
+/// struct Overdrawn;
+///
+/// impl Account {
+///     fn withdraw(&self, cents: i64) -> Result<AccountEvent, Overdrawn> {
+///         if cents > self.cents { Err(Overdrawn) } else { Ok(AccountEvent::Withdrawn { cents }) }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let accounts = Repository::<Account>::builder(MemoryStore::new()).snapshots(Policy::every(100)).build()?;
+/// accounts.execute("1787", |_| Ok::<_, Overdrawn>(AccountEvent::Deposited { cents: 700 })).await?.unwrap();
+/// let receipt = accounts.execute("1787", |account| account.withdraw(500)).await?.unwrap();
+/// assert_eq!(receipt.state().cents, 200);
+/// let refused = accounts.execute("1787", |account| account.withdraw(500)).await?;
+/// assert_eq!(refused.unwrap_err(), Overdrawn);
+/// accounts.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Repository<F> {
+    pub(crate) inner: Arc<Inner<F>>,
+}
+
+pub(crate) struct Inner<F> {
+    pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) snapshots: Option<SnapshotSide<F>>,
+    pub(crate) encryption: Option<Arc<dyn Encryption>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) retry: Retry,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// What a repository with snapshots switched on has besides.
+pub(crate) struct SnapshotSide<F> {
+    pub(crate) store: Arc<dyn SnapshotStore>,
+    /// Whether the event store keeps the snapshots too.
+    pub(crate) with_events: bool,
+    pub(crate) policy: Policy<F>,
+    pub(crate) config: SnapshotConfig,
+    pub(crate) sealer: Arc<Sealer<F>>,
+    pub(crate) writer: Arc<Writer<F>>,
+}
+
+/// Builds a [`Repository`].
+pub struct RepositoryBuilder<F> {
+    events: Arc<dyn EventStore>,
+    own_snapshots: Option<Arc<dyn SnapshotStore>>,
+    other_snapshots: Option<Arc<dyn SnapshotStore>>,
+    snapshots: Option<Snapshots<F>>,
+    encryption: Option<Arc<dyn Encryption>>,
+    clock: Arc<dyn Clock>,
+    retry: Retry,
+}
+
+impl<F: Fold> Repository<F> {
+    /// A repository over a store that keeps both events and snapshots. Snapshots are off until
+    /// [`RepositoryBuilder::snapshots`] is called.
+    pub fn builder(store: impl Store + 'static) -> RepositoryBuilder<F> {
+        let store = Arc::new(store);
+        RepositoryBuilder { own_snapshots: Some(store.clone()), ..Self::events_only(store) }
+    }
+
+    /// A repository over a store that keeps events only; snapshots need [`RepositoryBuilder::snapshots_in`].
+    pub fn events_only(store: impl EventStore + 'static) -> RepositoryBuilder<F> {
+        RepositoryBuilder {
+            events: Arc::new(store),
+            own_snapshots: None,
+            other_snapshots: None,
+            snapshots: None,
+            encryption: None,
+            clock: Arc::new(SystemClock),
+            retry: Retry::default(),
+        }
+    }
+
+    /// Loads the current state of an actor. Refine the load before awaiting it: [`Load::at`], [`Load::as_of`],
+    /// [`Load::without_snapshots`], [`Load::skip_malformed`].
+    ///
+    /// An empty stream loads as the default state without a head.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad id, `Codec` at an event that the fold does not know or that does not decode (with its
+    /// position), `Corrupt` at a gap, `Unavailable`. Never anything about snapshots.
+    pub fn load(&self, id: impl AsRef<str>) -> Load<F> {
+        Load::new(self.clone(), self.stream(id.as_ref()))
+    }
+
+    /// Loads, decides, appends; on a conflict, again. See [`Execute`] for what can be set before awaiting it.
+    ///
+    /// The outer result is tailfold's, the inner one the decision's own. A decision that returns no events appends
+    /// nothing. The closure may run several times, so it cannot change what it captures; it is never run again after an
+    /// outcome that is unknown.
+    ///
+    /// # Errors
+    /// As [`Repository::load`] and [`EventStore::append`]; `Conflict` only after the last retry.
+    pub fn execute<'a, R, E>(
+        &self,
+        id: impl AsRef<str>,
+        decide: impl Fn(&F) -> Result<R, E> + Send + 'a,
+    ) -> Execute<'a, F, R, E>
+    where
+        R: IntoEvents<F::Event>,
+    {
+        Execute::new(self.clone(), self.stream(id.as_ref()), decide)
+    }
+
+    /// Appends events to what was loaded: the expected head comes from there. Give the loaded state away, not a clone of
+    /// it, where performance counts: a state that nobody else holds is changed in place.
+    ///
+    /// # Errors
+    /// `Conflict` with the actual head if somebody else was first; `Codec` if an event does not survive its codec;
+    /// otherwise as [`EventStore::append`]. On every error but an unknown outcome nothing was written.
+    pub fn append(&self, loaded: impl Into<Loaded<F>>, events: impl IntoEvents<F::Event>) -> Append<F> {
+        Append::new(self.clone(), loaded.into(), events.into_events())
+    }
+
+    /// Keeps a snapshot of what was loaded, now, whatever the policy says.
+    ///
+    /// # Errors
+    /// `Invalid` if snapshots are off, the stream is empty, events were skipped, or the state exceeds the size limit;
+    /// `Codec` if it cannot be encoded; or the store's error. Answers whether it was kept or a newer one was there.
+    pub async fn save_snapshot(&self, loaded: &Loaded<F>) -> Result<crate::snapshot::Saved> {
+        self.inner
+            .save_now(loaded)
+            .await
+            .map_err(|error| error.during(format!("save snapshot of `{}`", loaded.stream)))
+    }
+
+    /// The newest snapshot of an actor that can be read and stands for its history, without the tail after it.
+    ///
+    /// # Errors
+    /// As [`Repository::load`]; `Invalid` if snapshots are off.
+    pub async fn latest_snapshot(&self, id: impl AsRef<str>) -> Result<Option<crate::Snapshot<F>>> {
+        let stream = self.stream(id.as_ref())?;
+        let operation = format!("latest snapshot of `{stream}`");
+        self.newest_snapshot(stream).await.map_err(|error| error.during(operation))
+    }
+
+    /// What this repository has done since it was built, and what is stored for it. Lists the fold's snapshots in order
+    /// to count them.
+    ///
+    /// # Errors
+    /// The snapshot store's.
+    pub async fn stats(&self) -> Result<Stats> {
+        let Some(side) = &self.inner.snapshots else {
+            return Ok(self.inner.counters.stats("", 0, 0, 0));
+        };
+        let serial = side.sealer.serial();
+        let filter = SlotFilter { serial: Some(serial.clone()), ..SlotFilter::fold(F::NAME) };
+        let stored = side.store.count(filter).await?;
+        let queued = side.writer.waiting() as u64;
+        Ok(self.inner.counters.stats(serial.as_str(), stored.snapshots, stored.bytes, queued))
+    }
+
+    /// The serial of the fold's snapshots; `None` if snapshots are off.
+    pub fn serial(&self) -> Option<&Serial> {
+        self.inner.snapshots.as_ref().map(|side| side.sealer.serial())
+    }
+
+    /// Waits until the snapshots that were due so far are written, or failed and are counted.
+    pub async fn flush(&self) {
+        if let Some(side) = &self.inner.snapshots {
+            side.writer.flush().await;
+        }
+    }
+
+    /// Writes what is queued and takes no more snapshots; at most 30 seconds.
+    ///
+    /// # Errors
+    /// `Unavailable` if the snapshot store did not take everything in time. The events are safe in any case.
+    pub async fn close(&self) -> Result<()> {
+        match &self.inner.snapshots {
+            Some(side) => side.writer.close(CLOSE_DEADLINE).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn stream(&self, id: &str) -> Result<StreamId> {
+        StreamId::new(F::Event::CATEGORY, id)
+    }
+}
+
+impl<F: Fold> RepositoryBuilder<F> {
+    /// Switches snapshots on: a [`Policy`], a [`SnapshotConfig`], or both as a pair.
+    #[must_use]
+    pub fn snapshots(mut self, snapshots: impl Into<Snapshots<F>>) -> Self {
+        self.snapshots = Some(snapshots.into());
+        self
+    }
+
+    /// Keeps snapshots in another store than the events.
+    #[must_use]
+    pub fn snapshots_in(mut self, store: impl SnapshotStore + 'static) -> Self {
+        self.other_snapshots = Some(Arc::new(store));
+        self
+    }
+
+    /// Seals payloads of events and snapshots. The same hook must be given to every repository of these streams.
+    #[must_use]
+    pub fn encryption(mut self, encryption: impl Encryption + 'static) -> Self {
+        self.encryption = Some(Arc::new(encryption));
+        self
+    }
+
+    /// Where recorded-at, created-at and the day of use come from. Default: [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How `execute` retries after conflicts.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Checks that everything fits together.
+    ///
+    /// # Errors
+    /// `Invalid` for a policy, configuration, name or label that breaks its rules; `Unsupported` for what the store
+    /// cannot do.
+    pub fn build(self) -> Result<Repository<F>> {
+        self.assemble().map_err(|error| error.during(format!("build the repository of fold `{}`", F::NAME)))
+    }
+
+    fn assemble(self) -> Result<Repository<F>> {
+        crate::stream::check_category(F::Event::CATEGORY)?;
+        let counters = Arc::new(Counters::new(F::NAME));
+        let snapshots = match self.snapshots {
+            None if self.other_snapshots.is_some() => {
+                return Err(Error::invalid("`snapshots_in` without `snapshots`: snapshots are off"));
+            }
+            None => None,
+            Some(snapshots) => {
+                snapshots.check()?;
+                let Snapshots { policy, config } = snapshots;
+                let with_events = self.other_snapshots.is_none();
+                let store = self.other_snapshots.or(self.own_snapshots).ok_or_else(|| {
+                    Error::unsupported("the store keeps no snapshots: name one with `snapshots_in`")
+                })?;
+                if config.mode == SnapshotMode::Inline
+                    && !(with_events && self.events.capabilities().inline_snapshot)
+                {
+                    return Err(Error::unsupported(
+                        "inline snapshots need a store that keeps them in the events' transaction",
+                    ));
+                }
+                let codec = F::codec().unwrap_or_else(Codec::process_default);
+                let sealer =
+                    Arc::new(Sealer::new(&config, codec, self.encryption.clone(), self.clock.clone())?);
+                let writer = Writer::new(store.clone(), sealer.clone(), config.clone(), counters.clone());
+                Some(SnapshotSide { store, with_events, policy, config, sealer, writer })
+            }
+        };
+        let inner = Inner {
+            events: self.events,
+            snapshots,
+            encryption: self.encryption,
+            clock: self.clock,
+            retry: self.retry,
+            counters,
+        };
+        Ok(Repository { inner: Arc::new(inner) })
+    }
+}
+
+impl<F> Clone for Repository<F> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<F> fmt::Debug for Repository<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("events", &self.inner.events)
+            .field("policy", &self.inner.snapshots.as_ref().map(|side| side.policy.to_string()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Debug for RepositoryBuilder<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepositoryBuilder").field("events", &self.events).finish_non_exhaustive()
+    }
+}

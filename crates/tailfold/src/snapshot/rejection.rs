@@ -1,0 +1,96 @@
+//! Why a snapshot was not used.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why a snapshot that was there, or might have been, did not serve a load. Each is counted under its own name; none
+/// changes the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The snapshot store failed.
+    Unavailable,
+    /// The snapshot store did not answer within the read timeout.
+    TimedOut,
+    /// Not an envelope, or its checksum is wrong, or it contradicts itself.
+    Corrupt,
+    /// Written by a newer release in a format that this one does not know.
+    NewerFormat,
+    /// The envelope belongs to another slot.
+    Foreign,
+    /// Encoded by a codec that this process does not know.
+    UnknownCodec,
+    /// Sealed by another encryption scheme, or it could not be opened.
+    Sealed,
+    /// The payload does not decode as the state.
+    Undecodable,
+    /// Larger than the size limit.
+    TooLarge,
+    /// It folded an event that the fold does not handle any more.
+    Unhandled,
+    /// Its version is above the stream's head: a restored backup, or another stream.
+    Ahead,
+    /// The event at its version has another chain: it stands for another history.
+    Diverged,
+    /// The event at its version was truncated, so that it cannot be checked any more.
+    Truncated,
+}
+
+impl Rejection {
+    /// All reasons, in the order of declaration.
+    pub const ALL: [Self; 13] = [
+        Self::Unavailable,
+        Self::TimedOut,
+        Self::Corrupt,
+        Self::NewerFormat,
+        Self::Foreign,
+        Self::UnknownCodec,
+        Self::Sealed,
+        Self::Undecodable,
+        Self::TooLarge,
+        Self::Unhandled,
+        Self::Ahead,
+        Self::Diverged,
+        Self::Truncated,
+    ];
+
+    /// The name in metrics, stats and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed_out",
+            Self::Corrupt => "corrupt",
+            Self::NewerFormat => "newer_format",
+            Self::Foreign => "foreign",
+            Self::UnknownCodec => "unknown_codec",
+            Self::Sealed => "sealed",
+            Self::Undecodable => "undecodable",
+            Self::TooLarge => "too_large",
+            Self::Unhandled => "unhandled",
+            Self::Ahead => "ahead",
+            Self::Diverged => "diverged",
+            Self::Truncated => "truncated",
+        }
+    }
+
+    /// Whether the snapshot can be of no use to anybody, so that the loader makes room for a right one.
+    pub(crate) const fn makes_room(self) -> bool {
+        matches!(
+            self,
+            Self::Corrupt
+                | Self::Foreign
+                | Self::Undecodable
+                | Self::Ahead
+                | Self::Diverged
+                | Self::Truncated
+        )
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

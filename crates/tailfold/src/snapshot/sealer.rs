@@ -1,0 +1,151 @@
+//! State <-> envelope, for one fold: everything that is known before a store is involved.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::compression::Compression;
+use super::config::SnapshotConfig;
+use super::envelope::{Draft, Envelope};
+use super::rejection::Rejection;
+use super::serial::{Serial, Slot};
+use super::store::StoredSnapshot;
+use crate::clock::Clock;
+use crate::codec::Codec;
+use crate::encryption::Encryption;
+use crate::error::{Error, Result};
+use crate::fold::Fold;
+use crate::loaded::Trail;
+use crate::schema::Event;
+use crate::stream::{Head, StreamId};
+
+/// Seals states of one fold into envelopes, and opens and checks envelopes.
+#[derive(Debug)]
+pub(crate) struct Sealer<F> {
+    fold: Arc<str>,
+    serial: Serial,
+    codec: Codec,
+    compression: Compression,
+    compress_from_bytes: u64,
+    max_bytes: u64,
+    encryption: Option<Arc<dyn Encryption>>,
+    clock: Arc<dyn Clock>,
+    state: PhantomData<fn() -> F>,
+}
+
+impl<F: Fold> Sealer<F> {
+    pub(crate) fn new(
+        config: &SnapshotConfig,
+        codec: Codec,
+        encryption: Option<Arc<dyn Encryption>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let serial = Serial::of::<F>(&codec)?;
+        // Also checks the fold's name.
+        Slot::new(F::NAME, serial.clone(), "-")?;
+        Ok(Self {
+            fold: F::NAME.into(),
+            serial,
+            codec,
+            compression: config.compression,
+            compress_from_bytes: config.compress_from_bytes,
+            max_bytes: config.max_bytes,
+            encryption,
+            clock,
+            state: PhantomData,
+        })
+    }
+
+    pub(crate) fn slot(&self, stream: &StreamId) -> Slot {
+        Slot::for_stream(&self.fold, &self.serial, stream)
+    }
+
+    pub(crate) fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Seals a state that stands at `head`.
+    ///
+    /// # Errors
+    /// `Codec` if the state cannot be encoded, `Invalid` if it is too large, or what the encryption hook says.
+    pub(crate) fn seal(&self, slot: &Slot, state: &F, head: Head, trail: &Trail) -> Result<Bytes> {
+        let encoded = self.codec.encode(state)?;
+        if encoded.len() as u64 > self.max_bytes {
+            return Err(Error::invalid(format!(
+                "snapshot `{slot}` at version {}: {} bytes exceed the limit of {} (`max_bytes`)",
+                head.version,
+                encoded.len(),
+                self.max_bytes
+            )));
+        }
+        let small = (encoded.len() as u64) < self.compress_from_bytes;
+        let compression = if small || self.codec.compresses() { Compression::None } else { self.compression };
+        let draft = Draft {
+            slot,
+            head,
+            latest_recorded_at: trail.latest_recorded_at,
+            folded: trail.kinds.all(),
+            codec: self.codec.id(),
+            created_at: self.clock.now(),
+        };
+        draft.seal(&encoded, compression, self.encryption.as_deref())
+    }
+
+    /// Whether a sealed state opens to the same bytes again. A codec that loses something is found here, before a load
+    /// finds it.
+    pub(crate) fn is_faithful(&self, slot: &Slot, sealed: &Bytes, head: Head) -> bool {
+        let stored = StoredSnapshot { head, bytes: sealed.clone(), used: self.clock.now().day() };
+        let Ok(envelope) = self.check(slot, &stored) else { return false };
+        let Ok(encoded) = envelope.payload(self.max_bytes, self.encryption.as_deref()) else { return false };
+        let Ok(state) = self.codec.decode::<F>(&encoded) else { return false };
+        self.codec.encode(&state).is_ok_and(|again| again == encoded)
+    }
+
+    /// Everything that can be checked before decoding.
+    pub(crate) fn check(&self, slot: &Slot, stored: &StoredSnapshot) -> Result<Envelope, Rejection> {
+        // Nothing in an envelope is that large besides the payload.
+        if stored.bytes.len() as u64 > self.max_bytes.saturating_add(1 << 20) {
+            return Err(Rejection::TooLarge);
+        }
+        let envelope = Envelope::parse(&stored.bytes)?;
+        if envelope.slot != *slot {
+            return Err(Rejection::Foreign);
+        }
+        if envelope.head != stored.head {
+            return Err(Rejection::Corrupt);
+        }
+        if self.codec_of(&envelope).is_none() {
+            return Err(Rejection::UnknownCodec);
+        }
+        let handled = |(event_type, version): &(crate::event::EventType, _)| {
+            F::Event::handles(event_type.as_str(), *version)
+        };
+        if !envelope.folded.iter().all(handled) {
+            return Err(Rejection::Unhandled);
+        }
+        Ok(envelope)
+    }
+
+    /// Decodes the state of a checked envelope.
+    pub(crate) fn open(&self, envelope: &Envelope) -> Result<F, Rejection> {
+        let encoded = envelope.payload(self.max_bytes, self.encryption.as_deref())?;
+        let codec = self.codec_of(envelope).ok_or(Rejection::UnknownCodec)?;
+        codec.decode(&encoded).map_err(|_| Rejection::Undecodable)
+    }
+
+    fn codec_of(&self, envelope: &Envelope) -> Option<Codec> {
+        if self.codec.id() == envelope.codec {
+            return Some(self.codec.clone());
+        }
+        let default = Codec::process_default();
+        if default.id() == envelope.codec {
+            return Some(default);
+        }
+        Codec::built_in(&envelope.codec)
+    }
+}

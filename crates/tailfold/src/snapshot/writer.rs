@@ -1,0 +1,337 @@
+//! Writes snapshots in the background, notes their use, sweeps what is unused. Nothing here makes a command wait or fail.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::config::SnapshotConfig;
+use super::sealer::Sealer;
+use super::serial::Slot;
+use super::store::{Save, Saved, SlotFilter, SnapshotStore};
+use crate::clock::Day;
+use crate::error::{Error, ErrorKind, Outcome as ErrorOutcome, Result};
+use crate::fold::Fold;
+use crate::loaded::Trail;
+use crate::stats::{Counters, Outcome};
+use crate::stream::{Head, StreamId, Version};
+
+/// Marks wait this long, and up to as long again, so that processes that started together do not write together.
+const MARK_DELAY: Duration = Duration::from_secs(2);
+/// Marks kept in memory; beyond that the memory of what was marked today starts anew.
+const MOST_MARKS: usize = 100_000;
+/// One in so many snapshots is decoded and encoded again before it is written, the first one always.
+const FAITHFUL_EVERY: u64 = 64;
+
+/// The background writer of one repository.
+pub(crate) struct Writer<F> {
+    store: Arc<dyn SnapshotStore>,
+    sealer: Arc<Sealer<F>>,
+    config: SnapshotConfig,
+    counters: Arc<Counters>,
+    queue: Mutex<Queue<F>>,
+    // Told whenever a worker has nothing left to do.
+    idle: Notify,
+    // Cuts a worker's wait short.
+    hurry: Notify,
+}
+
+struct Queue<F> {
+    // In order of arrival; one entry a slot.
+    order: VecDeque<Slot>,
+    jobs: HashMap<Slot, Job<F>>,
+    marks: HashSet<(Slot, Version)>,
+    marked: HashSet<(Slot, Version)>,
+    marked_on: Day,
+    swept_on: Option<Day>,
+    written: u64,
+    working: bool,
+    flushing: bool,
+    closed: bool,
+}
+
+struct Job<F> {
+    state: Arc<F>,
+    head: Head,
+    trail: Trail,
+}
+
+enum Work<F> {
+    Write(Slot, Job<F>),
+    Mark(Vec<(Slot, Version)>, Day),
+    Sweep(Day),
+    Wait,
+    Done,
+}
+
+impl<F: Fold> Writer<F> {
+    pub(crate) fn new(
+        store: Arc<dyn SnapshotStore>,
+        sealer: Arc<Sealer<F>>,
+        config: SnapshotConfig,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let queue = Queue {
+            order: VecDeque::new(),
+            jobs: HashMap::new(),
+            marks: HashSet::new(),
+            marked: HashSet::new(),
+            marked_on: Day(i64::MIN),
+            swept_on: None,
+            written: 0,
+            working: false,
+            flushing: false,
+            closed: false,
+        };
+        Arc::new(Self {
+            store,
+            sealer,
+            config,
+            counters,
+            queue: Mutex::new(queue),
+            idle: Notify::new(),
+            hurry: Notify::new(),
+        })
+    }
+
+    /// Queues a snapshot; a newer state of the same slot takes the place of one that waits. Never blocks.
+    pub(crate) fn offer(self: &Arc<Self>, stream: &StreamId, state: Arc<F>, head: Head, trail: &Trail) {
+        let slot = self.sealer.slot(stream);
+        let mut queue = self.lock();
+        if queue.closed {
+            drop(queue);
+            return self.counters.wrote(Outcome::Closed);
+        }
+        let waiting = queue.jobs.get(&slot).map(|job| job.head.version);
+        if waiting.is_some_and(|version| version > head.version) {
+            return;
+        }
+        if waiting.is_none() {
+            if queue.jobs.len() >= self.config.queue as usize {
+                drop(queue);
+                return self.counters.wrote(Outcome::QueueFull);
+            }
+            queue.order.push_back(slot.clone());
+        }
+        queue.jobs.insert(slot, Job { state, head, trail: trail.clone() });
+        self.counters.queued(queue.jobs.len());
+        self.start(&mut queue);
+        self.hurry.notify_one();
+    }
+
+    /// Notes that a snapshot served a load, unless the store knows of a use today already.
+    pub(crate) fn used(self: &Arc<Self>, slot: &Slot, version: Version, known: Day) {
+        let today = self.sealer.clock().now().day();
+        if known >= today {
+            return;
+        }
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        if queue.marked_on != today || queue.marked.len() >= MOST_MARKS {
+            queue.marked.clear();
+            queue.marked_on = today;
+        }
+        let mark = (slot.clone(), version);
+        if queue.marked.insert(mark.clone()) {
+            queue.marks.insert(mark);
+            self.start(&mut queue);
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
+    /// Waits until everything that was queued is written, use noted, or failed and counted.
+    pub(crate) async fn flush(self: &Arc<Self>) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            {
+                let mut queue = self.lock();
+                if !queue.working && queue.order.is_empty() && queue.marks.is_empty() {
+                    return;
+                }
+                queue.flushing = true;
+                self.start(&mut queue);
+            }
+            self.hurry.notify_one();
+            idle.await;
+        }
+    }
+
+    /// As [`Writer::flush`], and takes nothing more.
+    pub(crate) async fn close(self: &Arc<Self>, deadline: Duration) -> Result<()> {
+        self.lock().closed = true;
+        if timeout(deadline, self.flush()).await.is_ok() {
+            return Ok(());
+        }
+        let left = self.waiting();
+        Err(Error::unavailable(
+            ErrorOutcome::Unknown,
+            format!("{left} snapshots were not written within {deadline:?}; the events are safe"),
+        )
+        .during("close the repository"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<F>> {
+        // Nothing panics while the lock is held.
+        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// One worker at a time; it ends when there is nothing left to do, so that it never outlives its repository for long.
+    fn start(self: &Arc<Self>, queue: &mut Queue<F>) {
+        if queue.working {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            // No runtime to work on: what waits is written with the next offer from inside one.
+            return;
+        };
+        queue.working = true;
+        let writer = self.clone();
+        runtime.spawn(async move { writer.work().await });
+    }
+
+    async fn work(&self) {
+        let mut marks_due = Instant::now() + MARK_DELAY + MARK_DELAY.mul_f64(fastrand::f64());
+        loop {
+            match self.next(marks_due) {
+                Work::Write(slot, job) => self.write(slot, job).await,
+                Work::Mark(marks, day) => {
+                    let saved = timeout(self.config.write_timeout(), self.store.mark_used(&marks, day)).await;
+                    if !matches!(saved, Ok(Ok(()))) {
+                        tracing::warn!(fold = F::NAME, marks = marks.len(), "use of snapshots not noted");
+                        let mut queue = self.lock();
+                        marks.iter().for_each(|mark| {
+                            queue.marked.remove(mark);
+                        });
+                    }
+                    marks_due = Instant::now() + MARK_DELAY;
+                }
+                Work::Sweep(unused_since) => self.sweep(unused_since).await,
+                Work::Wait => {
+                    let _ = tokio::time::timeout_at(marks_due, self.hurry.notified()).await;
+                }
+                Work::Done => return self.idle.notify_waiters(),
+            }
+        }
+    }
+
+    fn next(&self, marks_due: Instant) -> Work<F> {
+        let mut queue = self.lock();
+        if let Some(slot) = queue.order.pop_front() {
+            if let Some(job) = queue.jobs.remove(&slot) {
+                self.counters.queued(queue.jobs.len());
+                return Work::Write(slot, job);
+            }
+        }
+        let today = self.sealer.clock().now().day();
+        if !queue.marks.is_empty() {
+            if !queue.flushing && Instant::now() < marks_due {
+                return Work::Wait;
+            }
+            return Work::Mark(queue.marks.drain().collect(), today);
+        }
+        if let Some(days) = self.config.unused_days {
+            if queue.swept_on != Some(today) {
+                queue.swept_on = Some(today);
+                return Work::Sweep(today.minus(days));
+            }
+        }
+        queue.working = false;
+        queue.flushing = false;
+        Work::Done
+    }
+
+    async fn write(&self, slot: Slot, job: Job<F>) {
+        let Job { state, head, trail } = job;
+        let probe = {
+            let mut queue = self.lock();
+            queue.written += 1;
+            queue.written % FAITHFUL_EVERY == 1
+        };
+        let sealer = self.sealer.clone();
+        let for_task = slot.clone();
+        // Encoding a large state takes long enough to hold others up.
+        let sealed = tokio::task::spawn_blocking(move || {
+            let sealed = sealer.seal(&for_task, &state, head, &trail)?;
+            let faithful = !probe || sealer.is_faithful(&for_task, &sealed, head);
+            Ok::<_, Error>((sealed, faithful))
+        })
+        .await;
+        let outcome = match sealed {
+            Ok(Ok((sealed, true))) => self.save(&slot, head, sealed).await,
+            Ok(Ok((_, false))) => {
+                tracing::error!(%slot, version = %head.version, "the state does not survive its codec: snapshot dropped");
+                Outcome::Unfaithful
+            }
+            Ok(Err(error)) => dropped(&slot, &error),
+            Err(panic) => {
+                tracing::error!(%slot, %panic, "encoding a snapshot panicked: snapshot dropped");
+                Outcome::Unencodable
+            }
+        };
+        self.counters.wrote(outcome);
+    }
+
+    async fn save(&self, slot: &Slot, head: Head, bytes: Bytes) -> Outcome {
+        self.counters.sealed(bytes.len());
+        let day = self.sealer.clock().now().day();
+        let save = Save { head, bytes, keep: self.config.keep, day };
+        match timeout(self.config.write_timeout(), self.store.save(slot, save)).await {
+            Ok(Ok(Saved::Stored { .. })) => Outcome::Stored,
+            Ok(Ok(Saved::Superseded(_))) => Outcome::Superseded,
+            Ok(Err(error)) => {
+                tracing::warn!(%slot, version = %head.version, %error, "snapshot not saved");
+                Outcome::Failed
+            }
+            Err(_) => {
+                tracing::warn!(%slot, version = %head.version, "snapshot not saved in time");
+                Outcome::TimedOut
+            }
+        }
+    }
+
+    async fn sweep(&self, unused_since: Day) {
+        let sweep = self.store.sweep(SlotFilter::fold(F::NAME), unused_since);
+        match timeout(self.config.write_timeout(), sweep).await {
+            Ok(Ok(swept)) if swept.snapshots > 0 => {
+                tracing::info!(
+                    fold = F::NAME,
+                    snapshots = swept.snapshots,
+                    bytes = swept.bytes,
+                    "unused snapshots swept"
+                );
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(fold = F::NAME, %error, "unused snapshots not swept"),
+            Err(_) => tracing::warn!(fold = F::NAME, "unused snapshots not swept in time"),
+        }
+    }
+}
+
+/// What to count for a snapshot that could not be sealed.
+pub(crate) fn dropped(slot: &Slot, error: &Error) -> Outcome {
+    tracing::warn!(%slot, %error, "snapshot dropped");
+    match error.kind() {
+        ErrorKind::Invalid => Outcome::TooLarge,
+        _ => Outcome::Unencodable,
+    }
+}
+
+impl<F> fmt::Debug for Writer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("store", &self.store)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
