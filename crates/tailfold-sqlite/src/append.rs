@@ -2,7 +2,8 @@
 
 use rusqlite::types::ValueRef;
 use tailfold::{
-    Chain, Commit, Committed, Digest, Error, Expected, Head, InlineSnapshot, Position, StreamWrite, Version, Written,
+    Chain, Commit, Committed, Digest, Error, Expected, Head, InlineSnapshot, Position, StreamWrite, Version,
+    Written,
 };
 
 use crate::error::Result;
@@ -17,19 +18,22 @@ impl Ledger<'_> {
         for write in &commit.writes {
             lives.push(self.life(&write.stream)?);
         }
-        let unmet = commit.writes.iter().zip(&lives).find(|(write, life)| !write.expected.is_met_by(life.head));
+        let unmet =
+            commit.writes.iter().zip(&lives).find(|(write, life)| !write.expected.is_met_by(life.head));
         if let Some((write, life)) = unmet {
             let conflict = || Error::conflict(write.stream.clone(), write.expected, life.head);
             return self.receipt_of_earlier(commit, &lives)?.ok_or_else(|| conflict().into());
         }
         if let Some(unchanged) = &commit.unchanged {
-            let added = log::first_match(self.connection, &mut self.names, &unchanged.filter, unchanged.after)?;
+            let added =
+                log::first_match(self.connection, &mut self.names, &unchanged.filter, unchanged.after)?;
             if let Some(position) = added {
                 return Err(Error::changed(position).into());
             }
         }
         if let Some(inline) = &commit.snapshot {
-            let mut chains = commit.writes.iter().zip(&lives).map(|(write, life)| (write, base(life), life.chain));
+            let mut chains =
+                commit.writes.iter().zip(&lives).map(|(write, life)| (write, base(life), life.chain));
             if !chains.any(|(write, base, chain)| creates(write, base, chain, inline.save.head)) {
                 return Err(foreign_snapshot(inline).into());
             }
@@ -77,7 +81,8 @@ impl Ledger<'_> {
     }
 
     fn written_earlier(&mut self, write: &StreamWrite, life: &Life) -> Result<Option<(Written, Position)>> {
-        let (Some(base), Some(reference), Some(head)) = (write.expected.base_version(), life.reference, life.head)
+        let (Some(base), Some(reference), Some(head)) =
+            (write.expected.base_version(), life.reference, life.head)
         else {
             return Ok(None);
         };

@@ -6,8 +6,8 @@ use futures_util::StreamExt as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use tailfold::{
-    Chain, Day, Error, Head, Keep, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore,
-    StoredSnapshot, Swept, Version,
+    Chain, Day, Error, Head, Keep, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo,
+    SnapshotStore, StoredSnapshot, Swept, Version,
 };
 
 use crate::error::Result;
@@ -236,7 +236,8 @@ impl Cursor for SnapshotCursor {
             }
             values.push(Value::Integer(signed(version.0)));
         }
-        let condition = if parts.is_empty() { String::new() } else { format!("WHERE {}", parts.join(" AND ")) };
+        let condition =
+            if parts.is_empty() { String::new() } else { format!("WHERE {}", parts.join(" AND ")) };
         let mut statement = reader.connection.prepare_cached(&format!(
             "SELECT version, chain, fold, serial, key, used, bytes FROM snapshots {condition}
              ORDER BY fold, serial, key, version LIMIT {LISTED}"

@@ -108,7 +108,9 @@ impl StreamCursor {
                 None => Ok(()),
                 Some(_) => Err(Error::unavailable(
                     Outcome::NotDone,
-                    format!("the events from version {expected} were cut off while they were read; read again"),
+                    format!(
+                        "the events from version {expected} were cut off while they were read; read again"
+                    ),
                 )
                 .into()),
             };
@@ -123,7 +125,11 @@ impl StreamCursor {
             // Events beyond the range mean that those in the range were cut off, or are missing.
             return match lowest(connection, life)? {
                 Some((lowest, origin)) if lowest > self.to => {
-                    if origin || lowest == 1 { Ok(()) } else { Err(self.gap(1, lowest - 1)) }
+                    if origin || lowest == 1 {
+                        Ok(())
+                    } else {
+                        Err(self.gap(1, lowest - 1))
+                    }
                 }
                 Some(_) => self.refuse_later_than(connection, life, self.to, self.from),
                 None => Err(self.erased_meanwhile()),
@@ -194,8 +200,9 @@ pub(crate) fn head(reader: &Reader, stream: &StreamId) -> Result<Option<Head>> {
 }
 
 pub(crate) fn head_of_life(connection: &Connection, life: i64) -> Result<Option<Head>> {
-    let mut statement = connection
-        .prepare_cached("SELECT version, chain FROM events WHERE stream = ?1 ORDER BY version DESC LIMIT 1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT version, chain FROM events WHERE stream = ?1 ORDER BY version DESC LIMIT 1",
+    )?;
     let mut found = statement.query([life])?;
     let Some(row) = found.next()? else { return Ok(None) };
     let version = rows::unsigned(row.get(0)?, "version").map_err(Error::corrupt)?;
