@@ -38,7 +38,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
 ///     Withdrawn { cents: i64 },
 /// }
 ///
-/// #[derive(Clone, Default, Serialize, Deserialize, State)]
+/// #[derive(Clone, Debug, Default, Serialize, Deserialize, State)]
 /// #[state(name = "account")]
 /// struct Account {
 ///     cents: i64,
