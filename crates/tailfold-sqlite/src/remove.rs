@@ -18,7 +18,9 @@ impl Ledger<'_> {
 
     fn erase(&mut self, stream: &StreamId, id: EventId, recorded_at: Timestamp) -> Result<Removed> {
         let life = self.life(stream)?;
-        let (Some(reference), Some(erased)) = (life.reference, life.head) else { return Ok(Removed::default()) };
+        let (Some(reference), Some(erased)) = (life.reference, life.head) else {
+            return Ok(Removed::default());
+        };
         let tombstone = Tombstone::event(erased, id, recorded_at)?;
         // What is erased is overwritten with zeros, not only unlinked.
         self.connection.pragma_update(None, "secure_delete", true)?;
@@ -75,8 +77,9 @@ impl Ledger<'_> {
                  WHERE e.stream = ?1 AND e.version < ?2 AND e.tags IS NOT NULL)",
             (reference, before),
         )?;
-        let events =
-            self.connection.execute("DELETE FROM events WHERE stream = ?1 AND version < ?2", (reference, before))?;
+        let events = self
+            .connection
+            .execute("DELETE FROM events WHERE stream = ?1 AND version < ?2", (reference, before))?;
         Ok(events as u64)
     }
 }
