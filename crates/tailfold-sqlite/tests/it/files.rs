@@ -94,19 +94,18 @@ async fn a_file_or_directory_without_write_permission_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::CommandExt as _;
 
-    let place = Place::new();
-    let store = place.open().await;
-    append(&store, "a/1", Expected::Any, events(1)).await;
-    store.close().await.unwrap();
     let mode = |path: &std::path::Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    let directory = place.directory.path();
-    for (of_file, of_directory, path) in [
-        (0o444, 0o777, place.path.clone()),
-        (0o666, 0o555, place.path.clone()),
-        (0o666, 0o555, directory.join("new.tailfold")),
-    ] {
+    for (of_file, of_directory, name) in
+        [(0o444, 0o777, "test.tailfold"), (0o666, 0o555, "test.tailfold"), (0o666, 0o555, "new.tailfold")]
+    {
+        let place = Place::new();
+        let store = place.open().await;
+        append(&store, "a/1", Expected::Any, events(1)).await;
+        store.close().await.unwrap();
+        let directory = place.directory.path();
+        let path = directory.join(name);
         mode(&place.path, of_file);
         mode(directory, of_directory);
         // The superuser may write everything, so the child becomes nobody, in a copy of this program that nobody can read.
@@ -122,10 +121,10 @@ async fn a_file_or_directory_without_write_permission_is_refused() {
         }
         let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
         std::fs::remove_file(&program).unwrap();
-        assert!(output.contains("refused Invalid"), "{output}");
+        assert!(output.contains("refused Invalid"), "{of_file:o} {of_directory:o} {output}");
         assert!(output.contains(&format!("open store `{}`", path.display())), "{output}");
+        mode(directory, 0o755);
     }
-    mode(directory, 0o755);
 }
 
 #[tokio::test]
