@@ -24,16 +24,17 @@ impl Ledger<'_> {
         let tombstone = Tombstone::event(erased, id, recorded_at)?;
         // What is erased is overwritten with zeros, not only unlinked.
         self.connection.pragma_update(None, "secure_delete", true)?;
-        let removed = self.raise_floor().and_then(|()| {
-            let events = self.delete_events(reference, i64::MAX)?;
-            Ok((events, snapshots::forget(self.connection, stream.as_str())?))
-        });
+        let removed = self
+            .delete_events(reference, i64::MAX)
+            .and_then(|events| Ok((events, snapshots::forget(self.connection, stream.as_str())?)));
         self.connection.pragma_update(None, "secure_delete", false)?;
         let (events, snapshots) = removed?;
         let chain = erased.chain.link(Digest::of(&tombstone));
         let position = self.insert(reference, Head { version: erased.version.next(), chain }, &tombstone)?;
         self.connection
             .execute("UPDATE streams SET erased = ?2 WHERE ref = ?1", (reference, signed(position.0)))?;
+        // The tombstone's position is the highest, so this covers what went, too.
+        self.raise_floor()?;
         self.forget(stream);
         Ok(Removed { events, snapshots: snapshots.snapshots, tombstone: Some(position) })
     }

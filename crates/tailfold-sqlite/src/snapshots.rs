@@ -139,7 +139,7 @@ pub(crate) fn save(connection: &Connection, slot: &Slot, save: &Save) -> Result<
         .prepare_cached(
             "INSERT INTO snapshots (fold, serial, key, version, chain, used, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (fold, serial, key, version) DO UPDATE
-             SET chain = excluded.chain, used = max(used, excluded.used), bytes = excluded.bytes RETURNING ref",
+             SET chain = excluded.chain, used = excluded.used, bytes = excluded.bytes RETURNING ref",
         )?
         .query_row(
             (key.0, key.1, key.2, version, save.head.chain.as_bytes(), save.day.0, save.bytes.len() as i64),

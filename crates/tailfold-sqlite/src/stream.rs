@@ -16,6 +16,8 @@ pub(crate) struct StreamCursor {
     to: i64,
     /// The life that is read, once it is known.
     life: Option<i64>,
+    /// Whether `to` is known to exist: a read of several pages ends where the stream ended when it began.
+    to_exists: bool,
     /// The version handed out last.
     last: Option<i64>,
 }
@@ -28,6 +30,7 @@ impl StreamCursor {
             from: signed(range.from.0).max(1),
             to: range.to.map_or(i64::MAX, |to| signed(to.0)),
             life: None,
+            to_exists: false,
             last: None,
         }
     }
@@ -88,6 +91,11 @@ impl StreamCursor {
                 (Direction::Backward, Some(last)) => self.to = last - 1,
                 (_, None) => {}
             }
+            if !self.to_exists && self.direction == Direction::Forward {
+                let head = head_of_life(&reader.connection, life)?.ok_or_else(|| self.erased_meanwhile())?;
+                self.to = self.to.min(signed(head.version.0));
+            }
+            self.to_exists = true;
             if self.from > self.to { After::End } else { After::More }
         };
         Ok((events, after))
@@ -136,15 +144,17 @@ impl StreamCursor {
             };
         };
         match self.direction {
-            Direction::Forward if last < self.to => {
-                let ended: Option<i64> = connection
-                    .prepare_cached("SELECT erased FROM streams WHERE ref = ?1")?
-                    .query_row([life], |row| row.get(0))?;
-                match ended {
-                    Some(_) => Err(self.erased_meanwhile()),
-                    None if self.to < i64::MAX => self.refuse_later_than(connection, life, self.to, last + 1),
-                    None => Ok(()),
+            Direction::Forward if last < self.to && self.to_exists => {
+                match self.was_erased(connection, life)? {
+                    true => Err(self.erased_meanwhile()),
+                    false => Err(self.gap(last + 1, self.to)),
                 }
+            }
+            Direction::Forward if last < self.to && self.to < i64::MAX => {
+                self.refuse_later_than(connection, life, self.to, last + 1)
+            }
+            Direction::Backward if last > self.from && self.was_erased(connection, life)? => {
+                Err(self.erased_meanwhile())
             }
             Direction::Backward if last > self.from => match lowest(connection, life)? {
                 Some((lowest, true)) if lowest == last => Ok(()),
@@ -152,6 +162,12 @@ impl StreamCursor {
             },
             _ => Ok(()),
         }
+    }
+
+    fn was_erased(&self, connection: &Connection, life: i64) -> Result<bool> {
+        let mut statement =
+            connection.prepare_cached("SELECT erased IS NOT NULL FROM streams WHERE ref = ?1")?;
+        Ok(statement.query_row([life], |row| row.get(0))?)
     }
 
     /// Events after `bound` mean that those up to it are missing.
