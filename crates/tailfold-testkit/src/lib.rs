@@ -38,6 +38,7 @@
 pub mod conformance;
 mod faulty;
 mod fixture;
+pub mod repository;
 mod verify;
 
 pub use faulty::{Fault, FaultCounts, FaultySnapshots};

@@ -8,3 +8,10 @@ async fn fixture() -> Fixture<MemoryStore> {
 }
 
 tailfold_testkit::store_conformance!(fixture);
+
+/// What a repository promises, over the reference store.
+mod repository {
+    use super::fixture;
+
+    tailfold_testkit::repository_conformance!(fixture);
+}
