@@ -1,0 +1,37 @@
+//! The embedded store of tailfold: events and snapshots in one SQLite file.
+//!
+//! [`SqliteStore::open`] gives a store that implements all of `EventStore` and `SnapshotStore`:
+//!
+//! - **An acknowledged event is on disk.** WAL, `synchronous=FULL`; what is appended at the same time shares one
+//!   transaction and one sync.
+//! - **Reads never wait for writes**, and hold no transaction while the caller works.
+//! - **Several processes may open the file**, and any SQLite tool can read it: the view `event_log` is the log for people.
+//! - **Nothing is guessed.** A file of somebody else, of a newer version, a gap, a malformed row: each is a typed error
+//!   that names the place.
+//!
+//! What it is not: a server. All writers share one lock of the file, which must lie on a local disk (not NFS). A commit
+//! holds up to 4,096 events of up to 16 MiB each; a snapshot's envelope may have up to 1 GB. Erasing a stream of a million
+//! events keeps other writers waiting for seconds.
+
+mod admin;
+mod append;
+mod config;
+mod error;
+mod events;
+mod housekeeper;
+mod ledger;
+mod log;
+mod pages;
+mod queue;
+mod readers;
+mod remove;
+mod rows;
+mod schema;
+mod snapshots;
+mod store;
+mod stream;
+mod streams;
+mod writer;
+
+pub use config::{SqliteConfig, Synchronous};
+pub use store::SqliteStore;

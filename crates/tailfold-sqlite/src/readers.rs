@@ -1,0 +1,105 @@
+//! The connections that read. They never wait for the writer, and never on a thread of the async runtime.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use rusqlite::Connection;
+use tailfold::{Error, Outcome};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::SqliteConfig;
+use crate::error::{self, Failure, Result};
+use crate::rows::Names;
+use crate::schema::{self, Role};
+
+pub(crate) struct Readers {
+    config: SqliteConfig,
+    idle: Mutex<Vec<Reader>>,
+    permits: Arc<Semaphore>,
+}
+
+/// A connection, and the names that its rows share.
+pub(crate) struct Reader {
+    pub(crate) connection: Connection,
+    pub(crate) names: Names,
+}
+
+impl Readers {
+    pub(crate) fn new(config: SqliteConfig) -> Self {
+        let permits = Arc::new(Semaphore::new(config.readers.min(Semaphore::MAX_PERMITS)));
+        Self { config, idle: Mutex::default(), permits }
+    }
+
+    /// Begins a read, at once if a connection is free; the future gives its result.
+    pub(crate) fn start<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, tailfold::Result<T>> {
+        let this = self.clone();
+        match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => {
+                let running = tokio::task::spawn_blocking(move || this.work(permit, work));
+                Box::pin(async move { running.await.unwrap_or_else(|error| Err(stopped(error))) })
+            }
+            Err(_) => Box::pin(async move {
+                let permit = this.permits.clone().acquire_owned().await.map_err(|_| error::closed())?;
+                let running = tokio::task::spawn_blocking(move || this.work(permit, work));
+                running.await.unwrap_or_else(|error| Err(stopped(error)))
+            }),
+        }
+    }
+
+    /// Lets no more reads begin, waits for those that run, and closes the connections.
+    pub(crate) async fn close(&self) {
+        let all = u32::try_from(self.config.readers).unwrap_or(u32::MAX);
+        // An error means that it is closed already.
+        let permits = self.permits.acquire_many(all).await;
+        self.permits.close();
+        drop(permits);
+        self.idle().clear();
+    }
+
+    fn work<T>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        work: impl FnOnce(&mut Reader) -> Result<T>,
+    ) -> tailfold::Result<T> {
+        // The one used last: its cache is warm, and a long read stays on one connection.
+        let idle = self.idle().pop();
+        let mut reader = match idle {
+            Some(reader) => reader,
+            None => Reader {
+                connection: schema::connect(&self.config, Role::Reader)
+                    .map_err(|failure| error::of_open(&self.config.path, failure))?,
+                names: Names::default(),
+            },
+        };
+        let result = work(&mut reader);
+        self.idle().push(reader);
+        drop(permit);
+        result.map_err(Error::from)
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Reader>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// Several statements over one state of the store.
+    pub(crate) fn consistent<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.connection.prepare_cached("BEGIN")?.raw_execute()?;
+        let result = work(self);
+        let ended = self.connection.prepare_cached("COMMIT")?.raw_execute();
+        if ended.is_err() && !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        let value = result?;
+        ended?;
+        Ok(value)
+    }
+}
+
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Failure::Refused(Error::unavailable(Outcome::NotDone, "the read was stopped").caused_by(error)).into()
+}

@@ -1,0 +1,82 @@
+//! Erasing a stream, and cutting off what lies before an origin.
+
+use rusqlite::OptionalExtension as _;
+use tailfold::{Digest, Error, EventId, Head, Removal, Removed, StreamId, Timestamp, Tombstone, Version};
+
+use crate::error::Result;
+use crate::ledger::Ledger;
+use crate::rows::signed;
+use crate::snapshots;
+
+impl Ledger<'_> {
+    pub(crate) fn remove(&mut self, stream: &StreamId, removal: &Removal) -> Result<Removed> {
+        match *removal {
+            Removal::Erase { id, recorded_at } => self.erase(stream, id, recorded_at),
+            Removal::BeforeOrigin(version) => self.truncate(stream, version),
+        }
+    }
+
+    fn erase(&mut self, stream: &StreamId, id: EventId, recorded_at: Timestamp) -> Result<Removed> {
+        let life = self.life(stream)?;
+        let (Some(reference), Some(erased)) = (life.reference, life.head) else { return Ok(Removed::default()) };
+        let tombstone = Tombstone::event(erased, id, recorded_at)?;
+        // What is erased is overwritten with zeros, not only unlinked.
+        self.connection.pragma_update(None, "secure_delete", true)?;
+        let removed = self.raise_floor().and_then(|()| {
+            let events = self.delete_events(reference, i64::MAX)?;
+            Ok((events, snapshots::forget(self.connection, stream.as_str())?))
+        });
+        self.connection.pragma_update(None, "secure_delete", false)?;
+        let (events, snapshots) = removed?;
+        let chain = erased.chain.link(Digest::of(&tombstone));
+        let position = self.insert(reference, Head { version: erased.version.next(), chain }, &tombstone)?;
+        self.connection
+            .execute("UPDATE streams SET erased = ?2 WHERE ref = ?1", (reference, signed(position.0)))?;
+        self.forget(stream);
+        Ok(Removed { events, snapshots: snapshots.snapshots, tombstone: Some(position) })
+    }
+
+    fn truncate(&mut self, stream: &StreamId, before: Version) -> Result<Removed> {
+        let life = self.life(stream)?;
+        let origin: Option<bool> = match life.reference {
+            None => None,
+            Some(reference) => self
+                .connection
+                .query_row(
+                    "SELECT origin FROM events WHERE stream = ?1 AND version = ?2",
+                    (reference, signed(before.0)),
+                    |row| row.get(0),
+                )
+                .optional()?,
+        };
+        let (Some(reference), Some(true)) = (life.reference, origin) else {
+            let why = if origin.is_some() { "the event there is no origin" } else { "there is no event" };
+            return Err(Error::invalid(format!("cannot cut before version {before}: {why}")).into());
+        };
+        self.raise_floor()?;
+        let events = self.delete_events(reference, signed(before.0))?;
+        let snapshots = snapshots::forget_before(self.connection, stream.as_str(), before)?;
+        Ok(Removed { events, snapshots: snapshots.snapshots, tombstone: None })
+    }
+
+    /// Positions up to the last one are never given out again, whatever is removed.
+    fn raise_floor(&self) -> Result<()> {
+        self.connection.execute(
+            "UPDATE meta SET position_floor = max(position_floor, (SELECT coalesce(max(position), 0) FROM events))",
+            [],
+        )?;
+        Ok(())
+    }
+
+    fn delete_events(&self, reference: i64, before: i64) -> Result<u64> {
+        self.connection.execute(
+            "DELETE FROM event_tags WHERE (tag, position) IN (
+                 SELECT tag.value, e.position FROM events e, json_each(e.tags) tag
+                 WHERE e.stream = ?1 AND e.version < ?2 AND e.tags IS NOT NULL)",
+            (reference, before),
+        )?;
+        let events =
+            self.connection.execute("DELETE FROM events WHERE stream = ?1 AND version < ?2", (reference, before))?;
+        Ok(events as u64)
+    }
+}

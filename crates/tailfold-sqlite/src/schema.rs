@@ -1,0 +1,166 @@
+//! The file: how it is recognised, created, and how connections to it are set up.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use tailfold::{Error, StoreId, Timestamp};
+
+use crate::config::{SqliteConfig, Synchronous};
+use crate::error::Result;
+
+/// `tail`, in ASCII.
+const APPLICATION_ID: i32 = 0x7461_696C;
+const FORMAT: i32 = 1;
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Writer,
+    Reader,
+    Housekeeper,
+}
+
+/// Opens one connection; the file must be a store already, unless [`prepare`] is to make it one.
+pub(crate) fn connect(config: &SqliteConfig, role: Role) -> Result<Connection> {
+    let read_only = config.read_only || role == Role::Reader;
+    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags |= if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+    if role == Role::Writer && config.create_if_missing && !config.read_only {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = Connection::open_with_flags(&config.path, flags)?;
+    connection.busy_timeout(config.busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let cache_bytes = match role {
+        Role::Writer => config.writer_cache_bytes,
+        Role::Reader => config.reader_cache_bytes,
+        Role::Housekeeper => 1 << 20,
+    };
+    // Negative: KiB instead of pages.
+    let cache_kib = i64::try_from(cache_bytes / 1024).unwrap_or(i64::MAX).max(64);
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    Ok(connection)
+}
+
+/// What only connections that write need, once the file is known to be a store.
+pub(crate) fn set_up_writing(connection: &Connection, config: &SqliteConfig) -> Result<()> {
+    let synchronous = match config.synchronous {
+        Synchronous::Full => "full",
+        Synchronous::Normal => "normal",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // On macOS only this reaches the disk; elsewhere they change nothing.
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    if let Some(pages) = config.page_limit {
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that the file is a store of this format and creates it where there is nothing. A file of anybody else's is
+/// left untouched.
+pub(crate) fn prepare(connection: &mut Connection, config: &SqliteConfig) -> Result<StoreId> {
+    if !is_store(connection)? {
+        if config.read_only {
+            return Err(Error::invalid("the file is not a tailfold store").into());
+        }
+        create(connection, config.busy_timeout)?;
+    }
+    if !config.read_only && connection.is_readonly("main")? {
+        return Err(Error::invalid("the file is read-only; `read_only(true)` opens it for reading").into());
+    }
+    if !config.read_only {
+        // A restored backup is not in this mode yet.
+        switch_to_wal(connection, config.busy_timeout)?;
+    }
+    store_id(connection)
+}
+
+/// Whether the file is a store; false if it is empty.
+fn is_store(connection: &Connection) -> Result<bool> {
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
+    let application_id = number("PRAGMA application_id")?;
+    if application_id == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
+        return Ok(false);
+    }
+    if application_id != APPLICATION_ID {
+        return Err(Error::invalid("the file is an SQLite database, but not a tailfold store").into());
+    }
+    match number("PRAGMA user_version")? {
+        FORMAT => Ok(true),
+        newer if newer > FORMAT => Err(Error::unsupported(format!(
+            "the file has format version {newer}, this program reads up to {FORMAT}: update it"
+        ))
+        .into()),
+        other => Err(Error::corrupt(format!("the file has format version {other}, which never was")).into()),
+    }
+}
+
+fn create(connection: &mut Connection, patience: Duration) -> Result<()> {
+    connection.pragma_update(None, "page_size", 4096)?;
+    switch_to_wal(connection, patience)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been first.
+    if !is_store(&transaction)? {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.execute(
+            "INSERT INTO meta (one, store_id, created_at, position_floor) VALUES (1, ?1, ?2, 0)",
+            (StoreId::fresh().as_uuid().as_bytes(), Timestamp::from(SystemTime::now()).as_micros()),
+        )?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// The switch needs the file for itself, and SQLite's busy timeout does not cover every lock on the way.
+fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let mode = connection.query_row("PRAGMA journal_mode = wal", [], |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode.eq_ignore_ascii_case("wal") => return Ok(()),
+            Ok(mode) => {
+                return Err(Error::unsupported(format!(
+                    "the file system does not support a write-ahead log (journal mode stays `{mode}`)"
+                ))
+                .into());
+            }
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn store_id(connection: &Connection) -> Result<StoreId> {
+    let bytes: Vec<u8> = connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0))?;
+    let bytes = <[u8; 16]>::try_from(bytes).map_err(|_| Error::corrupt("the store id has not 16 bytes"))?;
+    Ok(StoreId::from_uuid(uuid::Uuid::from_bytes(bytes)))
+}
+
+/// Gives a store a new name: what was anchored in the history that a backup was taken from must not match.
+pub(crate) fn renew_store_id(connection: &Connection) -> Result<()> {
+    connection.execute("UPDATE meta SET store_id = ?1", [StoreId::fresh().as_uuid().as_bytes()])?;
+    Ok(())
+}
+
+/// Refuses what is no file to open, before SQLite says less clearly why.
+pub(crate) fn check_path(path: &Path, must_exist: bool) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(Error::invalid("the path is a directory").into()),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::invalid("there is no such file").into())
+        }
+        Err(error) => Err(Error::invalid("the file cannot be looked at").caused_by(error).into()),
+    }
+}

@@ -1,0 +1,84 @@
+-- Format 1 of a tailfold store: events and snapshots in one SQLite file.
+-- `PRAGMA application_id` is 0x7461696C ("tail"), `PRAGMA user_version` the format.
+-- Read it with any SQLite tool; write to it only through tailfold.
+
+-- One row about the store itself.
+CREATE TABLE meta (
+    one            INTEGER PRIMARY KEY CHECK (one = 1),
+    store_id       BLOB    NOT NULL,   -- UUID; renewed when a backup is restored
+    created_at     INTEGER NOT NULL,   -- microseconds since 1970, UTC
+    position_floor INTEGER NOT NULL    -- no position up to this one is ever given out again
+) STRICT;
+
+-- One row for each life of a stream. Rows are never removed, so a ref always means the same life.
+CREATE TABLE streams (
+    ref     INTEGER PRIMARY KEY,
+    stream  TEXT    NOT NULL,          -- category/id
+    genesis BLOB    NOT NULL,          -- chain before the life's first event
+    erased  INTEGER                    -- position of the tombstone; NULL while the stream lives
+) STRICT;
+CREATE UNIQUE INDEX streams_living ON streams (stream) WHERE erased IS NULL;
+CREATE INDEX streams_ended ON streams (stream, erased) WHERE erased IS NOT NULL;
+CREATE INDEX tombstones ON streams (erased) WHERE erased IS NOT NULL;
+
+-- The log. The position is assigned by the writer, in the order of commits.
+CREATE TABLE events (
+    position       INTEGER PRIMARY KEY,
+    stream         INTEGER NOT NULL,   -- streams.ref
+    version        INTEGER NOT NULL,   -- 1, 2, 3 ... in each life
+    id             BLOB    NOT NULL,   -- UUID
+    type           TEXT    NOT NULL,
+    schema_version INTEGER NOT NULL,
+    recorded_at    INTEGER NOT NULL,   -- microseconds since 1970, UTC
+    origin         INTEGER NOT NULL,   -- 1: a fold may start here from empty
+    metadata       BLOB    NOT NULL,   -- JSON, or empty
+    chain          BLOB    NOT NULL,   -- 16 bytes
+    tags           TEXT,               -- JSON array; NULL if there are none
+    payload        BLOB    NOT NULL,
+    UNIQUE (stream, version)
+) STRICT;
+
+-- Finds events by tag. An index beside the log: `reindex` rebuilds it from events.tags.
+CREATE TABLE event_tags (
+    tag      TEXT    NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (tag, position)
+) STRICT, WITHOUT ROWID;
+
+-- Snapshots: small rows here, envelopes beside them, so that noting a use rewrites no payload.
+CREATE TABLE snapshots (
+    ref     INTEGER PRIMARY KEY,
+    fold    TEXT    NOT NULL,
+    serial  TEXT    NOT NULL,
+    key     TEXT    NOT NULL,          -- name of the stream, or a projection's key
+    version INTEGER NOT NULL,
+    chain   BLOB    NOT NULL,
+    used    INTEGER NOT NULL,          -- days since 1970, UTC
+    bytes   INTEGER NOT NULL,
+    UNIQUE (fold, serial, key, version)
+) STRICT;
+CREATE INDEX snapshots_of_key ON snapshots (key);
+
+CREATE TABLE snapshot_payloads (
+    snapshot INTEGER PRIMARY KEY,      -- snapshots.ref
+    envelope BLOB    NOT NULL
+) STRICT;
+CREATE TRIGGER snapshot_payload_goes_along AFTER DELETE ON snapshots BEGIN
+    DELETE FROM snapshot_payloads WHERE snapshot = old.ref;
+END;
+
+-- The log for people.
+CREATE VIEW event_log AS
+SELECT e.position,
+       s.stream,
+       e.version,
+       e.type,
+       e.schema_version,
+       strftime('%Y-%m-%dT%H:%M:%fZ', e.recorded_at / 1000000.0, 'unixepoch') AS recorded_at,
+       CAST(e.payload AS TEXT)  AS payload,
+       CAST(e.metadata AS TEXT) AS metadata,
+       e.tags,
+       e.origin,
+       lower(hex(e.id))         AS id,
+       lower(hex(e.chain))      AS chain
+FROM events e JOIN streams s ON s.ref = e.stream;

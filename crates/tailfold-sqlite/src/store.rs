@@ -1,0 +1,181 @@
+//! The handle, and what it holds together.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tailfold::{Error, Outcome, Result, StoreId};
+use tokio::sync::watch;
+
+use crate::config::SqliteConfig;
+use crate::error::{self, Failure};
+use crate::housekeeper::Housekeeper;
+use crate::ledger::Ledger;
+use crate::queue::{Queue, Urgency};
+use crate::readers::Readers;
+use crate::schema::{self, Role};
+use crate::writer::Writer;
+
+/// Events and snapshots in one SQLite file. Cloning is cheap; clones share everything.
+///
+/// An append returns once it is on disk (see [`Synchronous`](crate::Synchronous)); appends that wait at the same time
+/// share one sync. Reads neither wait for writes nor block the async runtime. Several processes may open the same file.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tailfold::Result<()> {
+/// use tailfold::{Commit, EventData, EventStore, EventType, Expected, NewEvent};
+/// use tailfold_sqlite::SqliteStore;
+///
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let path = directory.path().join("bank.tailfold");
+/// let store = SqliteStore::open(&path).await?;
+/// let event = NewEvent::new(EventData::new(EventType::new("account.opened")?, r#"{"owner":"ada"}"#))?;
+/// let receipt = store.append(Commit::new("account/1".parse()?, Expected::NoStream, vec![event])).await?;
+/// assert_eq!(store.head(&"account/1".parse()?).await?, Some(receipt.writes[0].head));
+/// store.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    id: StoreId,
+    readers: Arc<Readers>,
+    /// `None` if the store is open for reading only.
+    queue: Option<Arc<Queue>>,
+    housekeeper: Arc<Housekeeper>,
+    commits: Arc<watch::Sender<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, which is created if it is missing, with the defaults of [`SqliteConfig`].
+    ///
+    /// # Errors
+    /// As [`SqliteConfig::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        SqliteConfig::new(path).open().await
+    }
+
+    pub(crate) async fn open_with(config: SqliteConfig) -> Result<Self> {
+        let path = config.path.clone();
+        let opening = tokio::task::spawn_blocking(move || Shared::open(config));
+        match opening.await {
+            Ok(shared) => Ok(Self { shared: Arc::new(shared.map_err(|failure| error::of_open(&path, failure))?) }),
+            Err(stopped) => Err(Error::unavailable(Outcome::NotDone, "opening was stopped")
+                .caused_by(stopped)
+                .during(error::opening(&path))),
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Finishes what is queued, brings the log into the file and closes it. Whatever is asked of the store afterwards, by
+    /// any clone, is `Unavailable`. Dropping the last clone does the same without waiting for it.
+    ///
+    /// # Errors
+    /// `Unavailable` if the writer had died.
+    pub async fn close(&self) -> Result<()> {
+        if let Some(queue) = &self.shared.queue {
+            queue.close();
+        }
+        self.shared.readers.close().await;
+        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let housekeeper = self.shared.housekeeper.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            let ended = writer.map_or(Ok(()), JoinHandle::join);
+            housekeeper.stop();
+            ended.is_ok()
+        });
+        match ended.await {
+            Ok(true) => Ok(()),
+            _ => Err(Error::unavailable(Outcome::Unknown, "the writer died before the store was closed")
+                .during(format!("close store `{}`", self.shared.path.display()))),
+        }
+    }
+
+    pub(crate) fn id(&self) -> StoreId {
+        self.shared.id
+    }
+
+    pub(crate) fn readers(&self) -> &Arc<Readers> {
+        &self.shared.readers
+    }
+
+    /// Told of each commit from now on, by whatever process.
+    pub(crate) fn watch_commits(&self) -> watch::Receiver<()> {
+        let commits = self.shared.commits.subscribe();
+        self.shared.housekeeper.wake();
+        commits
+    }
+
+    /// Has the writer do something.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        operation: String,
+        urgency: Urgency,
+        weight: usize,
+        work: impl FnMut(&mut Ledger<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let Some(queue) = &self.shared.queue else {
+            return Err(Error::unsupported("the store is open for reading only").during(operation));
+        };
+        queue.ask(urgency, weight, work).await.map_err(|error| error.during(operation))
+    }
+}
+
+impl Shared {
+    fn open(config: SqliteConfig) -> Result<Self, Failure> {
+        schema::check_path(&config.path, config.read_only || !config.create_if_missing)?;
+        let mut connection = schema::connect(&config, Role::Writer)?;
+        let id = schema::prepare(&mut connection, &config)?;
+        let readers = Arc::new(Readers::new(config.clone()));
+        let commits = Arc::new(watch::Sender::new(()));
+        let second = schema::connect(&config, Role::Housekeeper)?;
+        if !config.read_only {
+            schema::set_up_writing(&second, &config)?;
+            schema::set_up_writing(&connection, &config)?;
+        }
+        let housekeeper = Housekeeper::start(second, config.poll_interval, commits.clone())?;
+        let mut shared = Self {
+            path: config.path.clone(),
+            id,
+            readers,
+            queue: None,
+            housekeeper,
+            commits,
+            writer: Mutex::default(),
+        };
+        if !config.read_only {
+            let queue = Arc::new(Queue::new(config.queue_limit));
+            let (housekeeper, commits) = (shared.housekeeper.clone(), shared.commits.clone());
+            let writer = Writer::start(connection, &config, queue.clone(), housekeeper, commits)?;
+            shared.queue = Some(queue);
+            shared.writer = Mutex::new(Some(writer));
+        }
+        Ok(shared)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        match &self.queue {
+            // The writer stops the housekeeper when it is done.
+            Some(queue) => queue.close(),
+            None => self.housekeeper.tell_to_stop(),
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
