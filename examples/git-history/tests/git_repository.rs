@@ -185,6 +185,23 @@ fn a_store_of_another_history_is_refused() {
 }
 
 #[test]
+fn a_tree_that_is_not_the_one_that_git_has_is_said() {
+    let repository = Repository::new();
+    repository.write("a", "1\n").write("b", "1\n").commit("one");
+    let directory = tempfile::tempdir().unwrap();
+    let (forged, store) = (directory.path().join("forged.log"), directory.path().join("history.tailfold"));
+    let (forged, store) = (forged.to_str().unwrap(), store.to_str().unwrap());
+    // The commit's true name, with a file left out and another one's mode changed.
+    let log = repository.output(&["log", "--raw", "--no-abbrev", "--root", "--format=commit %H %ct"]);
+    let lines = log.lines().filter(|line| !line.ends_with("\ta"));
+    let lines: String = lines.map(|line| line.replace("000000 100644", "000000 100755") + "\n").collect();
+    fs::write(forged, lines).unwrap();
+    assert_eq!(summary(&["--log", forged, "--store", store])["files"], 1);
+    let error = failure(&["--repo", repository.text(), "--store", store]);
+    assert!(error.contains("differs from `git ls-tree` at 2 paths, first at `a`"), "{error}");
+}
+
+#[test]
 fn a_commit_beyond_the_history_is_refused() {
     let repository = Repository::new();
     repository.write("a", "1\n").commit("one");
