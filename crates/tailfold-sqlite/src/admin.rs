@@ -101,7 +101,11 @@ async fn blocking<T: Send + 'static>(
 
 fn check_pages(connection: &Connection) -> Result<(), Failure> {
     let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" { Ok(()) } else { Err(Error::corrupt(format!("the file is damaged: {verdict}")).into()) }
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(Error::corrupt(format!("the file is damaged: {verdict}")).into())
+    }
 }
 
 /// Copies under a passing name and gives the file its own only when all of it is on disk.
@@ -128,7 +132,9 @@ fn copy_to(
     // A link does not replace what is there; not every file system has links.
     match fs::hard_link(&partial.0, target) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(occupied(target).into()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(occupied(target).into());
+        }
         Err(_) => fs::rename(&partial.0, target).map_err(|error| unwritable(target, error))?,
     }
     drop(partial);

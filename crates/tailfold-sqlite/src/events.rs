@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use tailfold::{
-    Capabilities, Commit, Committed, Direction, Error, EventBatches, EventStore, Filter, Follow, Head, LogBatches,
-    Position, Removal, Removed, Slot, SnapshotAndTail, StoreId, StoredSnapshot, StreamBatches, StreamId, Version,
-    VersionRange,
+    Capabilities, Commit, Committed, Direction, Error, EventBatches, EventStore, Filter, Follow, Head,
+    LogBatches, Position, Removal, Removed, Slot, SnapshotAndTail, StoreId, StoredSnapshot, StreamBatches,
+    StreamId, Version, VersionRange,
 };
 
 use crate::log::LogCursor;

@@ -6,8 +6,8 @@ use futures_util::StreamExt as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use tailfold::{
-    Chain, Day, Error, Head, Keep, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore,
-    StoredSnapshot, Swept, Version,
+    Chain, Day, Error, Head, Keep, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo,
+    SnapshotStore, StoredSnapshot, Swept, Version,
 };
 
 use crate::error::Result;
@@ -139,7 +139,7 @@ pub(crate) fn save(connection: &Connection, slot: &Slot, save: &Save) -> Result<
         .prepare_cached(
             "INSERT INTO snapshots (fold, serial, key, version, chain, used, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (fold, serial, key, version) DO UPDATE
-             SET chain = excluded.chain, used = max(used, excluded.used), bytes = excluded.bytes RETURNING ref",
+             SET chain = excluded.chain, used = excluded.used, bytes = excluded.bytes RETURNING ref",
         )?
         .query_row(
             (key.0, key.1, key.2, version, save.head.chain.as_bytes(), save.day.0, save.bytes.len() as i64),
@@ -236,7 +236,8 @@ impl Cursor for SnapshotCursor {
             }
             values.push(Value::Integer(signed(version.0)));
         }
-        let condition = if parts.is_empty() { String::new() } else { format!("WHERE {}", parts.join(" AND ")) };
+        let condition =
+            if parts.is_empty() { String::new() } else { format!("WHERE {}", parts.join(" AND ")) };
         let mut statement = reader.connection.prepare_cached(&format!(
             "SELECT version, chain, fold, serial, key, used, bytes FROM snapshots {condition}
              ORDER BY fold, serial, key, version LIMIT {LISTED}"

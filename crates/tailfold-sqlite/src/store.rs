@@ -65,7 +65,9 @@ impl SqliteStore {
         let path = config.path.clone();
         let opening = tokio::task::spawn_blocking(move || Shared::open(config));
         match opening.await {
-            Ok(shared) => Ok(Self { shared: Arc::new(shared.map_err(|failure| error::of_open(&path, failure))?) }),
+            Ok(shared) => {
+                Ok(Self { shared: Arc::new(shared.map_err(|failure| error::of_open(&path, failure))?) })
+            }
             Err(stopped) => Err(Error::unavailable(Outcome::NotDone, "opening was stopped")
                 .caused_by(stopped)
                 .during(error::opening(&path))),

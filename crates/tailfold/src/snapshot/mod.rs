@@ -23,4 +23,4 @@ pub use store::{
     Keep, Save, Saved, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore, SnapshotStoreExt,
     StoredSnapshot, Swept,
 };
-pub(crate) use writer::{Writer, dropped};
+pub(crate) use writer::{UNFAITHFUL, Writer, dropped};
