@@ -74,7 +74,7 @@ pub(crate) async fn import(
             flights += 1;
             progress.step();
         }
-        Ok(flights)
+        Ok::<u64, Error>(flights)
     });
     let mut imported = Imported::default();
     let mut failed = None;
