@@ -1,0 +1,6 @@
+#[derive(tailfold::Event)]
+enum AccountEvent {
+    Opened,
+}
+
+fn main() {}

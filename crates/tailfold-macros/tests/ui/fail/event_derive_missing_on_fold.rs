@@ -1,0 +1,19 @@
+use serde::{Deserialize, Serialize};
+
+enum AccountEvent {
+    Opened,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize, tailfold::State)]
+#[state(name = "account")]
+struct Account {
+    cents: i64,
+}
+
+impl tailfold::Fold for Account {
+    type Event = AccountEvent;
+
+    fn apply(&mut self, _event: AccountEvent, _meta: &tailfold::EventMeta<'_>) {}
+}
+
+fn main() {}

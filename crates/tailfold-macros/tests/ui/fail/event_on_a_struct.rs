@@ -1,0 +1,7 @@
+#[derive(tailfold::Event)]
+#[event(category = "account")]
+struct Opened {
+    owner: String,
+}
+
+fn main() {}

@@ -1,0 +1,302 @@
+//! Nine ways in which snapshots have lied elsewhere, and some more. Every load must give the right state.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tailfold::{
+    EventMeta, Fold, Keep, Policy, Rejection, Removal, Repository, Save, SnapshotStore as _, Source, State, Store,
+    EventStore as _, Version,
+};
+
+use super::folds::{Ledger, LedgerEvent, actor, events};
+use super::support::{every, feed, load_right, plain, replace, rewrite, stored, stream, truth};
+
+/// 1,000 commands through the snapshot path.
+pub async fn a_thousand_commands_through_the_snapshot_path_are_right(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    let mut balance = 0;
+    for n in 0..1_000i64 {
+        let receipt = repository
+            .execute(&id, |ledger: &Ledger| {
+                assert_eq!(ledger.count, n as u64);
+                if n % 3 == 2 { ledger.debit(1) } else { Ok(LedgerEvent::Credited { cents: 2 }) }
+            })
+            .await
+            .expect("execute")
+            .expect("the balance allows it");
+        balance += if n % 3 == 2 { -1 } else { 2 };
+        assert_eq!(receipt.state().balance, balance);
+    }
+    repository.flush().await;
+    let loaded = load_right(&repository, &store, &id).await;
+    assert!(matches!(loaded.report().source, Source::Snapshot(_)), "{:?}", loaded.report());
+    assert_eq!(loaded.state().count, 1_000);
+}
+
+/// 143 commits of 7 events, with a policy that falls into the middle of commits.
+pub async fn commits_of_seven_across_a_policy_of_a_hundred_are_right(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 100), actor());
+    let mut loaded = repository.load(&id).await.expect("load");
+    for commit in events(1_001).chunks(7) {
+        loaded = repository.append(loaded, commit.to_vec()).await.expect("append").into_loaded();
+        repository.flush().await;
+        let fresh = load_right(&repository, &store, &id).await;
+        assert_eq!(fresh.head(), loaded.head());
+        assert!(fresh.report().replayed_events < 107, "{:?}", fresh.report());
+    }
+}
+
+/// Every prefix of the stored bytes, nothing at all, and bytes of something else.
+pub async fn truncated_emptied_and_foreign_snapshots_are_rejected_and_replaced(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(10), 1).await;
+    let (slot, good) = stored(&store, &id).await;
+    let cuts = (0..good.bytes.len()).step_by(7).map(|length| good.bytes.slice(..length));
+    let foreign = [Bytes::from_static(b"{\"balance\":1000000}"), Bytes::from(vec![0xc0; 4096])];
+    for bytes in cuts.chain(foreign) {
+        replace(&store, &slot, &good, bytes).await;
+        let loaded = load_right(&repository, &store, &id).await;
+        assert_eq!(loaded.report().source, Source::Replay);
+        assert_eq!(loaded.report().rejected.first().map(|rejected| rejected.reason), Some(Rejection::Corrupt));
+        // The replay was long enough for a snapshot, so the next load is served by one.
+        repository.flush().await;
+        let loaded = load_right(&repository, &store, &id).await;
+        assert_eq!(loaded.report().source, Source::Snapshot(Version(10)));
+    }
+}
+
+/// Every single bit of the stored snapshot.
+pub async fn a_snapshot_with_any_bit_flipped_is_rejected(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(10), 1).await;
+    let right = truth(&store, &id).await;
+    let (slot, good) = stored(&store, &id).await;
+    // A repository that repairs nothing, so that the flipped bytes stay until they are replaced.
+    let reader = Repository::<Ledger>::builder(store.clone()).snapshots(Policy::never()).build().expect("build");
+    for bit in 0..good.bytes.len() * 8 {
+        let mut bytes = good.bytes.to_vec();
+        if let Some(byte) = bytes.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        replace(&store, &slot, &good, bytes.into()).await;
+        let loaded = reader.load(&id).await.expect("load");
+        assert_eq!(*loaded.state(), right, "bit {bit}");
+        assert_eq!(loaded.report().source, Source::Replay, "bit {bit}");
+    }
+}
+
+macro_rules! release {
+    ($release:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty = $value:expr),* $(,)? }) => {
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+        #[state(name = "ledger-release")]
+        struct $release {
+            $($(#[$attribute])* $field: $kind,)*
+        }
+
+        impl Fold for $release {
+            type Event = LedgerEvent;
+
+            fn apply(&mut self, event: LedgerEvent, _meta: &EventMeta<'_>) {
+                let cents = match event {
+                    LedgerEvent::Credited { cents } => cents,
+                    LedgerEvent::Debited { cents } => -cents,
+                    LedgerEvent::Closed { .. } | LedgerEvent::Remarked { .. } => 0,
+                };
+                $($value(self, cents);)*
+            }
+        }
+    };
+}
+
+async fn a_release_after_another<Old: Fold<Event = LedgerEvent>, New: Fold<Event = LedgerEvent>>(
+    store: Arc<dyn Store>,
+    same: impl Fn(&New, &New) -> bool,
+) {
+    let id = actor();
+    feed(&plain(&store), &id, events(20), 1).await;
+    let old = Repository::<Old>::builder(store.clone()).snapshots(Policy::every(10)).build().expect("build");
+    let new = Repository::<New>::builder(store.clone()).snapshots(Policy::every(10)).build().expect("build");
+    assert_ne!(old.serial(), new.serial());
+    old.load(&id).await.expect("load");
+    old.flush().await;
+    assert_ne!(old.load(&id).await.expect("load").report().source, Source::Replay);
+    let first = new.load(&id).await.expect("load");
+    assert_eq!(first.report().source, Source::Replay, "a snapshot of another serial was used");
+    assert!(first.report().rejected.is_empty(), "another serial is not even tried: {:?}", first.report());
+    let right = Repository::<New>::builder(store).build().expect("build").load(&id).await.expect("load");
+    assert!(same(first.state(), right.state()));
+    new.flush().await;
+    // Two releases side by side: neither evicts the other's snapshots.
+    assert_ne!(new.load(&id).await.expect("load").report().source, Source::Replay);
+    assert_ne!(old.load(&id).await.expect("load").report().source, Source::Replay);
+}
+
+/// A state field renamed, without a label.
+pub async fn a_renamed_field_makes_another_serial(store: Arc<dyn Store>) {
+    release!(Old { sum: i64 = |state: &mut Old, cents| state.sum += cents });
+    release!(New { total: i64 = |state: &mut New, cents| state.total += cents });
+    a_release_after_another::<Old, New>(store, |a, b| a == b).await;
+}
+
+/// A state field renamed where a default would hide it.
+pub async fn a_renamed_field_with_a_default_makes_another_serial(store: Arc<dyn Store>) {
+    release!(Old {
+        #[serde(default)]
+        sum: i64 = |state: &mut Old, cents| state.sum += cents
+    });
+    release!(New {
+        #[serde(default)]
+        total: i64 = |state: &mut New, cents| state.total += cents
+    });
+    a_release_after_another::<Old, New>(store, |a, b| a == b).await;
+}
+
+/// Two fields of one type swapped.
+pub async fn two_swapped_fields_make_another_serial(store: Arc<dyn Store>) {
+    release!(Old {
+        credits: i64 = |state: &mut Old, cents: i64| state.credits += cents.max(0),
+        debits: i64 = |state: &mut Old, cents: i64| state.debits += cents.min(0),
+    });
+    release!(New {
+        debits: i64 = |state: &mut New, cents: i64| state.debits += cents.min(0),
+        credits: i64 = |state: &mut New, cents: i64| state.credits += cents.max(0),
+    });
+    a_release_after_another::<Old, New>(store, |a, b| a == b).await;
+}
+
+/// Events cut back, as by a restored backup, while a newer snapshot is kept; then three commands.
+pub async fn a_snapshot_ahead_of_a_restored_stream_is_replaced_and_commands_go_on(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(30), 1).await;
+    rewrite(&store, &id, events(25)).await;
+    let loaded = load_right(&repository, &store, &id).await;
+    assert_eq!(loaded.version(), Version(25));
+    assert_eq!(loaded.report().rejected.first().map(|rejected| rejected.reason), Some(Rejection::Ahead));
+    for _ in 0..3 {
+        repository
+            .execute(&id, |_: &Ledger| Ok::<_, ()>(LedgerEvent::Credited { cents: 1 }))
+            .await
+            .expect("commands go on")
+            .expect("no refusal");
+    }
+    repository.flush().await;
+    let loaded = load_right(&repository, &store, &id).await;
+    assert_eq!(loaded.version(), Version(28));
+    assert!(matches!(loaded.report().source, Source::Snapshot(_)), "replaced: {:?}", loaded.report());
+}
+
+/// Cut back, then regrown past the snapshot by a writer without snapshots.
+pub async fn a_snapshot_of_another_history_is_diverged(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(30), 1).await;
+    let other = (0..45).map(|n| LedgerEvent::Credited { cents: 1000 + n }).collect();
+    rewrite(&store, &id, other).await;
+    let loaded = load_right(&repository, &store, &id).await;
+    assert_eq!(loaded.report().source, Source::Replay);
+    assert_eq!(loaded.report().rejected.first().map(|rejected| rejected.reason), Some(Rejection::Diverged));
+    repository.flush().await;
+    let loaded = load_right(&repository, &store, &id).await;
+    assert_eq!(loaded.report().source, Source::Snapshot(Version(45)));
+}
+
+/// A snapshot left over from an erased life, in a store that could not be reached when the stream was erased.
+pub async fn a_snapshot_of_an_erased_life_never_serves_the_next(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(10), 1).await;
+    // The same events again: versions, payloads and states are equal, the history is not.
+    rewrite(&store, &id, events(12)).await;
+    let loaded = load_right(&repository, &store, &id).await;
+    assert_eq!(loaded.report().rejected.first().map(|rejected| rejected.reason), Some(Rejection::Diverged));
+}
+
+/// A left-over higher snapshot must not block the right lower one for ever.
+pub async fn a_rejected_snapshot_makes_room_for_a_lower_one(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(500), 10).await;
+    rewrite(&store, &id, events(20)).await;
+    load_right(&repository, &store, &id).await;
+    repository.flush().await;
+    assert_eq!(load_right(&repository, &store, &id).await.report().source, Source::Snapshot(Version(20)));
+}
+
+/// With more than one kept, an older generation serves where the newest is broken.
+pub async fn the_next_older_candidate_serves_where_the_newest_is_broken(store: Arc<dyn Store>) {
+    let id = actor();
+    let config = tailfold::SnapshotConfig {
+        policy: tailfold::Rule::Every(10),
+        keep: Keep::Last(std::num::NonZeroU32::new(3).expect("not zero")),
+        ..Default::default()
+    };
+    let repository = Repository::<Ledger>::builder(store.clone()).snapshots(config).build().expect("build");
+    let mut loaded = repository.load(&id).await.expect("load");
+    for event in events(35) {
+        loaded = repository.append(loaded, event).await.expect("append").into_loaded();
+        // Without this the queue would keep the newest only.
+        repository.flush().await;
+    }
+    let listed = tailfold::SnapshotStoreExt::list_to_vec(&*store, tailfold::SlotFilter::key(stream(&id).as_str()));
+    let listed = listed.await.expect("list");
+    assert_eq!(listed.iter().map(|info| info.head.version.0).collect::<Vec<_>>(), [10, 20, 30]);
+    let newest = listed.last().expect("three");
+    let broken = Save { head: newest.head, bytes: Bytes::from_static(b"broken"), keep: Keep::All, day: newest.used };
+    store.save(&newest.slot, broken).await.expect("save");
+    let loaded = load_right(&repository, &store, &id).await;
+    assert_eq!(loaded.report().source, Source::Snapshot(Version(20)));
+    assert_eq!(loaded.report().rejected.len(), 1);
+    assert_eq!(loaded.report().replayed_events, 15);
+}
+
+/// A snapshot whose anchor was cut off cannot be checked, so it is not used.
+pub async fn a_snapshot_before_a_truncation_is_not_used(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(10), 1).await;
+    let (slot, old) = stored(&store, &id).await;
+    let loaded = feed(&plain(&store), &id, events(5), 1).await;
+    let close = loaded.state().close();
+    let closed = plain(&store).append(loaded, close).await.expect("close the books").into_loaded();
+    let whole = closed.state().clone();
+    store.remove(&stream(&id), Removal::BeforeOrigin(closed.version())).await.expect("truncate");
+    replace(&store, &slot, &old, old.bytes.clone()).await;
+    let loaded = repository.load(&id).await.expect("load");
+    assert_eq!(*loaded.state(), whole);
+    assert_eq!(loaded.version(), Version(16));
+    assert_eq!(loaded.report().rejected.first().map(|rejected| rejected.reason), Some(Rejection::Truncated));
+    let receipt = repository.append(loaded, LedgerEvent::Credited { cents: 5 }).await.expect("append");
+    assert_eq!(receipt.head().expect("a head").version, Version(17));
+}
+
+/// What a caller does with a state reaches neither a snapshot nor another caller.
+pub async fn a_callers_later_changes_never_reach_a_snapshot(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    let mut loaded = repository.load(&id).await.expect("load");
+    for event in events(10) {
+        loaded = repository.append(loaded, event).await.expect("append").into_loaded();
+    }
+    // The snapshot at 10 waits with a reference to the state, while the state goes on.
+    let before = loaded.clone();
+    for event in events(9) {
+        loaded = repository.append(loaded, event).await.expect("append").into_loaded();
+    }
+    assert_eq!(before.state().count, 10);
+    repository.flush().await;
+    let snapshot = repository.latest_snapshot(&id).await.expect("read").expect("taken");
+    assert_eq!((snapshot.head, &*snapshot.state), (before.head().expect("a head"), before.state()));
+    assert_eq!(*loaded.state(), truth(&store, &id).await);
+}
+
+/// Nothing is written where nothing was folded.
+pub async fn a_load_that_folds_nothing_writes_nothing(store: Arc<dyn Store>) {
+    let (repository, id) = (every(&store, 10), actor());
+    feed(&repository, &id, events(10), 1).await;
+    let (_, before) = stored(&store, &id).await;
+    for _ in 0..10 {
+        let loaded = load_right(&repository, &store, &id).await;
+        assert_eq!((loaded.report().source, loaded.report().replayed_events), (Source::Snapshot(Version(10)), 0));
+    }
+    repository.flush().await;
+    assert_eq!(stored(&store, &id).await.1.bytes, before.bytes);
+    let stats = repository.stats().await.expect("stats");
+    assert_eq!(stats.written.get("stored"), Some(&1), "{stats:?}");
+}
+
