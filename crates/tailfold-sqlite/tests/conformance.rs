@@ -1,0 +1,12 @@
+//! The contract of tailfold's stores.
+
+use tailfold_sqlite::SqliteStore;
+use tailfold_testkit::Fixture;
+
+async fn fixture() -> Fixture<SqliteStore> {
+    let directory = tempfile::tempdir().expect("a directory for the store");
+    let store = SqliteStore::open(directory.path().join("store")).await.expect("an empty store");
+    Fixture::new(store).keeping(directory)
+}
+
+tailfold_testkit::store_conformance!(fixture);
