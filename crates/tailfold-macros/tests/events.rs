@@ -253,7 +253,7 @@ enum Booking {
     #[event(
         tag = "course:{course}",
         tag = "student:{student:03}",
-        tag = "{{{course}}}/{course}",
+        tag = "{{{course}}}/{student}/{course}",
         tag = "all"
     )]
     Booked {
@@ -274,7 +274,7 @@ enum Booking {
 #[test]
 fn tags_are_made_of_the_fields_that_they_name() {
     let booked = Booking::Booked { course: "42".to_owned(), student: 7, r#type: 1 };
-    assert_eq!(booked.tags(), ["course:42", "student:007", "{42}/42", "all"]);
+    assert_eq!(booked.tags(), ["course:42", "student:007", "{42}/7/42", "all"]);
     assert_eq!(Booking::Moved("42".to_owned(), 9).tags(), ["course:42", "type:9"]);
     assert_eq!(Booking::Typed { r#type: 3 }.tags(), ["type:3"]);
     assert!(Booking::Closed.tags().is_empty());

@@ -61,15 +61,20 @@ impl SqliteStore {
     /// `Unavailable` if the disk is full or another process keeps the file locked.
     pub async fn reindex(&self) -> Result<()> {
         let operation = format!("reindex store `{}`", self.path().display());
-        self.ask(operation, Urgency::Command, usize::MAX / 2, |ledger| {
-            ledger.connection.execute_batch(
-                "DELETE FROM event_tags;
+        self.ask(
+            || operation,
+            Urgency::Command,
+            usize::MAX / 2,
+            |ledger| {
+                ledger.connection.execute_batch(
+                    "DELETE FROM event_tags;
                  INSERT INTO event_tags (tag, position)
                  SELECT DISTINCT tag.value, e.position FROM events e, json_each(e.tags) tag
                  WHERE e.tags IS NOT NULL ORDER BY 1, 2;",
-            )?;
-            Ok(())
-        })
+                )?;
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -101,7 +106,11 @@ async fn blocking<T: Send + 'static>(
 
 fn check_pages(connection: &Connection) -> Result<(), Failure> {
     let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" { Ok(()) } else { Err(Error::corrupt(format!("the file is damaged: {verdict}")).into()) }
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(Error::corrupt(format!("the file is damaged: {verdict}")).into())
+    }
 }
 
 /// Copies under a passing name and gives the file its own only when all of it is on disk.
@@ -128,7 +137,9 @@ fn copy_to(
     // A link does not replace what is there; not every file system has links.
     match fs::hard_link(&partial.0, target) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(occupied(target).into()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(occupied(target).into());
+        }
         Err(_) => fs::rename(&partial.0, target).map_err(|error| unwritable(target, error))?,
     }
     drop(partial);

@@ -1,9 +1,6 @@
 //! Recording a commit: every check first, then every insert.
 
-use rusqlite::types::ValueRef;
-use tailfold::{
-    Chain, Commit, Committed, Digest, Error, Expected, Head, InlineSnapshot, Position, StreamWrite, Version, Written,
-};
+use tailfold::{Commit, Committed, Digest, Error, Expected, Head, Position, StreamWrite, Version, Written};
 
 use crate::error::Result;
 use crate::ledger::{Ledger, Life};
@@ -17,21 +14,17 @@ impl Ledger<'_> {
         for write in &commit.writes {
             lives.push(self.life(&write.stream)?);
         }
-        let unmet = commit.writes.iter().zip(&lives).find(|(write, life)| !write.expected.is_met_by(life.head));
+        let unmet =
+            commit.writes.iter().zip(&lives).find(|(write, life)| !write.expected.is_met_by(life.head));
         if let Some((write, life)) = unmet {
             let conflict = || Error::conflict(write.stream.clone(), write.expected, life.head);
             return self.receipt_of_earlier(commit, &lives)?.ok_or_else(|| conflict().into());
         }
         if let Some(unchanged) = &commit.unchanged {
-            let added = log::first_match(self.connection, &mut self.names, &unchanged.filter, unchanged.after)?;
+            let added =
+                log::first_match(self.connection, &mut self.names, &unchanged.filter, unchanged.after)?;
             if let Some(position) = added {
                 return Err(Error::changed(position).into());
-            }
-        }
-        if let Some(inline) = &commit.snapshot {
-            let mut chains = commit.writes.iter().zip(&lives).map(|(write, life)| (write, base(life), life.chain));
-            if !chains.any(|(write, base, chain)| creates(write, base, chain, inline.save.head)) {
-                return Err(foreign_snapshot(inline).into());
             }
         }
         self.insert_all(commit, &lives)
@@ -67,27 +60,17 @@ impl Ledger<'_> {
             position = position.max(last);
             writes.push(written);
         }
-        let snapshot = match &commit.snapshot {
-            Some(inline) if writes.iter().any(|written| written.head == inline.save.head) => {
-                Some(snapshots::save(self.connection, &inline.slot, &inline.save)?)
-            }
-            _ => None,
-        };
-        Ok(Some(Committed { writes, position, snapshot, repeated: true }))
+        Ok(Some(Committed { writes, position, snapshot: None, repeated: true }))
     }
 
     fn written_earlier(&mut self, write: &StreamWrite, life: &Life) -> Result<Option<(Written, Position)>> {
-        let (Some(base), Some(reference), Some(head)) = (write.expected.base_version(), life.reference, life.head)
+        let (Some(base), Some(reference), Some(head)) =
+            (write.expected.base_version(), life.reference, life.head)
         else {
             return Ok(None);
         };
         let length = write.events.len() as u64;
         if head.version.since(base) < length {
-            return Ok(None);
-        }
-        if let Expected::Head(expected) = write.expected
-            && self.chain_at(reference, expected.version)?.is_some_and(|chain| chain != expected.chain)
-        {
             return Ok(None);
         }
         let mut statement = self.connection.prepare_cached(&format!(
@@ -108,6 +91,12 @@ impl Ledger<'_> {
             {
                 return Ok(None);
             }
+            // The link tells the history before the first event, even where that was cut off.
+            if let (None, Expected::Head(head)) = (&last, write.expected)
+                && stored.chain != head.chain.link(event.digest())
+            {
+                return Ok(None);
+            }
             last = Some(stored);
         }
         Ok(last.map(|last| {
@@ -115,35 +104,8 @@ impl Ledger<'_> {
             (written, last.position)
         }))
     }
-
-    /// The chain at a version; `None` if the event was cut off.
-    fn chain_at(&self, reference: i64, version: Version) -> Result<Option<Chain>> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT chain FROM events WHERE stream = ?1 AND version = ?2")?;
-        let mut found = statement.query((reference, signed(version.0)))?;
-        match found.next()?.map(|row| row.get_ref(0)).transpose()? {
-            Some(ValueRef::Blob(bytes)) => Ok(Some(rows::chain(bytes)?)),
-            _ => Ok(None),
-        }
-    }
 }
 
 fn base(life: &Life) -> Version {
     life.head.map_or(Version::ZERO, |head| head.version)
-}
-
-/// Whether a write passes through a head.
-fn creates(write: &StreamWrite, base: Version, chain: Chain, wanted: Head) -> bool {
-    let mut head = Head { version: base, chain };
-    write.events.iter().any(|event| {
-        head = Head { version: head.version.next(), chain: head.chain.link(event.digest()) };
-        head == wanted
-    })
-}
-
-fn foreign_snapshot(inline: &InlineSnapshot) -> Error {
-    Error::invalid(format!(
-        "the snapshot `{}` is anchored at {}, which is no head that this commit creates",
-        inline.slot, inline.save.head
-    ))
 }

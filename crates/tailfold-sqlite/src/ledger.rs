@@ -95,7 +95,9 @@ impl<'c> Ledger<'c> {
             })
             .optional()?;
         let Some((version, chain)) = head else {
-            return Err(Error::corrupt(format!("stream `{stream}` is listed, but its events are gone")).into());
+            return Err(
+                Error::corrupt(format!("stream `{stream}` is listed, but its events are gone")).into()
+            );
         };
         let version = rows::unsigned(version, "version").map_err(Error::corrupt)?;
         let head = Head { version: Version(version), chain: chain? };

@@ -92,7 +92,8 @@ fn page(
     end: i64,
     limit: usize,
 ) -> Result<Page> {
-    let by_index = filter.clauses().iter().all(|clause| !clause.tags.is_empty() || !clause.streams.is_empty());
+    let by_index =
+        filter.clauses().iter().all(|clause| !clause.tags.is_empty() || !clause.streams.is_empty());
     if by_index {
         page_by_index(connection, names, filter, after, end, limit)
     } else {
@@ -155,7 +156,8 @@ fn page_by_index(
     limit: usize,
 ) -> Result<Page> {
     // Enough that those which do not match do not make many pages of few events.
-    let mut candidates = Candidates { connection, after, end, limit: limit.max(64), positions: Vec::new(), checked_to: end };
+    let mut candidates =
+        Candidates { connection, after, end, limit: limit.max(64), positions: Vec::new(), checked_to: end };
     for clause in filter.clauses() {
         candidates.add_clause(clause)?;
     }

@@ -18,20 +18,23 @@ impl Ledger<'_> {
 
     fn erase(&mut self, stream: &StreamId, id: EventId, recorded_at: Timestamp) -> Result<Removed> {
         let life = self.life(stream)?;
-        let (Some(reference), Some(erased)) = (life.reference, life.head) else { return Ok(Removed::default()) };
+        let (Some(reference), Some(erased)) = (life.reference, life.head) else {
+            return Ok(Removed::default());
+        };
         let tombstone = Tombstone::event(erased, id, recorded_at)?;
         // What is erased is overwritten with zeros, not only unlinked.
         self.connection.pragma_update(None, "secure_delete", true)?;
-        let removed = self.raise_floor().and_then(|()| {
-            let events = self.delete_events(reference, i64::MAX)?;
-            Ok((events, snapshots::forget(self.connection, stream.as_str())?))
-        });
+        let removed = self
+            .delete_events(reference, i64::MAX)
+            .and_then(|events| Ok((events, snapshots::forget(self.connection, stream.as_str())?)));
         self.connection.pragma_update(None, "secure_delete", false)?;
         let (events, snapshots) = removed?;
         let chain = erased.chain.link(Digest::of(&tombstone));
         let position = self.insert(reference, Head { version: erased.version.next(), chain }, &tombstone)?;
         self.connection
             .execute("UPDATE streams SET erased = ?2 WHERE ref = ?1", (reference, signed(position.0)))?;
+        // The tombstone's position is the highest, so this covers what went, too.
+        self.raise_floor()?;
         self.forget(stream);
         Ok(Removed { events, snapshots: snapshots.snapshots, tombstone: Some(position) })
     }
@@ -75,8 +78,9 @@ impl Ledger<'_> {
                  WHERE e.stream = ?1 AND e.version < ?2 AND e.tags IS NOT NULL)",
             (reference, before),
         )?;
-        let events =
-            self.connection.execute("DELETE FROM events WHERE stream = ?1 AND version < ?2", (reference, before))?;
+        let events = self
+            .connection
+            .execute("DELETE FROM events WHERE stream = ?1 AND version < ?2", (reference, before))?;
         Ok(events as u64)
     }
 }

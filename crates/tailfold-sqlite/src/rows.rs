@@ -6,15 +6,14 @@ use bytes::{Bytes, BytesMut};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use tailfold::{
-    Chain, Error, EventData, EventId, EventType, Position, RecordedEvent, SchemaVersion, StreamId, Tag, Timestamp,
-    Version,
+    Chain, Error, EventData, EventId, EventType, Position, RecordedEvent, SchemaVersion, StreamId, Tag,
+    Timestamp, Version,
 };
 
 use crate::error::Result;
 
 /// The columns that [`Rows::event`] reads, in its order.
-pub(crate) const COLUMNS: &str =
-    "position, version, stream, type, id, schema_version, recorded_at, origin, metadata, chain, tags, payload";
+pub(crate) const COLUMNS: &str = "position, version, stream, type, id, schema_version, recorded_at, origin, metadata, chain, tags, payload";
 
 const POSITION: usize = 0;
 const VERSION: usize = 1;
@@ -66,9 +65,9 @@ impl Names {
             .query_row([reference], |row| row.get(0))
             .optional()?;
         let name = name.ok_or_else(|| Error::corrupt(format!("stream with ref {reference} has no name")))?;
-        let stream: StreamId = name
-            .parse()
-            .map_err(|error: Error| Error::corrupt(format!("name of the stream with ref {reference}")).caused_by(error))?;
+        let stream: StreamId = name.parse().map_err(|error: Error| {
+            Error::corrupt(format!("name of the stream with ref {reference}")).caused_by(error)
+        })?;
         if self.streams.len() == MOST_STREAMS {
             self.streams.clear();
         }
@@ -96,7 +95,12 @@ impl Rows {
     }
 
     /// The event in a row of [`COLUMNS`]; `stream` is what its ref means.
-    pub(crate) fn event(&mut self, row: &Row<'_>, stream: &StreamId, names: &mut Names) -> Result<RecordedEvent> {
+    pub(crate) fn event(
+        &mut self,
+        row: &Row<'_>,
+        stream: &StreamId,
+        names: &mut Names,
+    ) -> Result<RecordedEvent> {
         let position = integer(row.get_ref(POSITION)?).unwrap_or_default();
         let version = integer(row.get_ref(VERSION)?).unwrap_or_default();
         self.fields(row, stream, names, position, version).map_err(|what| {

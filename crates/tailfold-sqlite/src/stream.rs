@@ -16,6 +16,8 @@ pub(crate) struct StreamCursor {
     to: i64,
     /// The life that is read, once it is known.
     life: Option<i64>,
+    /// Whether `to` is known to exist: a read of several pages ends where the stream ended when it began.
+    to_exists: bool,
     /// The version handed out last.
     last: Option<i64>,
 }
@@ -28,6 +30,7 @@ impl StreamCursor {
             from: signed(range.from.0).max(1),
             to: range.to.map_or(i64::MAX, |to| signed(to.0)),
             life: None,
+            to_exists: false,
             last: None,
         }
     }
@@ -88,6 +91,11 @@ impl StreamCursor {
                 (Direction::Backward, Some(last)) => self.to = last - 1,
                 (_, None) => {}
             }
+            if !self.to_exists && self.direction == Direction::Forward {
+                let head = head_of_life(&reader.connection, life)?.ok_or_else(|| self.erased_meanwhile())?;
+                self.to = self.to.min(signed(head.version.0));
+            }
+            self.to_exists = true;
             if self.from > self.to { After::End } else { After::More }
         };
         Ok((events, after))
@@ -108,7 +116,9 @@ impl StreamCursor {
                 None => Ok(()),
                 Some(_) => Err(Error::unavailable(
                     Outcome::NotDone,
-                    format!("the events from version {expected} were cut off while they were read; read again"),
+                    format!(
+                        "the events from version {expected} were cut off while they were read; read again"
+                    ),
                 )
                 .into()),
             };
@@ -123,22 +133,28 @@ impl StreamCursor {
             // Events beyond the range mean that those in the range were cut off, or are missing.
             return match lowest(connection, life)? {
                 Some((lowest, origin)) if lowest > self.to => {
-                    if origin || lowest == 1 { Ok(()) } else { Err(self.gap(1, lowest - 1)) }
+                    if origin || lowest == 1 {
+                        Ok(())
+                    } else {
+                        Err(self.gap(1, lowest - 1))
+                    }
                 }
                 Some(_) => self.refuse_later_than(connection, life, self.to, self.from),
                 None => Err(self.erased_meanwhile()),
             };
         };
         match self.direction {
-            Direction::Forward if last < self.to => {
-                let ended: Option<i64> = connection
-                    .prepare_cached("SELECT erased FROM streams WHERE ref = ?1")?
-                    .query_row([life], |row| row.get(0))?;
-                match ended {
-                    Some(_) => Err(self.erased_meanwhile()),
-                    None if self.to < i64::MAX => self.refuse_later_than(connection, life, self.to, last + 1),
-                    None => Ok(()),
+            Direction::Forward if last < self.to && self.to_exists => {
+                match self.was_erased(connection, life)? {
+                    true => Err(self.erased_meanwhile()),
+                    false => Err(self.gap(last + 1, self.to)),
                 }
+            }
+            Direction::Forward if last < self.to && self.to < i64::MAX => {
+                self.refuse_later_than(connection, life, self.to, last + 1)
+            }
+            Direction::Backward if last > self.from && self.was_erased(connection, life)? => {
+                Err(self.erased_meanwhile())
             }
             Direction::Backward if last > self.from => match lowest(connection, life)? {
                 Some((lowest, true)) if lowest == last => Ok(()),
@@ -146,6 +162,12 @@ impl StreamCursor {
             },
             _ => Ok(()),
         }
+    }
+
+    fn was_erased(&self, connection: &Connection, life: i64) -> Result<bool> {
+        let mut statement =
+            connection.prepare_cached("SELECT erased IS NOT NULL FROM streams WHERE ref = ?1")?;
+        Ok(statement.query_row([life], |row| row.get(0))?)
     }
 
     /// Events after `bound` mean that those up to it are missing.
@@ -194,8 +216,9 @@ pub(crate) fn head(reader: &Reader, stream: &StreamId) -> Result<Option<Head>> {
 }
 
 pub(crate) fn head_of_life(connection: &Connection, life: i64) -> Result<Option<Head>> {
-    let mut statement = connection
-        .prepare_cached("SELECT version, chain FROM events WHERE stream = ?1 ORDER BY version DESC LIMIT 1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT version, chain FROM events WHERE stream = ?1 ORDER BY version DESC LIMIT 1",
+    )?;
     let mut found = statement.query([life])?;
     let Some(row) = found.next()? else { return Ok(None) };
     let version = rows::unsigned(row.get(0)?, "version").map_err(Error::corrupt)?;

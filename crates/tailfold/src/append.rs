@@ -274,6 +274,12 @@ impl<F: Fold> Inner<F> {
         let head = side.due(loaded)?;
         let slot = side.sealer.slot(&loaded.stream);
         match side.sealer.seal(&slot, &loaded.state, head, &loaded.trail) {
+            Ok(bytes) if !side.sealer.is_faithful(&slot, &bytes, head, &loaded.state) => {
+                tracing::error!(%slot, version = %head.version, "{}", crate::snapshot::UNFAITHFUL);
+                self.counters.wrote(Outcome::Unfaithful);
+                loaded.mark_taken(head.version);
+                None
+            }
             Ok(bytes) => {
                 self.counters.sealed(bytes.len());
                 loaded.mark_taken(head.version);
@@ -297,8 +303,8 @@ impl<F: Fold> Inner<F> {
         let head = loaded.head.ok_or_else(|| Error::invalid("the stream is empty"))?;
         let slot: Slot = side.sealer.slot(&loaded.stream);
         let bytes = side.sealer.seal(&slot, &loaded.state, head, &loaded.trail)?;
-        if !side.sealer.is_faithful(&slot, &bytes, head) {
-            return Err(Error::codec("the state does not survive its codec"));
+        if !side.sealer.is_faithful(&slot, &bytes, head, &loaded.state) {
+            return Err(Error::codec(crate::snapshot::UNFAITHFUL));
         }
         let day = side.sealer.clock().now().day();
         let save = Save { head, bytes, keep: side.config.keep, day };

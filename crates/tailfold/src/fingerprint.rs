@@ -82,12 +82,15 @@ impl Shape {
 
     /// An attribute that shapes the encoding, as its tokens: `rename_all="camelCase"`.
     pub fn attribute(&mut self, tokens: &str) {
-        let _ = write!(self.text, "@{tokens:?};");
+        self.text.push('@');
+        self.quote(tokens);
+        self.text.push(';');
     }
 
     /// A name: of a field, as encoded, or of a variant; what follows describes it.
     pub fn name(&mut self, name: &str) {
-        let _ = write!(self.text, "{name:?}:");
+        self.quote(name);
+        self.text.push(':');
     }
 
     /// A field of type `T`.
@@ -100,7 +103,21 @@ impl Shape {
     /// A field whose type is described by hand.
     pub fn opaque(&mut self, name: &str, version: &str) {
         self.name(name);
-        let _ = write!(self.text, "opaque {version:?},");
+        self.text.push_str("opaque ");
+        self.quote(version);
+        self.text.push(',');
+    }
+
+    /// Not `{:?}`: what that escapes follows the Unicode tables of the compiler's release.
+    fn quote(&mut self, text: &str) {
+        self.text.push('"');
+        for c in text.chars() {
+            if matches!(c, '"' | '\\') {
+                self.text.push('\\');
+            }
+            self.text.push(c);
+        }
+        self.text.push('"');
     }
 }
 

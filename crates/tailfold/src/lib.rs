@@ -26,6 +26,7 @@ mod snapshot;
 mod stats;
 mod store;
 mod stream;
+mod verify;
 
 pub use append::{Append, Receipt};
 pub use chain::{Chain, Digest};
@@ -60,6 +61,9 @@ pub use store::{
 };
 pub use stream::{Head, StreamId, Version};
 pub use tailfold_macros::{Event, State};
+pub use verify::{
+    Damage, Fault, SnapshotVerification, Verification, WrongSnapshot, verify_chains, verify_snapshots,
+};
 
 #[doc(hidden)]
 pub mod __private {

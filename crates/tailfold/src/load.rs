@@ -211,6 +211,11 @@ impl<F: Fold> Inner<F> {
                 };
                 return Ok((Replay::from_start(), tail));
             };
+            if bound.is_some_and(|bound| stored.head.version > bound) {
+                // Not what was asked for. Whatever else this store says is worth as little.
+                report.reject(Some(stored.head.version), Rejection::Unavailable);
+                break;
+            }
             let tail = match tail {
                 Some(tail) if bound == options.at => Tail::of(tail),
                 _ => self.tail(stream, stored.head.version, options),
@@ -318,12 +323,12 @@ impl<F: Fold> Inner<F> {
                 }
                 replay.apply(&event, self.encryption.as_deref())?;
             }
-            if let Some(side) = checkpoints {
-                if replay.events - kept >= side.config.checkpoint_events {
-                    kept = replay.events;
-                    if let Some(head) = replay.head {
-                        side.writer.offer(stream, Arc::new(replay.state.clone()), head, &replay.trail);
-                    }
+            if let Some(side) = checkpoints
+                && replay.events - kept >= side.config.checkpoint_events
+            {
+                kept = replay.events;
+                if let Some(head) = replay.head {
+                    side.writer.offer(stream, Arc::new(replay.state.clone()), head, &replay.trail);
                 }
             }
         }

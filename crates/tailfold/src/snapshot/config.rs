@@ -57,7 +57,7 @@ pub enum SnapshotMode {
     /// After the events are committed, by a task of its own: nothing about it makes a command fail or wait.
     #[default]
     Background,
-    /// In the events' transaction. Costs the command the encoding; a snapshot that cannot be encoded is dropped and
+    /// In the events' transaction. Costs the command the encoding and a check; a snapshot that cannot be encoded is dropped and
     /// counted, the events are committed all the same. The store must be able to ([`Capabilities::inline_snapshot`]).
     ///
     /// [`Capabilities::inline_snapshot`]: crate::Capabilities::inline_snapshot

@@ -12,6 +12,8 @@ mod writer;
 
 pub use compression::Compression;
 pub use config::{SnapshotConfig, SnapshotMode, Snapshots};
+#[cfg(test)]
+pub(crate) use envelope::Draft;
 pub use envelope::Envelope;
 pub use policy::{Moment, Policy, Rule};
 pub use rejection::Rejection;
@@ -21,4 +23,4 @@ pub use store::{
     Keep, Save, Saved, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore, SnapshotStoreExt,
     StoredSnapshot, Swept,
 };
-pub(crate) use writer::{Writer, dropped};
+pub(crate) use writer::{UNFAITHFUL, Writer, dropped};

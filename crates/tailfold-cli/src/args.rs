@@ -1,0 +1,97 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    backup, demo, export, import, reindex, restore, show, snapshots, state, stats, streams, sweep, verify,
+};
+use crate::store::Location;
+
+/// Looks into stores of tailfold, checks, moves and mends them.
+///
+/// A store holds events, in streams written `category/id`, and snapshots of the states that folds make of them. Start with
+/// `tailfold demo`, which fills a store with real data and shows what snapshots are good for.
+#[derive(Debug, Parser)]
+#[command(name = "tailfold", version, max_term_width = 110, after_long_help = "\
+Examples:
+  tailfold demo --store flights.db          fill a store with 80,789 flights, compare two ways to load
+  tailfold --store flights.db stats         what is in it
+  tailfold --store flights.db streams --category airport
+  tailfold --store flights.db state airport/JFK --as-of 2013-02-01
+  tailfold --store flights.db verify        recompute every chain, check every snapshot
+
+Exit codes:
+  0  done
+  1  failed: the message on stderr names the operation and the thing
+  2  the command line is wrong
+  3  a check found something: `verify` damage, `demo` a state that differs
+  130  interrupted")]
+pub struct Args {
+    /// The store: a path, or `sqlite:PATH`. Default: `tailfold.db` in the working directory; `demo` takes a passing one.
+    #[arg(long, global = true, value_name = "STORE")]
+    pub store: Option<Location>,
+
+    /// Writes JSON to stdout and nothing else: one object, or one object a line where the command lists things.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Imports real flights, then loads every actor by replay and by snapshot + tail and compares.
+    #[command(after_long_help = demo::HELP)]
+    Demo(demo::Options),
+    /// Lists streams with their heads, ordered by name.
+    #[command(after_long_help = streams::HELP)]
+    Streams(streams::Options),
+    /// Shows the events of a stream.
+    #[command(after_long_help = show::HELP)]
+    Show(show::Options),
+    /// Shows what a stream's payloads add up to, as a JSON merge patch.
+    #[command(after_long_help = state::HELP)]
+    State(state::Options),
+    /// Lists the snapshots of a store, or of one stream, and checks their envelopes.
+    #[command(after_long_help = snapshots::HELP)]
+    Snapshots(snapshots::Options),
+    /// Counts what is in a store. Reads the whole log.
+    #[command(after_long_help = stats::HELP)]
+    Stats,
+    /// Recomputes every chain from the log and checks every snapshot against it.
+    #[command(after_long_help = verify::HELP)]
+    Verify,
+    /// Removes snapshots that nobody has used for a while. Never touches events.
+    #[command(after_long_help = sweep::HELP)]
+    Sweep(sweep::Options),
+    /// Copies a store to a new file while it is in use.
+    #[command(after_long_help = backup::HELP)]
+    Backup(backup::Options),
+    /// Makes a new store of a backup; it gets a store id of its own.
+    #[command(after_long_help = restore::HELP)]
+    Restore(restore::Options),
+    /// Builds the index of tags anew from the events.
+    #[command(after_long_help = reindex::HELP)]
+    Reindex,
+    /// Writes all events as JSON lines, with exact bytes.
+    #[command(after_long_help = export::HELP)]
+    Export(export::Options),
+    /// Records events that `export` wrote; ids and times stay, chains are recomputed and compared.
+    #[command(after_long_help = import::HELP)]
+    Import(import::Options),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,34 @@
+//! `backup`: a copy, while the store is in use.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tailfold::EventStore as _;
+
+use crate::error::Result;
+use crate::output::Output;
+use crate::store::Open;
+
+pub(crate) const HELP: &str = "\
+The copy is one consistent state, compacted, on disk when the command ends; nobody waits for it meanwhile. An existing file
+is never replaced. It keeps the store id: make a store of it with `restore`. With --json, one object: {\"target\", \"store_id\"}.
+
+Example:
+  tailfold --store flights.db backup flights-2026-01-31.db";
+
+/// Where to.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The file to write.
+    target: PathBuf,
+}
+
+pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> Result<()> {
+    let target = options.target;
+    open.backup_to(&target).await?;
+    let store_id = open.store().store_id().await?;
+    if output.is_json() {
+        return output.json(&json!({ "target": target.display().to_string(), "store_id": store_id }));
+    }
+    output.line(format_args!("backed up store {store_id} to `{}`", target.display()))
+}

@@ -1,0 +1,356 @@
+//! `import`: what `export` wrote, recorded again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flate2::read::MultiGzDecoder;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+use tailfold::{
+    Chain, Commit, Committed, EventStore as _, EventType, Expected, Filter, Follow, Head, NewEvent, Position, Store,
+    StreamId, Version, VersionRange,
+};
+use tokio::sync::mpsc;
+
+use super::export::Line;
+use crate::error::{Error, Result};
+use crate::output::{Output, grouped};
+use crate::progress::Progress;
+use crate::store::Open;
+
+pub(crate) const HELP: &str = "\
+Reads what `export` wrote, from a file (gzip is recognised) or from stdin. Ids, times, bytes and the order of the log stay; the
+store is created if it is missing. Chains are recomputed: a line whose chain does not follow from the line before and its own
+bytes is refused. Streams that were truncated are numbered from 1 here, with another chain, said so. Tombstones are left out.
+
+Running it again continues where it stopped: events that are there already are recognised, and a stream that holds another
+history is refused. A line that is wrong ends it with the line's number; what came before is recorded. With --json, one object.
+
+Examples:
+  tailfold --store copy.db import flights.jsonl.gz
+  tailfold --store a.db export | tailfold --store b.db import";
+
+/// Most events in one commit, and most commits under way.
+const RUN: usize = 512;
+const UNDER_WAY: usize = 1024;
+
+/// From where.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The file to read. `-`: stdin.
+    #[arg(default_value = "-")]
+    file: PathBuf,
+}
+
+pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> Result<()> {
+    let name = if options.file == Path::new("-") {
+        "import from stdin".to_owned()
+    } else {
+        format!("import from `{}`", options.file.display())
+    };
+    let (send, mut lines) = mpsc::channel(UNDER_WAY);
+    let reading = {
+        let (file, name) = (options.file, name.clone());
+        tokio::task::spawn_blocking(move || read_lines(&file, &name, &send))
+    };
+    let progress = Progress::new(output.is_json(), "events", None);
+    let mut import = Import::begin(open.store(), name).await?;
+    let imported = import.take_all(&mut lines, &progress).await;
+    // Lets the reader go, if it was not read to its end.
+    drop(lines);
+    progress.finish();
+    // Even after a wrong line, what was under way is recorded before the command ends.
+    let settled = import.settle().await;
+    let read = reading.await.map_err(|error| Error::Refused(format!("{}: {error}", import.name)))?;
+    imported.and(settled)?;
+    read?;
+    import.check_ends().await?;
+    if output.is_json() { output.json(&import.counted.object()) } else { output.line(import.counted.text()) }
+}
+
+/// A line with its number.
+type Numbered = (u64, Result<Line, String>);
+
+fn read_lines(file: &Path, name: &str, send: &mpsc::Sender<Numbered>) -> Result<()> {
+    let failed = |error| Error::io(name, error);
+    let source: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(file).map_err(failed)?)
+    };
+    let mut source = BufReader::new(source);
+    let gzip = source.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
+    let mut lines: Box<dyn BufRead> =
+        if gzip { Box::new(BufReader::new(MultiGzDecoder::new(source))) } else { Box::new(source) };
+    let mut text = Vec::new();
+    for number in 1.. {
+        text.clear();
+        if lines.read_until(b'\n', &mut text).map_err(failed)? == 0 {
+            break;
+        }
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let line = serde_json::from_slice(&text).map_err(|error| format!("not a line of an export: {error}"));
+        let wrong = line.is_err();
+        if send.blocking_send((number, line)).is_err() || wrong {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// An import under way.
+struct Import {
+    store: Arc<dyn Store>,
+    name: String,
+    streams: BTreeMap<StreamId, Stream>,
+    /// Tombstones that the target holds: where later lives begin.
+    erased: BTreeMap<StreamId, Chain>,
+    run: Option<Run>,
+    under_way: FuturesOrdered<BoxFuture<'static, tailfold::Result<Committed>>>,
+    /// What the target's heads must be after the commits under way.
+    expected: VecDeque<Head>,
+    counted: Counted,
+}
+
+/// A stream of the import.
+struct Stream {
+    /// Head in the file, after the last line.
+    file: Head,
+    /// How much lower versions are here than in the file.
+    shift: u64,
+    /// Head here, after the last line.
+    here: Head,
+    /// Head that the target had before; its events are not sent again.
+    had: Head,
+}
+
+/// Events of one stream that follow each other in the file.
+struct Run {
+    stream: StreamId,
+    base: Version,
+    end: Head,
+    events: Vec<NewEvent>,
+}
+
+#[derive(Default)]
+struct Counted {
+    events: u64,
+    found: u64,
+    tombstones: u64,
+    renumbered: u64,
+    rechained: u64,
+    streams: u64,
+}
+
+impl Import {
+    async fn begin(store: Arc<dyn Store>, name: String) -> Result<Self> {
+        let mut erased = BTreeMap::new();
+        let filter = Filter::all().and_types([EventType::new(EventType::TOMBSTONE)?]);
+        let mut batches = store.read_all(Position::ZERO, filter, Follow::ToEnd);
+        while let Some(batch) = batches.try_next().await? {
+            erased.extend(batch.events.into_iter().map(|event| (event.stream, event.chain)));
+        }
+        Ok(Self {
+            store,
+            name,
+            streams: BTreeMap::new(),
+            erased,
+            run: None,
+            under_way: FuturesOrdered::new(),
+            expected: VecDeque::new(),
+            counted: Counted::default(),
+        })
+    }
+
+    async fn take_all(&mut self, lines: &mut mpsc::Receiver<Numbered>, progress: &Progress) -> Result<()> {
+        while let Some((number, line)) = lines.recv().await {
+            let wrong = |reason: String| Error::Line { operation: self.name.clone(), line: number, reason };
+            let line = line.map_err(wrong)?;
+            self.take(number, line).await?;
+            progress.at(self.counted.events + self.counted.found);
+        }
+        Ok(())
+    }
+
+    /// Checks a line and adds its event to what is to be sent.
+    async fn take(&mut self, number: u64, line: Line) -> Result<()> {
+        if line.r#type.is_tombstone() {
+            self.counted.tombstones += 1;
+            return Ok(());
+        }
+        let operation = self.name.clone();
+        let wrong = |reason: String| Error::Line { operation: operation.clone(), line: number, reason };
+        let (id, version, chain, previous) = (line.stream.clone(), line.version, line.chain, line.previous_life);
+        let event = line.into_data().map_err(wrong)?;
+        let event = NewEvent::new(event).map_err(|error| wrong(error.to_string()))?;
+        if !self.streams.contains_key(&id) {
+            let stream = self.open(&id, version, previous, event.data().origin).await.map_err(|error| match error {
+                Error::Refused(reason) => wrong(reason),
+                error => error,
+            })?;
+            self.streams.insert(id.clone(), stream);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        if version != stream.file.version.next() {
+            return Err(wrong(format!(
+                "stream `{id}`: version {version} after version {}",
+                stream.file.version
+            )));
+        }
+        let first_of_cut_off = stream.shift > 0 && stream.here.version == Version::ZERO;
+        let follows = stream.file.chain.link(event.digest());
+        if !first_of_cut_off && follows != chain {
+            return Err(wrong(format!(
+                "stream `{id}` version {version}: its chain does not follow from the line before and its own bytes"
+            )));
+        }
+        stream.file = Head { version, chain };
+        stream.here =
+            Head { version: stream.here.version.next(), chain: stream.here.chain.link(event.digest()) };
+        if stream.here.version <= stream.had.version {
+            if stream.here.version == stream.had.version && stream.here.chain != stream.had.chain {
+                return Err(wrong(format!("stream `{id}` version {version}: the store holds another history")));
+            }
+            self.counted.found += 1;
+            return Ok(());
+        }
+        self.counted.events += 1;
+        let end = stream.here;
+        match &mut self.run {
+            Some(run) if run.stream == id && run.events.len() < RUN => {
+                run.events.push(event);
+                run.end = end;
+                Ok(())
+            }
+            _ => {
+                let run = Run { stream: id, base: Version(end.version.0 - 1), end, events: vec![event] };
+                let full = self.run.replace(run);
+                self.send(full).await
+            }
+        }
+    }
+
+    /// Looks up what the target knows of a stream, at its first line.
+    async fn open(
+        &mut self,
+        id: &StreamId,
+        version: Version,
+        previous: Option<Chain>,
+        origin: bool,
+    ) -> Result<Stream> {
+        if version == Version::ZERO || (version > Version::FIRST && !origin) {
+            return Err(Error::Refused(format!(
+                "stream `{id}` begins at version {version}, and that event is no origin"
+            )));
+        }
+        let before = Version(version.0 - 1);
+        let in_file = previous
+            .map_or_else(|| Chain::genesis(id), |tombstone| Chain::genesis_after(id, tombstone));
+        let here = self
+            .erased
+            .get(id)
+            .map_or_else(|| Chain::genesis(id), |tombstone| Chain::genesis_after(id, *tombstone));
+        self.counted.streams += 1;
+        if before > Version::ZERO {
+            self.counted.renumbered += 1;
+        } else if here != in_file {
+            self.counted.rechained += 1;
+        }
+        let nothing = Head { version: Version::ZERO, chain: here };
+        let had = self.store.head(id).await?.unwrap_or(nothing);
+        Ok(Stream { file: Head { version: before, chain: in_file }, shift: before.0, here: nothing, had })
+    }
+
+    /// Sends a run. Many are under way at once; the store takes them in the order in which they are sent.
+    async fn send(&mut self, run: Option<Run>) -> Result<()> {
+        let Some(Run { stream, base, end, events }) = run else { return Ok(()) };
+        while self.under_way.len() >= UNDER_WAY {
+            self.confirm_one().await?;
+        }
+        let store = self.store.clone();
+        let commit = Commit::new(stream, Expected::Version(base), events);
+        self.under_way.push_back(Box::pin(async move { store.append(commit).await }));
+        self.expected.push_back(end);
+        Ok(())
+    }
+
+    async fn confirm_one(&mut self) -> Result<()> {
+        let Some(committed) = self.under_way.next().await else { return Ok(()) };
+        let expected = self.expected.pop_front();
+        let committed = committed.map_err(|error| error.during(self.name.clone()))?;
+        let written = committed.writes.first();
+        if written.map(|written| written.head) != expected {
+            let stream = written.map_or_else(|| "?".to_owned(), |written| written.stream.to_string());
+            return Err(Error::Store(tailfold::Error::corrupt(format!(
+                "{}: the store chained stream `{stream}` differently than it should",
+                self.name
+            ))));
+        }
+        Ok(())
+    }
+
+    /// Sends what is left and waits for everything under way; the first failure counts.
+    async fn settle(&mut self) -> Result<()> {
+        let run = self.run.take();
+        let mut settled = self.send(run).await;
+        while !self.under_way.is_empty() {
+            let confirmed = self.confirm_one().await;
+            settled = settled.and(confirmed);
+        }
+        settled
+    }
+
+    /// Where the target has more of a stream than the file, what the file has must be its beginning.
+    async fn check_ends(&self) -> Result<()> {
+        for (id, stream) in &self.streams {
+            if stream.here.version >= stream.had.version {
+                continue;
+            }
+            let range = VersionRange::from(stream.here.version).up_to(Some(stream.here.version));
+            let found = tailfold::EventStoreExt::read_to_vec(&self.store, id, range).await?;
+            if found.first().map(tailfold::RecordedEvent::head) != Some(stream.here) {
+                return Err(Error::Refused(format!(
+                    "{}: stream `{id}` holds another history in the store",
+                    self.name
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Counted {
+    fn object(&self) -> serde_json::Value {
+        json!({
+            "events": self.events,
+            "found": self.found,
+            "streams": self.streams,
+            "tombstones_left_out": self.tombstones,
+            "renumbered_streams": self.renumbered,
+            "rechained_streams": self.rechained,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text =
+            format!("imported {} events of {} streams", grouped(self.events), grouped(self.streams));
+        for (count, what) in [
+            (self.found, "events were there already"),
+            (self.tombstones, "tombstones were left out"),
+            (self.renumbered, "truncated streams were numbered from 1"),
+            (self.rechained, "streams have another life here than there, and so another chain"),
+        ] {
+            if count > 0 {
+                text += &format!("; {} {what}", grouped(count));
+            }
+        }
+        text
+    }
+}

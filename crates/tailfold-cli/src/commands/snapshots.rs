@@ -1,0 +1,109 @@
+//! `snapshots`: what is kept, and whether it could be used.
+
+use futures_util::TryStreamExt as _;
+use serde_json::json;
+use tailfold::{Envelope, Rejection, SlotFilter, SnapshotInfo, SnapshotStore as _, StreamId};
+
+use crate::error::Result;
+use crate::output::{Output, bytes};
+use crate::store::Open;
+use crate::table::{Align, Table};
+
+pub(crate) const HELP: &str = "\
+Each envelope is read and checked: its checksum, and that it lies where it says it belongs. `verify` also checks it against
+the stream. With --json, one object a line.
+
+Examples:
+  tailfold snapshots
+  tailfold snapshots airport/JFK --json";
+
+/// Of which stream.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Only snapshots of this stream.
+    stream: Option<StreamId>,
+}
+
+pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> Result<()> {
+    let filter = options.stream.map_or_else(SlotFilter::all, |stream| SlotFilter::key(stream.as_str()));
+    let store = open.store();
+    let mut table = Table::new([
+        ("fold", Align::Left),
+        ("serial", Align::Left),
+        ("key", Align::Left),
+        ("version", Align::Right),
+        ("size", Align::Right),
+        ("codec", Align::Left),
+        ("compression", Align::Left),
+        ("created", Align::Left),
+        ("used", Align::Left),
+        ("envelope", Align::Left),
+    ]);
+    let mut batches = store.list(filter);
+    while let Some(batch) = batches.try_next().await? {
+        for info in batch {
+            let envelope = match store.newest(&info.slot, Some(info.head.version)).await? {
+                Some(stored) if stored.head == info.head => check(&info, Envelope::parse(&stored.bytes)),
+                // Replaced since it was listed.
+                _ => continue,
+            };
+            if output.is_json() {
+                output.json(&object(&info, &envelope))?;
+            } else {
+                table.row(cells(&info, &envelope));
+            }
+        }
+    }
+    if output.is_json() { Ok(()) } else { output.table(&table) }
+}
+
+fn check(info: &SnapshotInfo, parsed: Result<Envelope, Rejection>) -> Result<Envelope, Rejection> {
+    let envelope = parsed?;
+    if envelope.slot != info.slot {
+        return Err(Rejection::Foreign);
+    }
+    if envelope.head != info.head {
+        return Err(Rejection::Corrupt);
+    }
+    Ok(envelope)
+}
+
+fn object(info: &SnapshotInfo, envelope: &Result<Envelope, Rejection>) -> serde_json::Value {
+    let mut object = json!({
+        "fold": info.slot.fold(),
+        "serial": info.slot.serial(),
+        "key": info.slot.key(),
+        "version": info.head.version,
+        "chain": info.head.chain,
+        "bytes": info.bytes,
+        "used": info.used.to_string(),
+        "rejected": envelope.as_ref().err(),
+    });
+    if let (Some(fields), Ok(envelope)) = (object.as_object_mut(), envelope) {
+        fields.insert("codec".to_owned(), json!(envelope.codec));
+        fields.insert("compression".to_owned(), json!(envelope.compression));
+        fields.insert("encryption".to_owned(), json!(envelope.encryption));
+        fields.insert("raw_bytes".to_owned(), json!(envelope.raw_bytes));
+        fields.insert("stored_bytes".to_owned(), json!(envelope.stored_bytes()));
+        fields.insert("created_at".to_owned(), json!(envelope.created_at));
+        fields.insert("latest_recorded_at".to_owned(), json!(envelope.latest_recorded_at));
+        fields.insert("library".to_owned(), json!(envelope.library));
+    }
+    object
+}
+
+fn cells(info: &SnapshotInfo, envelope: &Result<Envelope, Rejection>) -> [String; 10] {
+    let known = |field: fn(&Envelope) -> String| envelope.as_ref().map_or_else(|_| "-".to_owned(), field);
+    [
+        info.slot.fold().to_owned(),
+        info.slot.serial().to_string(),
+        info.slot.key().to_owned(),
+        info.head.version.to_string(),
+        bytes(info.bytes),
+        known(|envelope| envelope.codec.clone()),
+        known(|envelope| format!("{:?}", envelope.compression).to_lowercase()),
+        known(|envelope| envelope.created_at.to_string()),
+        info.used.to_string(),
+        envelope.as_ref().map_or_else(|reason| reason.to_string(), |_| "sound".to_owned()),
+    ]
+}

@@ -1,0 +1,192 @@
+//! `stats`: what is in a store, counted.
+
+use std::collections::BTreeMap;
+
+use futures_util::TryStreamExt as _;
+use serde::Serialize;
+use tailfold::{
+    EventStore as _, Filter, Follow, Position, RecordedEvent, SlotFilter, SnapshotStore as _, StoreId, Timestamp,
+};
+
+use crate::error::Result;
+use crate::output::{Output, bytes, grouped};
+use crate::progress::Progress;
+use crate::store::Open;
+use crate::table::{Align, Table};
+
+pub(crate) const HELP: &str = "\
+Reads the log once, about a million events a second; memory does not grow with it. With --json, one object.
+
+Examples:
+  tailfold stats
+  tailfold stats --json | jq .snapshots";
+
+/// The answer.
+#[derive(Serialize)]
+struct Stats {
+    store_id: StoreId,
+    file_bytes: u64,
+    events: u64,
+    payload_bytes: u64,
+    tombstones: u64,
+    streams: u64,
+    first_position: Option<Position>,
+    last_position: Option<Position>,
+    earliest_recorded_at: Option<Timestamp>,
+    latest_recorded_at: Option<Timestamp>,
+    categories: BTreeMap<String, Category>,
+    types: BTreeMap<String, u64>,
+    snapshots: u64,
+    snapshot_bytes: u64,
+    folds: BTreeMap<String, BTreeMap<String, Kept>>,
+}
+
+#[derive(Default, Serialize)]
+struct Category {
+    streams: u64,
+    events: u64,
+    payload_bytes: u64,
+}
+
+#[derive(Default, Serialize)]
+struct Kept {
+    snapshots: u64,
+    bytes: u64,
+}
+
+pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
+    let stats = gather(open, output.is_json()).await?;
+    if output.is_json() { output.json(&stats) } else { print(&stats, output) }
+}
+
+async fn gather(open: &Open, quiet: bool) -> Result<Stats> {
+    let store = open.store();
+    let mut stats = Stats {
+        store_id: store.store_id().await?,
+        file_bytes: open.file_bytes()?,
+        events: 0,
+        payload_bytes: 0,
+        tombstones: 0,
+        streams: 0,
+        first_position: None,
+        last_position: None,
+        earliest_recorded_at: None,
+        latest_recorded_at: None,
+        categories: BTreeMap::new(),
+        types: BTreeMap::new(),
+        snapshots: 0,
+        snapshot_bytes: 0,
+        folds: BTreeMap::new(),
+    };
+    let progress = Progress::new(quiet, "events", None);
+    let mut batches = store.read_all(Position::ZERO, Filter::all(), Follow::ToEnd);
+    while let Some(batch) = batches.try_next().await? {
+        batch.events.iter().for_each(|event| stats.count(event));
+        progress.at(stats.events);
+    }
+    progress.finish();
+    let mut batches = store.streams(Filter::all(), None);
+    while let Some(batch) = batches.try_next().await? {
+        stats.streams += batch.len() as u64;
+        for summary in batch {
+            stats.categories.entry(summary.stream.category().to_owned()).or_default().streams += 1;
+        }
+    }
+    let mut batches = store.list(SlotFilter::all());
+    while let Some(batch) = batches.try_next().await? {
+        for info in batch {
+            stats.snapshots += 1;
+            stats.snapshot_bytes += info.bytes;
+            let serials = stats.folds.entry(info.slot.fold().to_owned()).or_default();
+            let kept = serials.entry(info.slot.serial().to_string()).or_default();
+            kept.snapshots += 1;
+            kept.bytes += info.bytes;
+        }
+    }
+    Ok(stats)
+}
+
+impl Stats {
+    fn count(&mut self, event: &RecordedEvent) {
+        self.first_position.get_or_insert(event.position);
+        self.last_position = Some(event.position);
+        if event.data.event_type.is_tombstone() {
+            self.tombstones += 1;
+            return;
+        }
+        let size = event.data.payload.len() as u64;
+        let time = event.data.recorded_at;
+        self.events += 1;
+        self.payload_bytes += size;
+        self.earliest_recorded_at = Some(self.earliest_recorded_at.map_or(time, |known| known.min(time)));
+        self.latest_recorded_at = Some(self.latest_recorded_at.map_or(time, |known| known.max(time)));
+        let category = entry(&mut self.categories, event.stream.category());
+        category.events += 1;
+        category.payload_bytes += size;
+        *entry(&mut self.types, event.data.event_type.as_str()) += 1;
+    }
+}
+
+/// Looks before it allocates a key: there are many events and few keys.
+fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), V::default());
+    }
+    map.entry(key.to_owned()).or_default()
+}
+
+fn print(stats: &Stats, output: &mut Output) -> Result<()> {
+    let mut table = Table::new([("", Align::Left), ("", Align::Left)]);
+    let range = |first: Option<String>, last: Option<String>| match (first, last) {
+        (Some(first), Some(last)) => format!("{first} to {last}"),
+        _ => "-".to_owned(),
+    };
+    let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let place = |position: Option<Position>| position.map(|position| position.to_string());
+    for (name, value) in [
+        ("store id", stats.store_id.to_string()),
+        ("file", bytes(stats.file_bytes)),
+        ("streams", grouped(stats.streams)),
+        ("events", format!("{} ({} of payload)", grouped(stats.events), bytes(stats.payload_bytes))),
+        ("tombstones", grouped(stats.tombstones)),
+        ("positions", range(place(stats.first_position), place(stats.last_position))),
+        ("recorded", range(text(stats.earliest_recorded_at), text(stats.latest_recorded_at))),
+        ("snapshots", format!("{} ({})", grouped(stats.snapshots), bytes(stats.snapshot_bytes))),
+    ] {
+        table.row([name.to_owned(), value]);
+    }
+    output.table(&table)?;
+    let mut table = Table::new([
+        ("category", Align::Left),
+        ("streams", Align::Right),
+        ("events", Align::Right),
+        ("payload", Align::Right),
+    ]);
+    for (name, category) in &stats.categories {
+        table.row([
+            name.clone(),
+            grouped(category.streams),
+            grouped(category.events),
+            bytes(category.payload_bytes),
+        ]);
+    }
+    output.line("")?;
+    output.table(&table)?;
+    let mut table = Table::new([("event type", Align::Left), ("events", Align::Right)]);
+    stats.types.iter().for_each(|(name, count)| table.row([name.clone(), grouped(*count)]));
+    output.line("")?;
+    output.table(&table)?;
+    let mut table = Table::new([
+        ("fold", Align::Left),
+        ("serial", Align::Left),
+        ("snapshots", Align::Right),
+        ("size", Align::Right),
+    ]);
+    for (fold, serials) in &stats.folds {
+        for (serial, kept) in serials {
+            table.row([fold.clone(), serial.clone(), grouped(kept.snapshots), bytes(kept.bytes)]);
+        }
+    }
+    output.line("")?;
+    output.table(&table)
+}

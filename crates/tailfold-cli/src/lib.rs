@@ -1,0 +1,59 @@
+//! The command `tailfold`: looks into stores, checks, moves and mends them, and shows on real data what snapshots do.
+//!
+//! `tailfold --help` says what there is. Each command is a file in `commands/`; the demo's flights, actors and its
+//! independent oracle are in `demo/`. What it is not: a server, or a way to change what is recorded.
+
+mod args;
+mod commands;
+mod demo;
+mod error;
+mod output;
+mod payload;
+mod progress;
+mod store;
+mod table;
+
+pub use args::{Args, Command};
+pub use error::{Error, Result};
+pub use store::Location;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Reads the command line, does what it says, and reports what went wrong on stderr.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Error::io("start the runtime", error)),
+    };
+    let done = runtime.block_on(async {
+        // Dropping what runs ends it cleanly: what was acknowledged stays, passing files go.
+        tokio::select! {
+            done = run(args) => done,
+            _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),
+        }
+    });
+    // A reader that is blocked on a slow disk must not keep an interrupted command alive.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong; [`Error::exit_code`] says how the process ends.
+pub async fn run(args: Args) -> Result<()> {
+    commands::run(args).await
+}
+
+fn report(error: &Error) -> ExitCode {
+    if !error.is_silent() {
+        eprintln!("error: {error}");
+    }
+    ExitCode::from(error.exit_code())
+}

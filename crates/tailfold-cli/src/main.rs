@@ -1,0 +1,7 @@
+//! The command `tailfold`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tailfold_cli::main()
+}

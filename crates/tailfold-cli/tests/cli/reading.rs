@@ -1,0 +1,158 @@
+use std::fs;
+use std::io::Read as _;
+use std::process::Stdio;
+
+use crate::support::{Desk, events_of, first_rows};
+
+#[test]
+fn streams_are_listed_by_name_and_can_be_cut() {
+    let desk = Desk::with_flights(300);
+    let all = desk.run(&["streams", "--json"]).succeeded().objects();
+    let names: Vec<_> = all.iter().map(|stream| stream["stream"].as_str().unwrap()).collect();
+    assert!(names.is_sorted());
+    let airports = desk.run(&["streams", "--category", "airport", "--json"]).succeeded().objects();
+    let names: Vec<_> = airports.iter().map(|stream| stream["stream"].as_str().unwrap()).collect();
+    assert_eq!(names, ["airport/EWR", "airport/JFK", "airport/LGA"]);
+    assert_eq!(airports.iter().map(|stream| stream["version"].as_u64().unwrap()).sum::<u64>(), 300);
+    assert_eq!(desk.run(&["streams", "--limit", "2", "--json"]).succeeded().objects().len(), 2);
+    let text = desk.run(&["streams", "--category", "airport"]).succeeded().stdout;
+    assert_eq!(text.lines().count(), 4);
+}
+
+#[test]
+fn events_are_shown_from_and_to_a_version() {
+    let desk = Desk::with_flights(100);
+    let events =
+        desk.run(&["show", "airport/EWR", "--from", "3", "--to", "5", "--json"]).succeeded().objects();
+    let versions: Vec<_> = events.iter().map(|event| event["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, [3, 4, 5]);
+    assert_eq!(events[0]["type"], "airport.departed");
+    assert!(events[0]["payload"]["destination"].is_string());
+    let text = desk.run(&["show", "airport/EWR", "--to", "1"]).succeeded().stdout;
+    assert!(text.starts_with("1  2013-01-01T05:15:00Z  airport.departed v1\n"), "{text}");
+    assert!(text.contains(r#""tail":"N14228""#), "{text}");
+    let message = desk.run(&["show", "airport/XXX"]).failed(1);
+    assert!(message.contains("show stream `airport/XXX`: there is no such stream"), "{message}");
+}
+
+#[test]
+fn a_state_is_a_merge_patch_that_says_so_at_a_version_or_a_time() {
+    let desk = Desk::with_flights(400);
+    let events = desk.run(&["show", "airport/JFK", "--json"]).succeeded().objects();
+    let state = |args: &[&str]| {
+        let mut all = vec!["state", "airport/JFK", "--json"];
+        all.extend(args);
+        desk.run(&all).succeeded().object()
+    };
+    let seventh = state(&["--at", "7"]);
+    assert_eq!(seventh["version"], 7);
+    assert_eq!(seventh["chain"], events[6]["chain"]);
+    assert_eq!(seventh["state"], events[6]["payload"]);
+    assert_eq!(seventh["snapshotted"], false);
+    assert!(seventh["fold"].as_str().unwrap().contains("RFC 7396"));
+
+    let time = "2013-01-01T08:00:00Z";
+    let later = events.iter().position(|event| event["recorded_at"].as_str().unwrap() > time).unwrap();
+    assert!(later > 0);
+    assert_eq!(state(&["--as-of", time])["version"], later);
+    assert_eq!(state(&["--as-of", "2012-12-31"])["version"], 0);
+    assert_eq!(state(&["--as-of", "2014-01-01"])["version"], events.len());
+    assert_eq!(state(&[])["version"], events.len());
+
+    let text = desk.run(&["state", "airport/JFK"]).succeeded().stdout;
+    assert!(text.lines().next().unwrap().contains("not the state of your fold"), "{text}");
+    desk.run(&["state", "airport/JFK", "--at", "9999"]).failed(1);
+    assert_eq!(desk.run(&["state", "airport/JFK", "--at", "1", "--as-of", "2013-01-01"]).code, Some(2));
+}
+
+#[test]
+fn snapshots_are_listed_with_what_their_envelopes_say() {
+    let desk = Desk::with_flights(400);
+    let all = desk.run(&["snapshots", "--json"]).succeeded().objects();
+    assert_eq!(all.len(), 3);
+    let one = desk.run(&["snapshots", "airport/JFK", "--json"]).succeeded().objects();
+    assert_eq!(one.len(), 1);
+    assert_eq!(one[0]["fold"], "airport");
+    assert_eq!(one[0]["codec"], "msgpack");
+    assert_eq!(one[0]["rejected"], serde_json::Value::Null);
+    assert!(desk.run(&["snapshots"]).succeeded().stdout.contains("sound"));
+
+    desk.sql("tailfold.db", "UPDATE snapshot_payloads SET envelope = CAST('foreign' AS BLOB)");
+    assert_eq!(desk.run(&["snapshots", "--json"]).succeeded().objects()[0]["rejected"], "corrupt");
+}
+
+#[test]
+fn stats_count_what_is_there() {
+    let desk = Desk::with_flights(400);
+    let stats = desk.run(&["stats", "--json"]).succeeded().object();
+    assert_eq!(stats["events"], events_of(&first_rows(400)));
+    assert_eq!(stats["categories"]["airport"]["events"], 400);
+    assert_eq!(stats["categories"]["airport"]["streams"], 3);
+    assert_eq!(stats["snapshots"], 3);
+    let folds = stats["folds"]["airport"].as_object().unwrap();
+    assert_eq!(folds.values().next().unwrap()["snapshots"], 3);
+    assert!(stats["file_bytes"].as_u64().unwrap() > 100_000);
+    let text = desk.run(&["stats"]).succeeded().stdout;
+    assert!(text.contains("airport.cancelled") || text.contains("airport.departed"), "{text}");
+}
+
+#[test]
+fn what_is_not_a_store_is_refused_by_name_and_left_alone() {
+    let desk = Desk::new();
+    for command in [&["streams"][..], &["stats"], &["verify"], &["reindex"], &["sweep", "--unused-for", "1"]] {
+        let message = desk.run(command).failed(1);
+        assert!(message.contains("open store `tailfold.db`: there is no such file"), "{message}");
+    }
+    assert_eq!(desk.files(), Vec::<String>::new());
+
+    desk.write("notes.txt", &"not a database, and long enough to be looked at\n".repeat(100));
+    let before = fs::read(desk.path("notes.txt")).unwrap();
+    for command in [&["--store", "notes.txt", "stats"][..], &["demo", "--store", "notes.txt"]] {
+        let message = desk.run(command).failed(1);
+        assert!(message.contains("`notes.txt`") && message.contains("not a tailfold store"), "{message}");
+    }
+    assert_eq!(fs::read(desk.path("notes.txt")).unwrap(), before);
+
+    let message = desk.run(&["--store", "nats://localhost", "stats"]);
+    assert_eq!(message.code, Some(2));
+    assert!(message.stderr.contains("no stores of scheme `nats://`"), "{}", message.stderr);
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused() {
+    let desk = Desk::with_flights(10);
+    let connection = rusqlite::Connection::open(desk.path("tailfold.db")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let message = desk.run(&["streams"]).failed(1);
+    assert!(message.contains("format version 99"), "{message}");
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let desk = Desk::with_flights(900);
+    for command in [&["show", "airport/JFK", "--json"][..], &["export"]] {
+        let mut child =
+            desk.command(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 1];
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut first).unwrap();
+        drop(stdout);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    }
+}
+
+#[test]
+fn help_teaches_by_examples() {
+    let desk = Desk::new();
+    assert!(desk.run(&["--help"]).succeeded().stdout.contains("Exit codes:"));
+    for command in [
+        "demo", "streams", "show", "state", "snapshots", "stats", "verify", "sweep", "backup", "restore", "reindex",
+        "export", "import",
+    ] {
+        let help = desk.run(&[command, "--help"]).succeeded().stdout;
+        assert!(help.contains("Example") && help.to_lowercase().contains("json"), "{command}: {help}");
+    }
+}

@@ -1,0 +1,58 @@
+use crate::support::Desk;
+
+#[test]
+fn an_untouched_store_is_sound() {
+    let desk = Desk::with_flights(400);
+    let seen = desk.run(&["verify", "--json"]).succeeded().object();
+    assert_eq!(seen["sound"], true);
+    assert_eq!((seen["damaged"].as_u64(), seen["snapshots"].as_u64()), (Some(0), Some(3)));
+    assert!(desk.run(&["verify"]).succeeded().stdout.contains("3 snapshots"));
+}
+
+#[test]
+fn a_flipped_bit_of_a_payload_is_found_and_named() {
+    let desk = Desk::with_flights(400);
+    let sql = "UPDATE events SET payload = CAST(replace(CAST(payload AS TEXT), '\"flight\":', '\"fligit\":') AS BLOB)
+               WHERE version = 17 AND stream = (SELECT ref FROM streams WHERE stream = 'airport/JFK')";
+    assert_eq!(desk.sql("tailfold.db", sql), 1);
+    let run = desk.run(&["verify", "--json"]);
+    let seen = run.object();
+    assert_eq!((seen["sound"].as_bool(), seen["damaged"].as_u64()), (Some(false), Some(1)));
+    let damage = &seen["damages"][0];
+    assert_eq!(damage["stream"], "airport/JFK");
+    assert_eq!((damage["version"].as_u64(), damage["fault"].as_str()), (Some(17), Some("chain")));
+    assert!(run.failed(3).contains("verify: 1 of"));
+    let text = desk.run(&["verify"]);
+    assert!(text.stdout.contains("damage: stream `airport/JFK` version 17 (position "), "{}", text.stdout);
+}
+
+#[test]
+fn a_missing_event_is_a_gap() {
+    let desk = Desk::with_flights(100);
+    let sql = "DELETE FROM events WHERE version = 5 AND stream = (SELECT ref FROM streams WHERE stream = 'airport/EWR')";
+    assert_eq!(desk.sql("tailfold.db", sql), 1);
+    let run = desk.run(&["verify", "--json"]);
+    assert_eq!(run.object()["damages"][0]["fault"], "gap");
+    run.failed(3);
+}
+
+#[test]
+fn a_snapshot_that_was_altered_or_stands_for_another_history_is_found() {
+    let desk = Desk::with_flights(400);
+    let sql = "UPDATE snapshot_payloads SET envelope = CAST('x' AS BLOB) || substr(envelope, 2)
+               WHERE snapshot = (SELECT ref FROM snapshots WHERE key = 'airport/JFK')";
+    assert_eq!(desk.sql("tailfold.db", sql), 1);
+    // The backup that was restored ends before the snapshot.
+    let sql = "DELETE FROM events WHERE version >= 100
+               AND stream = (SELECT ref FROM streams WHERE stream = 'airport/EWR')";
+    assert!(desk.sql("tailfold.db", sql) > 0);
+    let run = desk.run(&["verify", "--json"]);
+    let seen = run.object();
+    assert_eq!((seen["damaged"].as_u64(), seen["snapshots_wrong"].as_u64()), (Some(0), Some(2)));
+    let reason = |index: usize| {
+        let wrong = &seen["snapshots_rejected"][index];
+        (wrong["slot"]["key"].as_str().unwrap(), wrong["reason"].as_str().unwrap())
+    };
+    assert_eq!([reason(0), reason(1)], [("airport/EWR", "ahead"), ("airport/JFK", "corrupt")]);
+    run.failed(3);
+}

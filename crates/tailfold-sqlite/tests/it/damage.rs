@@ -1,0 +1,99 @@
+use futures_util::TryStreamExt as _;
+use tailfold::{
+    Direction, ErrorKind, EventStore as _, EventStoreExt as _, Expected, Filter, Position,
+    SnapshotStore as _, VersionRange,
+};
+
+use crate::support::*;
+
+async fn damaged(sql: &str) -> (Place, tailfold_sqlite::SqliteStore) {
+    let place = Place::new();
+    let store = place.open().await;
+    append(&store, "a/0", Expected::NoStream, events(3)).await;
+    append(&store, "a/1", Expected::NoStream, events(5)).await;
+    place.sqlite().execute_batch(sql).unwrap();
+    (place, store)
+}
+
+#[tokio::test]
+async fn a_malformed_row_is_an_error_that_names_its_place() {
+    for (column, value) in [
+        ("id", "x'00'"),
+        ("chain", "x'0011'"),
+        ("type", "'not a type'"),
+        ("schema_version", "-1"),
+        ("tags", "'[1]'"),
+        ("tags", "'not json'"),
+    ] {
+        let (_place, store) =
+            damaged(&format!("UPDATE events SET {column} = {value} WHERE position = 6")).await;
+        let error = store.read_to_vec(&stream("a/1"), VersionRange::ALL).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
+        let text = error.to_string();
+        assert!(
+            text.starts_with(
+                "read stream `a/1`: event at position 6 (stream `a/1`, version 3) is malformed: "
+            ),
+            "{text}"
+        );
+        let error = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap_err();
+        assert!(error.to_string().contains("event at position 6"), "{error}");
+        // What lies elsewhere is not held against it.
+        assert_eq!(read(&store, "a/0").await.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_event_is_an_error_in_every_read_that_should_have_met_it() {
+    let ranges = |from: u64, to: Option<u64>| VersionRange::from(from.into()).up_to(to.map(Into::into));
+    for missing in 1..=4u64 {
+        let (_place, store) = damaged(&format!("DELETE FROM events WHERE position = 3 + {missing}")).await;
+        for from in 1..=missing {
+            for to in [None, Some(missing), Some(4), Some(5), Some(9)] {
+                if to.is_some_and(|to| to < missing) {
+                    continue;
+                }
+                for direction in [Direction::Forward, Direction::Backward] {
+                    let result: Result<Vec<_>, _> =
+                        store.read(&stream("a/1"), ranges(from, to), direction).try_concat().await;
+                    let error =
+                        result.expect_err(&format!("{missing} missing in {from}..={to:?} {direction:?}"));
+                    assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
+                }
+            }
+        }
+        // Reads that have nothing to do with it go on.
+        let above = store.read_to_vec(&stream("a/1"), ranges(missing + 1, None)).await.unwrap();
+        assert_eq!(above.len() as u64, 5 - missing);
+        let below = store.read_to_vec(&stream("a/1"), ranges(1, Some(missing - 1))).await.unwrap();
+        assert_eq!(below.len() as u64, missing - 1);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_without_its_envelope_can_be_rejected_and_removed() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.save(&slot("f", "a/1"), save(head(3, 1), "state")).await.unwrap();
+    place.sqlite().execute_batch("DELETE FROM snapshot_payloads").unwrap();
+    let kept = store.newest(&slot("f", "a/1"), None).await.unwrap().unwrap();
+    assert!(kept.bytes.is_empty());
+    assert!(store.compare_and_remove(&slot("f", "a/1"), &kept).await.unwrap());
+    assert_eq!(store.newest(&slot("f", "a/1"), None).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn overwritten_pages_are_reported_as_damage() {
+    let place = Place::new();
+    let store = place.open().await;
+    append(&store, "a/1", Expected::NoStream, (0..500).map(|_| event(&"x".repeat(500))).collect()).await;
+    store.close().await.unwrap();
+    let mut bytes = std::fs::read(&place.path).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 8192].fill(0xA5);
+    std::fs::write(&place.path, bytes).unwrap();
+    let store = place.open().await;
+    let error = store.read_to_vec(&stream("a/1"), VersionRange::ALL).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_eq!(*store.check().await.unwrap_err().kind(), ErrorKind::Corrupt);
+}

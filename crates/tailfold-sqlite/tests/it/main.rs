@@ -1,0 +1,13 @@
+//! The store against real files, real processes and real damage.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod commits;
+mod crash;
+mod damage;
+mod files;
+mod log;
+mod removal;
+mod sharing;
+mod snapshots;
+mod support;

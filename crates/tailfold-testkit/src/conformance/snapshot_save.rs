@@ -1,0 +1,208 @@
+//! Snapshots: saving and finding the newest.
+
+use super::support::*;
+
+const TODAY: Day = Day(20_000);
+
+fn head(version: u64) -> Head {
+    head_of(version, 1)
+}
+
+fn head_of(version: u64, history: u8) -> Head {
+    Head { version: Version(version), chain: Chain::from_bytes([history; 16]) }
+}
+
+fn save(version: u64, keep: Keep) -> Save {
+    Save { head: head(version), bytes: format!("state {version}").into(), keep, day: TODAY }
+}
+
+async fn newest(store: &Snapshots, slot: &Slot, at_or_below: Option<u64>) -> Option<u64> {
+    let found = store.newest(slot, at_or_below.map(Version)).await.unwrap()?;
+    assert_eq!(found.bytes, format!("state {}", found.head.version.0), "bytes of another version");
+    Some(found.head.version.0)
+}
+
+async fn kept(store: &Snapshots, slot: &Slot) -> Vec<u64> {
+    let listed = store.list_to_vec(SlotFilter::key(slot.key())).await.unwrap();
+    listed.into_iter().filter(|info| info.slot == *slot).map(|info| info.head.version.0).collect()
+}
+
+fn last(n: u32) -> Keep {
+    Keep::Last(n.try_into().unwrap())
+}
+
+/// A slot without snapshots has no newest one: that is an answer, not an error.
+pub async fn an_empty_slot_has_no_newest(store: Snapshots) {
+    let slot = Space::fresh().slot("fold", 1, "a");
+    assert_eq!(store.newest(&slot, None).await.unwrap(), None);
+    assert_eq!(store.newest(&slot, Some(Version(5))).await.unwrap(), None);
+}
+
+/// Head, bytes and day come back as they were saved.
+pub async fn a_snapshot_comes_back_as_it_was_saved(store: Snapshots) {
+    let space = Space::fresh();
+    for (number, version) in [0, 1, 7, 1 << 40, i64::MAX as u64].into_iter().enumerate() {
+        let slot = space.slot("fold", 1, &number.to_string());
+        let (head, bytes, day) =
+            (head_of(version, number as u8), Bytes::from_static(b"\0\xffstate"), Day(19_000));
+        let saved =
+            store.save(&slot, Save { head, bytes: bytes.clone(), keep: Keep::Newest, day }).await.unwrap();
+        assert_eq!(saved, Saved::Stored { pruned: 0 });
+        let found = store.newest(&slot, None).await.unwrap();
+        assert_eq!(found, Some(StoredSnapshot { head, bytes, used: day }));
+    }
+}
+
+/// Payloads from no bytes at all to 8 MiB are exact.
+pub async fn payloads_up_to_8_mib_are_exact(store: Snapshots) {
+    let space = Space::fresh();
+    let mut random = vec![0u8; 8 * 1024 * 1024];
+    fastrand::Rng::with_seed(11).fill(&mut random);
+    let random = Bytes::from(random);
+    for size in [0, 1, 255, 256, 4095, 4096, 65_535, 65_536, 1 << 20, (1 << 20) + 1, 8 << 20] {
+        let (slot, bytes) = (space.slot("fold", 1, &size.to_string()), random.slice(..size));
+        store.save(&slot, Save { bytes: bytes.clone(), ..save(1, Keep::Newest) }).await.unwrap();
+        let found = store.newest(&slot, None).await.unwrap().unwrap();
+        assert!(found.bytes == bytes, "{size} bytes came back as {} others", found.bytes.len());
+        let listed = store.list_to_vec(SlotFilter::key(slot.key())).await.unwrap();
+        assert_eq!(listed[0].bytes, size as u64);
+    }
+}
+
+/// A bound includes its version, and finds the newest snapshot that is not above it.
+pub async fn a_bound_includes_its_version(store: Snapshots) {
+    let slot = Space::fresh().slot("fold", 1, "a");
+    // By number, not by text: 9 < 10 < 100.
+    for version in [9, 10, 100] {
+        store.save(&slot, save(version, Keep::All)).await.unwrap();
+    }
+    for (bound, expected) in [
+        (None, Some(100)),
+        (Some(u64::MAX), Some(100)),
+        (Some(101), Some(100)),
+        (Some(100), Some(100)),
+        (Some(99), Some(10)),
+        (Some(10), Some(10)),
+        (Some(9), Some(9)),
+        (Some(8), None),
+        (Some(0), None),
+    ] {
+        assert_eq!(newest(&store, &slot, bound).await, expected, "at or below {bound:?}");
+    }
+}
+
+/// Fold, serial and key each make a slot of their own: nothing is ever served to another one.
+pub async fn slots_are_apart_by_fold_serial_and_key(store: Snapshots) {
+    let space = Space::fresh();
+    let longest = "k".repeat(200);
+    let mut slots = vec![space.slot("fold", 2, "a"), space.slot("fold2", 1, "a"), space.slot("FOLD", 1, "a")];
+    for key in ["a", "A", "a ", "a/b", "a:b", "a.b", "a*", "*", "a%", "_", "é", "'", "\\", &longest] {
+        slots.push(space.slot("fold", 1, key));
+    }
+    slots.push(
+        Slot::new(&space.fold("fold"), format!("x-{}", serial_of(1)).parse().unwrap(), slots[0].key())
+            .unwrap(),
+    );
+    for (number, slot) in slots.iter().enumerate() {
+        for other in &slots[number..] {
+            assert_eq!(store.newest(other, None).await.unwrap(), None, "{other} before it was saved");
+        }
+        store.save(slot, save(number as u64 + 1, Keep::Newest)).await.unwrap();
+    }
+    for (number, slot) in slots.iter().enumerate() {
+        assert_eq!(newest(&store, slot, None).await, Some(number as u64 + 1), "{slot}");
+    }
+}
+
+/// An older snapshot never replaces a newer one: the save is superseded, and tells the newer head.
+pub async fn an_older_snapshot_never_replaces_a_newer_one(store: Snapshots) {
+    let slot = Space::fresh().slot("fold", 1, "a");
+    for version in (1..=20).rev() {
+        let saved = store.save(&slot, save(version, Keep::Newest)).await.unwrap();
+        let expected = if version == 20 { Saved::Stored { pruned: 0 } } else { Saved::Superseded(head(20)) };
+        assert_eq!(saved, expected);
+    }
+    assert_eq!(newest(&store, &slot, None).await, Some(20));
+    assert_eq!(kept(&store, &slot).await, [20]);
+    assert_eq!(store.save(&slot, save(21, Keep::Newest)).await.unwrap(), Saved::Stored { pruned: 1 });
+    assert_eq!(kept(&store, &slot).await, [21]);
+}
+
+/// 64 saves at the same time, in any order: the newest version is what stays, and whoever was superseded hears of a
+/// newer one.
+pub async fn of_64_racing_saves_the_newest_stays(store: Snapshots) {
+    let space = Space::fresh();
+    for (round, keep) in [Keep::Newest, last(1), last(3)].into_iter().enumerate() {
+        let slot = space.slot("fold", 1, &round.to_string());
+        let mut versions: Vec<_> = (1..=64).collect();
+        fastrand::Rng::with_seed(round as u64).shuffle(&mut versions);
+        at_once(versions.into_iter().map(|version| {
+            let (store, slot) = (store.clone(), slot.clone());
+            async move {
+                if let Saved::Superseded(newer) = store.save(&slot, save(version, keep)).await.unwrap() {
+                    assert!(newer.version > Version(version), "superseded by {newer}");
+                }
+            }
+        }))
+        .await;
+        assert_eq!(newest(&store, &slot, None).await, Some(64));
+        let expected: &[u64] = if round == 2 { &[62, 63, 64] } else { &[64] };
+        assert_eq!(kept(&store, &slot).await, expected);
+    }
+}
+
+/// A save at a version that is there replaces it: head, bytes and all.
+pub async fn an_equal_version_replaces(store: Snapshots) {
+    let space = Space::fresh();
+    for keep in [Keep::Newest, last(2), Keep::All] {
+        let slot = space.slot("fold", 1, &format!("{keep:?}").replace(['(', ')'], "-"));
+        store.save(&slot, save(5, keep)).await.unwrap();
+        let other = Save { head: head_of(5, 9), bytes: Bytes::from_static(b"other"), ..save(5, keep) };
+        assert_eq!(store.save(&slot, other).await.unwrap(), Saved::Stored { pruned: 0 });
+        let found = store.newest(&slot, None).await.unwrap().unwrap();
+        assert_eq!((found.head, &found.bytes[..]), (head_of(5, 9), &b"other"[..]));
+        assert_eq!(kept(&store, &slot).await, [5]);
+    }
+}
+
+/// `Keep::Last` keeps that many, by version and not by time; what finds no room is superseded.
+pub async fn the_last_n_are_kept_by_version(store: Snapshots) {
+    let slot = Space::fresh().slot("fold", 1, "a");
+    for (version, expected, left) in [
+        (10, Saved::Stored { pruned: 0 }, vec![10]),
+        (30, Saved::Stored { pruned: 0 }, vec![10, 30]),
+        (20, Saved::Stored { pruned: 0 }, vec![10, 20, 30]),
+        (40, Saved::Stored { pruned: 1 }, vec![20, 30, 40]),
+        (25, Saved::Stored { pruned: 1 }, vec![25, 30, 40]),
+        (24, Saved::Superseded(head(40)), vec![25, 30, 40]),
+        (25, Saved::Stored { pruned: 0 }, vec![25, 30, 40]),
+    ] {
+        assert_eq!(store.save(&slot, save(version, last(3))).await.unwrap(), expected, "version {version}");
+        assert_eq!(kept(&store, &slot).await, left, "after version {version}");
+    }
+    assert_eq!(newest(&store, &slot, Some(39)).await, Some(30));
+}
+
+/// `Keep::All` keeps all, saved in any order.
+pub async fn all_are_kept_if_asked(store: Snapshots) {
+    let slot = Space::fresh().slot("fold", 1, "a");
+    for version in [5, 3, 9, 1, 7] {
+        assert_eq!(store.save(&slot, save(version, Keep::All)).await.unwrap(), Saved::Stored { pruned: 0 });
+    }
+    assert_eq!(kept(&store, &slot).await, [1, 3, 5, 7, 9]);
+    assert_eq!(newest(&store, &slot, Some(6)).await, Some(5));
+}
+
+/// Each save prunes by its own retention; one that is superseded prunes nothing.
+pub async fn only_a_save_that_is_kept_prunes(store: Snapshots) {
+    let slot = Space::fresh().slot("fold", 1, "a");
+    for version in 1..=6 {
+        store.save(&slot, save(version, Keep::All)).await.unwrap();
+    }
+    assert_eq!(store.save(&slot, save(3, Keep::Newest)).await.unwrap(), Saved::Superseded(head(6)));
+    assert_eq!(kept(&store, &slot).await, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(store.save(&slot, save(7, last(4))).await.unwrap(), Saved::Stored { pruned: 3 });
+    assert_eq!(kept(&store, &slot).await, [4, 5, 6, 7]);
+    assert_eq!(store.save(&slot, save(7, Keep::Newest)).await.unwrap(), Saved::Stored { pruned: 3 });
+    assert_eq!(kept(&store, &slot).await, [7]);
+}

@@ -1,0 +1,51 @@
+//! The contracts of tailfold in executable form, for those who write a backend or a test.
+//!
+//! - [`store_conformance!`], [`event_store_conformance!`] and [`snapshot_store_conformance!`] turn every promise of the
+//!   traits into a test of your backend; [`conformance`] lists the promises.
+//! - [`FaultySnapshots`] is a snapshot store that fails, hangs, loses and lies as told. No answer may depend on it.
+//! - [`given`] tests a fold and its decisions, and snapshots and restores it at every position.
+//! - [`repository_conformance!`] runs everything that a repository promises over a backend: the ways in which snapshots have
+//!   lied elsewhere, commands, faults, random histories.
+//! - [`verify_chain`] recomputes the chains of a whole store from its log.
+//!
+//! This crate belongs among `[dev-dependencies]`. It starts no server and keeps no file.
+//!
+//! # A backend in six steps
+//!
+//! 1. Read `memory.rs` in the `tailfold` crate: it is the contract in its shortest form. Then say in
+//!    [`Capabilities`](tailfold::Capabilities) what your store can do; to the rest it answers `Unsupported`.
+//! 2. Start your crate with `lib`, `config`, `events`, `snapshots` and `error`: the backends have the same files. Use the
+//!    public API of `tailfold` only, and let no type of the driver into yours.
+//! 3. Write `append` first. Call [`Commit::check`](tailfold::Commit::check), compare
+//!    [`Expected`](tailfold::Expected) with the heads, settle a repeated commit, then link each event's
+//!    [`digest`](tailfold::NewEvent::digest) to the [`Chain`](tailfold::Chain) where the head is known, all in one
+//!    transaction.
+//! 4. Write the reads in small batches that continue from a key, never from an offset, and hold nothing between two of
+//!    them. Then `remove` with its tombstone, then the snapshots.
+//! 5. Put this into `tests/conformance.rs`, with a fixture that opens an empty place, or connects to a server that other
+//!    tests use at the same time: every case works in names of its own.
+//!
+//!    ```
+//!    use tailfold::MemoryStore;
+//!    use tailfold_testkit::Fixture;
+//!
+//!    async fn fixture() -> Fixture<MemoryStore> {
+//!        Fixture::new(MemoryStore::new()) // `.keeping(directory)` where something must outlive the store
+//!    }
+//!
+//!    tailfold_testkit::store_conformance!(fixture);
+//!    ```
+//! 6. Break your backend on purpose, once for each promise that you care about: a case must fail each time. Add what only
+//!    your store promises (crash, torn write, lost connection) beside the macros.
+
+pub mod conformance;
+mod faulty;
+mod fixture;
+mod given;
+pub mod repository;
+mod verify;
+
+pub use faulty::{Fault, FaultCounts, FaultySnapshots};
+pub use fixture::Fixture;
+pub use given::{Given, When, event_types, given};
+pub use verify::{VerifiedChains, verify_chain, verify_chain_where};

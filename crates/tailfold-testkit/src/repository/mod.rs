@@ -1,0 +1,100 @@
+//! What a repository promises over any backend, one function each: the requirements that tailfold grew from, the ways in
+//! which snapshots have lied elsewhere, commands, and snapshot stores that misbehave.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a case fails by panicking")]
+
+pub mod commands;
+pub mod faults;
+pub mod folds;
+pub mod lies;
+pub mod random;
+pub mod requirements;
+mod support;
+
+/// Makes a test of everything that a [`Repository`](tailfold::Repository) promises over a store, given an async function or
+/// closure that returns a [`Fixture`](crate::Fixture) with a store of events and snapshots. Use it once in a module.
+#[macro_export]
+macro_rules! repository_conformance {
+    ($fixture:expr) => {
+        $crate::__repository_tests! { $fixture;
+            requirements {
+                capture_of_state_by_replay_over_a_range_of_versions,
+                snapshots_at_configured_intervals,
+                snapshots_at_configured_versions,
+                hybrid_snapshots_with_bounds,
+                one_store_with_events_and_snapshots_latest_and_save,
+                catch_up_from_900_and_from_50_with_a_snapshot_at_1000,
+                malformed_events_are_reported_with_their_positions_while_the_rest_is_read,
+                long_lived_actors_of_1_000_and_100_000_events,
+                configuration_from_code_and_from_a_deserialisable_config,
+                metrics_of_snapshot_count_and_average_replay_size,
+                a_serializer_chosen_per_projection_and_a_default_otherwise,
+                a_serial_by_hand_and_a_serial_from_the_type,
+                only_snapshots_of_the_same_serial_are_used,
+                the_last_version_only_deleted_after_90_days_of_being_unused,
+                a_snapshot_store_of_ones_own_is_plugged_in,
+            }
+            lies {
+                a_thousand_commands_through_the_snapshot_path_are_right,
+                commits_of_seven_across_a_policy_of_a_hundred_are_right,
+                truncated_emptied_and_foreign_snapshots_are_rejected_and_replaced,
+                a_snapshot_with_any_bit_flipped_is_rejected,
+                a_renamed_field_makes_another_serial,
+                a_renamed_field_with_a_default_makes_another_serial,
+                two_swapped_fields_make_another_serial,
+                a_snapshot_ahead_of_a_restored_stream_is_replaced_and_commands_go_on,
+                a_snapshot_of_another_history_is_diverged,
+                a_snapshot_of_an_erased_life_never_serves_the_next,
+                a_rejected_snapshot_makes_room_for_a_lower_one,
+                the_next_older_candidate_serves_where_the_newest_is_broken,
+                a_snapshot_before_a_truncation_is_not_used,
+                a_callers_later_changes_never_reach_a_snapshot,
+                a_load_that_folds_nothing_writes_nothing,
+            }
+            commands {
+                an_append_to_an_old_state_is_a_conflict_with_the_actual_head,
+                a_refused_command_returns_the_users_error_and_writes_nothing,
+                sixty_four_racing_commands_all_count_once,
+                a_command_gives_up_after_its_last_retry,
+                an_idempotency_key_makes_a_command_happen_once,
+                metadata_and_recorded_at_are_stored,
+                a_state_at_a_version_and_as_of_a_time,
+                a_transfer_between_two_actors_is_all_or_nothing,
+                inline_snapshots_stand_with_their_events_and_never_stop_them,
+                a_cancelled_command_is_all_or_nothing,
+                everyone_reads_their_own_writes,
+            }
+            faults {
+                no_fault_of_a_snapshot_store_changes_an_answer,
+                failures_are_told_apart_from_absence,
+                a_hanging_snapshot_store_costs_a_command_the_read_timeout_at_most,
+                the_queue_of_the_writer_is_bounded_and_coalesces,
+                close_drains_what_waits,
+                an_interrupted_replay_resumes_from_a_checkpoint,
+                a_state_above_the_size_limit_keeps_the_snapshot_before_it,
+                a_snapshot_above_the_read_limit_is_refused,
+            }
+            random {
+                every_outcome_of_random_histories_equals_the_plain_replay,
+            }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __repository_tests {
+    ($fixture:expr; $($group:ident { $($case:ident),* $(,)? })*) => {
+        $(mod $group {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+
+            $(
+                #[test]
+                fn $case() {
+                    $crate::conformance::run($fixture, |store| $crate::repository::$group::$case(store));
+                }
+            )*
+        })*
+    };
+}
