@@ -15,11 +15,12 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::bare::{BareEvent, BareFile, BareStore};
-use crate::harness::{Result, Scratch, Side, side};
+use crate::harness::{Error, Result, Scratch, Side, Throughput, side};
 use crate::trade::AccountEvent;
 
-/// How long one sample takes.
-const SAMPLE: Duration = Duration::from_millis(1000);
+/// How long a slice takes, and how many make a sample.
+const SLICE: Duration = Duration::from_millis(100);
+pub(crate) const SLICES: usize = 10;
 /// How many items there are, which is how many tags of one kind.
 const ITEMS: u64 = 1000;
 
@@ -30,7 +31,11 @@ pub(crate) fn metadata() -> Result<Bytes> {
 }
 
 /// Events a second with tailfold: typed events, encoded, digested and appended through the contract of event stores.
-pub(crate) async fn with_tailfold(path: PathBuf, tasks: usize, tagged: bool) -> Result<Side<'static, f64>> {
+pub(crate) async fn with_tailfold(
+    path: PathBuf,
+    tasks: usize,
+    tagged: bool,
+) -> Result<Side<'static, Throughput>> {
     let store = SqliteStore::open(path).await?;
     let event_type = EventType::new(AccountEvent::TRADED)?;
     let metadata = metadata()?;
@@ -50,7 +55,7 @@ pub(crate) async fn with_tailfold(path: PathBuf, tasks: usize, tagged: bool) -> 
 }
 
 /// Events a second with rusqlite alone.
-pub(crate) fn with_rusqlite(path: PathBuf, tasks: usize) -> Result<Side<'static, f64>> {
+pub(crate) fn with_rusqlite(path: PathBuf, tasks: usize) -> Result<Side<'static, Throughput>> {
     let store = Arc::new(BareStore::create(&path)?);
     let event = BareEvent::sample(metadata()?)?;
     let writer = |task| RusqliteTask {
@@ -63,7 +68,7 @@ pub(crate) fn with_rusqlite(path: PathBuf, tasks: usize) -> Result<Side<'static,
 }
 
 /// Events a second to a file.
-pub(crate) fn with_file(path: PathBuf, tasks: usize) -> Result<Side<'static, f64>> {
+pub(crate) fn with_file(path: PathBuf, tasks: usize) -> Result<Side<'static, Throughput>> {
     let file = Arc::new(BareFile::create(&path)?);
     let event = BareEvent::sample(metadata()?)?;
     let writer =
@@ -76,7 +81,7 @@ pub(crate) async fn all_sides(
     scratch: &Scratch,
     tasks: usize,
     limit_only: bool,
-) -> Result<Vec<Side<'static, f64>>> {
+) -> Result<Vec<Side<'static, Throughput>>> {
     let mut sides =
         vec![with_rusqlite(scratch.path("bare.sqlite"), tasks)?, with_file(scratch.path("bare.log"), tasks)?];
     if !limit_only {
@@ -90,7 +95,7 @@ trait Task: Send + 'static {
     fn append(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-fn throughput<T: Task>(tasks: Vec<T>) -> Side<'static, f64> {
+fn throughput<T: Task>(tasks: Vec<T>) -> Side<'static, Throughput> {
     let tasks = Arc::new(Mutex::new(tasks));
     side(move || {
         let tasks = tasks.clone();
@@ -101,11 +106,11 @@ fn throughput<T: Task>(tasks: Vec<T>) -> Side<'static, f64> {
             for mut task in tasks.drain(..) {
                 running.spawn(async move {
                     let mut appended = 0u64;
-                    while started.elapsed() < SAMPLE {
+                    while started.elapsed() < SLICE {
                         task.append().await?;
                         appended += 1;
                     }
-                    Ok::<_, crate::harness::Error>((task, appended))
+                    Ok::<_, Error>((task, appended))
                 });
             }
             let mut events = 0;
@@ -114,7 +119,7 @@ fn throughput<T: Task>(tasks: Vec<T>) -> Side<'static, f64> {
                 tasks.push(task);
                 events += appended;
             }
-            Ok(events as f64 / started.elapsed().as_secs_f64())
+            Ok(Throughput { events, took: started.elapsed() })
         }
     })
 }

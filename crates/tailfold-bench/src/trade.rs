@@ -69,7 +69,7 @@ impl AccountEvent {
     pub(crate) fn traded(number: u64, items: u64) -> Self {
         Self::Traded(Trade {
             order: 7_000_000_000 + number,
-            customer: format!("customer-{:06}", number % 100_000),
+            customer: format!("cust-{:06}", number % 100_000),
             item: item(number % items),
             side: if number.is_multiple_of(3) { Side::Sell } else { Side::Buy },
             quantity: 1 + (number % 900) as i64,
@@ -78,7 +78,7 @@ impl AccountEvent {
             currency: "EUR".to_owned(),
             venue: "XETRA".to_owned(),
             placed_at: format!(
-                "2026-11-21T{:02}:{:02}:{:02}.000Z",
+                "2026-11-21T{:02}:{:02}:{:02}Z",
                 number / 3600 % 24,
                 number / 60 % 60,
                 number % 60

@@ -15,19 +15,35 @@ where
     Box::new(move || Box::pin(sample()))
 }
 
-/// Takes one sample of each side that nobody sees, then one a round; `samples[side][round]`.
-pub(crate) async fn interleave<T>(rounds: usize, sides: &mut [Side<'_, T>]) -> Result<Vec<Vec<T>>> {
+/// What can be measured in slices.
+pub(crate) trait Slices: Sized {
+    /// Adds what was measured in the next slice.
+    fn add(&mut self, next: Self);
+}
+
+/// One sample of each side a round; `samples[side][round]`. A sample consists of so many slices, taken in turns with those
+/// of the other sides, so that what a machine does in one second and not in the next meets all of them. A slice of each
+/// side that nobody sees goes first.
+pub(crate) async fn interleave<T: Slices>(
+    rounds: usize,
+    slices: usize,
+    sides: &mut [Side<'_, T>],
+) -> Result<Vec<Vec<T>>> {
     for side in sides.iter_mut() {
         side().await?;
     }
     let mut samples: Vec<Vec<T>> = sides.iter().map(|_| Vec::with_capacity(rounds)).collect();
-    for round in 0..rounds {
+    for slice in 0..rounds * slices {
         let mut taking: Vec<_> = sides.iter_mut().zip(&mut samples).collect();
-        if round % 2 == 1 {
+        if slice % 2 == 1 {
             taking.reverse();
         }
         for (side, samples) in taking {
-            samples.push(side().await?);
+            let measured = side().await?;
+            match samples.last_mut().filter(|_| slice % slices != 0) {
+                Some(sample) => sample.add(measured),
+                None => samples.push(measured),
+            }
         }
     }
     Ok(samples)
@@ -56,15 +72,26 @@ mod tests {
         assert!(median([]).is_nan());
     }
 
+    impl Slices for String {
+        fn add(&mut self, next: Self) {
+            self.push_str(&next);
+        }
+    }
+
     #[tokio::test]
-    async fn sides_take_turns_and_the_first_sample_of_each_is_left_out() {
-        let order = std::sync::Mutex::new(Vec::new());
-        let note =
-            |name: char| order.lock().map(|mut order| order.push(name)).map_err(|error| error.to_string());
+    async fn sides_take_turns_and_the_first_slice_of_each_is_left_out() {
+        let order = std::sync::Mutex::new(String::new());
+        let note = |name: char| match order.lock() {
+            Ok(mut order) => {
+                order.push(name);
+                Ok(order.len().to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
         let mut sides = [side(|| async { Ok(note('a')?) }), side(|| async { Ok(note('b')?) })];
-        let samples = interleave(2, &mut sides).await.expect("sides do not fail");
+        let samples = interleave(2, 2, &mut sides).await.expect("sides do not fail");
         drop(sides);
-        assert_eq!(samples.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
-        assert_eq!(order.into_inner().expect("nobody panicked"), ['a', 'b', 'a', 'b', 'b', 'a']);
+        assert_eq!(order.into_inner().expect("nobody panicked"), "ababbaabba");
+        assert_eq!(samples, [["36", "710"], ["45", "89"]]);
     }
 }

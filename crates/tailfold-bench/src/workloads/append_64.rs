@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::{Context, Workload};
-use crate::appending;
-use crate::harness::{Bar, Figure, Result, Scratch, interleave};
+use crate::appending::{self, SLICES};
+use crate::harness::{Bar, Figure, Result, Scratch, Throughput, interleave};
 
 const NAME: &str = "append-64";
 
@@ -24,12 +24,13 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     let scratch = Scratch::new()?;
     let limit_only = context.settings.limit_only;
     let mut sides = appending::all_sides(&scratch, 64, limit_only).await?;
-    let mut samples = interleave(context.settings.pairs(9), &mut sides).await?.into_iter();
-    let (bare, file) = (samples.next().unwrap_or_default(), samples.next().unwrap_or_default());
+    let mut samples = interleave(context.settings.pairs(9), SLICES, &mut sides).await?.into_iter();
+    let mut next = || samples.next().map(|samples| samples.into_iter().map(Throughput::per_second));
+    let (Some(bare), Some(file)) = (next(), next()) else { return Ok(Vec::new()) };
     let (name, physical) = (NAME, "append-64/physical");
-    Ok(match samples.next() {
+    Ok(match next() {
         Some(tailfold) => vec![
-            Figure::of_pairs(name, UNIT, BAR, tailfold.iter().copied(), bare),
+            Figure::of_pairs(name, UNIT, BAR, tailfold.clone(), bare),
             Figure::of_pairs(physical, UNIT, PHYSICAL_BAR, tailfold, file),
         ],
         None => vec![

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::{Context, Workload};
-use crate::appending;
-use crate::harness::{Bar, Figure, Result, Scratch, interleave};
+use crate::appending::{self, SLICES};
+use crate::harness::{Bar, Figure, Result, Scratch, Throughput, interleave};
 
 const NAME: &str = "append-64-tags";
 
@@ -25,9 +25,10 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     if !context.settings.limit_only {
         sides.push(appending::with_tailfold(scratch.path("tagged.tailfold"), 64, true).await?);
     }
-    let mut samples = interleave(context.settings.pairs(9), &mut sides).await?.into_iter();
-    let plain = samples.next().unwrap_or_default();
-    Ok(vec![match samples.next() {
+    let mut samples = interleave(context.settings.pairs(9), SLICES, &mut sides).await?.into_iter();
+    let mut next = || samples.next().map(|samples| samples.into_iter().map(Throughput::per_second));
+    let Some(plain) = next() else { return Ok(Vec::new()) };
+    Ok(vec![match next() {
         Some(tagged) => Figure::of_pairs(NAME, UNIT, BAR, tagged, plain),
         None => Figure::of_limit(NAME, UNIT, BAR, plain),
     }])

@@ -24,8 +24,9 @@ pub(crate) const WORKLOAD: Workload = Workload {
 
 const UNIT: &str = "us";
 const BAR: Bar = Bar::AtMost(1.5);
-/// A sample is the median of so many loads.
-const LOADS: usize = 5000;
+/// Loads of a slice, and slices of a sample, of which the median is taken.
+const LOADS: usize = 300;
+const SLICES: usize = 10;
 const ID: &str = "1787";
 
 async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
@@ -44,9 +45,10 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     if !context.settings.limit_only {
         sides.push(side(move || loads(accounts.clone())));
     }
-    let mut samples = interleave(context.settings.pairs(9), &mut sides).await?.into_iter();
-    let bare = samples.next().unwrap_or_default();
-    Ok(vec![match samples.next() {
+    let mut samples = interleave(context.settings.pairs(9), SLICES, &mut sides).await?.into_iter();
+    let mut next = || samples.next().map(|samples| samples.into_iter().map(|sample| sample.p50()));
+    let Some(bare) = next() else { return Ok(Vec::new()) };
+    Ok(vec![match next() {
         Some(loads) => Figure::of_pairs(NAME, UNIT, BAR, loads, bare),
         None => Figure::of_limit(NAME, UNIT, BAR, bare),
     }])
@@ -75,25 +77,25 @@ async fn query(
     })
 }
 
-async fn loads(accounts: Repository<Account>) -> Result<f64> {
+async fn loads(accounts: Repository<Account>) -> Result<Latencies> {
     let mut latencies = Latencies::default();
     for _ in 0..LOADS {
         let started = Instant::now();
         let loaded = black_box(accounts.load(ID).await?);
-        latencies.add(started.elapsed());
+        latencies.note(started.elapsed());
         if loaded.report().replayed_events != 0 {
             return Err("the snapshot did not serve".into());
         }
     }
-    Ok(latencies.percentiles().p50)
+    Ok(latencies)
 }
 
-async fn bare_loads(readers: BareReaders, query: Arc<SnapshotQuery>) -> Result<f64> {
+async fn bare_loads(readers: BareReaders, query: Arc<SnapshotQuery>) -> Result<Latencies> {
     let mut latencies = Latencies::default();
     for _ in 0..LOADS {
         let started = Instant::now();
         black_box(readers.load(&query).await?);
-        latencies.add(started.elapsed());
+        latencies.note(started.elapsed());
     }
-    Ok(latencies.percentiles().p50)
+    Ok(latencies)
 }

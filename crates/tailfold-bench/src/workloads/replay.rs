@@ -12,7 +12,7 @@ use tailfold::{Event as _, Repository};
 use tailfold_sqlite::SqliteStore;
 
 use super::{Context, Workload};
-use crate::harness::{Bar, Figure, Result, interleave, side};
+use crate::harness::{Bar, Figure, Result, Throughput, interleave, side};
 use crate::long_history::LongHistory;
 use crate::trade::{Account, AccountEvent, LINES_OF_1_KIB};
 
@@ -36,14 +36,20 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
         async move { tokio::task::spawn_blocking(move || payloads.fold()).await? }
     });
     if context.settings.limit_only {
-        let samples = interleave(rounds, &mut [limit]).await?;
-        return Ok(vec![Figure::of_limit(NAME, UNIT, BAR, samples.into_iter().flatten())]);
+        let samples = interleave(rounds, 1, &mut [limit]).await?;
+        return Ok(vec![Figure::of_limit(
+            NAME,
+            UNIT,
+            BAR,
+            samples.into_iter().flatten().map(Throughput::per_second),
+        )]);
     }
     let history = context.long_history().await?;
     let accounts = history.accounts()?;
     let load = side(move || load(accounts.clone()));
-    let mut samples = interleave(rounds, &mut [limit, load]).await?.into_iter();
-    let (limit, loads) = (samples.next().unwrap_or_default(), samples.next().unwrap_or_default());
+    let mut samples = interleave(rounds, 1, &mut [limit, load]).await?.into_iter();
+    let mut next = || samples.next().into_iter().flatten().map(Throughput::per_second);
+    let (limit, loads) = (next(), next());
     let memory = measure_memory(history)?;
     Ok(vec![
         Figure::of_pairs(NAME, UNIT, BAR, loads, limit),
@@ -51,7 +57,7 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     ])
 }
 
-async fn load(accounts: Repository<Account>) -> Result<f64> {
+async fn load(accounts: Repository<Account>) -> Result<Throughput> {
     let started = Instant::now();
     let loaded = accounts.load(LongHistory::LONG).without_snapshots().await?;
     let took = started.elapsed();
@@ -59,7 +65,7 @@ async fn load(accounts: Repository<Account>) -> Result<f64> {
         return Err(format!("the load ended at version {}", loaded.version()).into());
     }
     black_box(loaded);
-    Ok(LongHistory::LONG_EVENTS as f64 / took.as_secs_f64())
+    Ok(Throughput { events: LongHistory::LONG_EVENTS, took })
 }
 
 /// The bytes that the stream's events carry, one after the other.
@@ -78,7 +84,7 @@ impl Payloads {
         Ok(Self { bytes, ends })
     }
 
-    fn fold(&self) -> Result<f64> {
+    fn fold(&self) -> Result<Throughput> {
         let mut account = Account::default();
         let started = Instant::now();
         let mut begin = 0;
@@ -89,7 +95,7 @@ impl Payloads {
         }
         let took = started.elapsed();
         black_box(account);
-        Ok(self.ends.len() as f64 / took.as_secs_f64())
+        Ok(Throughput { events: self.ends.len() as u64, took })
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::{Context, Workload};
-use crate::harness::{Bar, Error, Figure, Latencies, Percentiles, Result, Scratch, Side, interleave, side};
+use crate::harness::{Bar, Error, Figure, Latencies, Result, Scratch, Side, Slices as _, interleave, side};
 use crate::long_history::append_many;
 use crate::trade::{Account, AccountEvent, LINES_OF_1_KIB, LINES_OF_100_KIB};
 
@@ -25,7 +25,8 @@ const UNIT: &str = "us";
 const P50_BAR: Bar = Bar::AtMost(1.05);
 const P99_BAR: Bar = Bar::AtMost(1.25);
 const TASKS: usize = 64;
-const SAMPLE: Duration = Duration::from_millis(1000);
+/// How long a run takes. Not in slices: snapshots that are due when it ends are written after it, and must be few.
+const RUN: Duration = Duration::from_millis(1500);
 
 async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     let mut p50 = Vec::new();
@@ -36,11 +37,11 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
         if !context.settings.limit_only {
             sides.push(appending(&scratch, "on.tailfold", lines, Policy::every(100)).await?);
         }
-        let mut samples = interleave(context.settings.pairs(10), &mut sides).await?.into_iter();
+        let mut samples = interleave(context.settings.pairs(10), 1, &mut sides).await?.into_iter();
         let off = samples.next().unwrap_or_default();
         let on = samples.next();
-        p50.push(figure("snapshot-cost/p50", P50_BAR, on.as_deref(), &off, |percentiles| percentiles.p50));
-        p99.push(figure("snapshot-cost/p99", P99_BAR, on.as_deref(), &off, |percentiles| percentiles.p99));
+        p50.push(figure("snapshot-cost/p50", P50_BAR, on.as_deref(), &off, Latencies::p50));
+        p99.push(figure("snapshot-cost/p99", P99_BAR, on.as_deref(), &off, Latencies::p99));
     }
     Ok([p50, p99].into_iter().filter_map(worse).collect())
 }
@@ -48,9 +49,9 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
 fn figure(
     name: &str,
     bar: Bar,
-    on: Option<&[Percentiles]>,
-    off: &[Percentiles],
-    pick: impl Fn(&Percentiles) -> f64,
+    on: Option<&[Latencies]>,
+    off: &[Latencies],
+    pick: impl Fn(&Latencies) -> f64,
 ) -> Figure {
     match on {
         Some(on) => Figure::of_pairs(name, UNIT, bar, on.iter().map(&pick), off.iter().map(&pick)),
@@ -65,13 +66,13 @@ fn worse(figures: Vec<Figure>) -> Option<Figure> {
     Some(Figure { samples, ..worst })
 }
 
-/// Percentiles of the latency of appends to actors with states of so many lines.
+/// Latencies of the latency of appends to actors with states of so many lines.
 async fn appending(
     scratch: &Scratch,
     file: &str,
     lines: u64,
     policy: Policy<Account>,
-) -> Result<Side<'static, Percentiles>> {
+) -> Result<Side<'static, Latencies>> {
     let store = SqliteStore::open(scratch.path(file)).await?;
     let accounts = Repository::<Account>::builder(store.clone()).snapshots(policy).build()?;
     let mut tasks = Vec::new();
@@ -91,15 +92,15 @@ async fn appending(
     Ok(side(move || sample(accounts.clone(), tasks.clone())))
 }
 
-async fn sample(accounts: Repository<Account>, tasks: Arc<Mutex<Vec<Task>>>) -> Result<Percentiles> {
+async fn sample(accounts: Repository<Account>, tasks: Arc<Mutex<Vec<Task>>>) -> Result<Latencies> {
     let mut tasks = tasks.lock().await;
     let mut running = JoinSet::new();
     let started = Instant::now();
     for mut task in tasks.drain(..) {
         running.spawn(async move {
             let mut latencies = Latencies::default();
-            while started.elapsed() < SAMPLE {
-                latencies.add(task.append().await?);
+            while started.elapsed() < RUN {
+                latencies.note(task.append().await?);
             }
             Ok::<_, Error>((task, latencies))
         });
@@ -108,11 +109,11 @@ async fn sample(accounts: Repository<Account>, tasks: Arc<Mutex<Vec<Task>>>) -> 
     while let Some(ended) = running.join_next().await {
         let (task, latencies) = ended??;
         tasks.push(task);
-        all.merge(latencies);
+        all.add(latencies);
     }
-    // What is left over is not to burden the other side's sample.
+    // What is left over, one snapshot an actor at most, is not to burden the other side's run.
     accounts.flush().await;
-    Ok(all.percentiles())
+    Ok(all)
 }
 
 struct Task {
