@@ -28,8 +28,9 @@ impl EventStore for SqliteStore {
 
     async fn append(&self, commit: Commit) -> tailfold::Result<Committed> {
         commit.check()?;
-        let operation = match commit.writes.first() {
-            Some(write) => format!("append to stream `{}`", write.stream),
+        let first = commit.writes.first().map(|write| write.stream.clone());
+        let operation = move || match first {
+            Some(stream) => format!("append to stream `{stream}`"),
             None => "append".to_owned(),
         };
         let events = commit.writes.iter().flat_map(|write| &write.events);
@@ -74,7 +75,7 @@ impl EventStore for SqliteStore {
             Removal::BeforeOrigin(version) => format!("truncate stream `{stream}` before version {version}"),
         };
         let stream = stream.clone();
-        self.ask(operation, Urgency::Command, 0, move |ledger| ledger.remove(&stream, &removal)).await
+        self.ask(|| operation, Urgency::Command, 0, move |ledger| ledger.remove(&stream, &removal)).await
     }
 
     fn snapshot_and_tail(&self) -> Option<&dyn SnapshotAndTail> {

@@ -40,9 +40,12 @@ impl SnapshotStore for SqliteStore {
         let operation = format!("save snapshot `{slot}` at version {}", save.head.version);
         let slot = slot.clone();
         let weight = save.bytes.len();
-        self.ask(operation, Urgency::Background, weight, move |ledger| {
-            self::save(ledger.connection, &slot, &save)
-        })
+        self.ask(
+            || operation,
+            Urgency::Background,
+            weight,
+            move |ledger| self::save(ledger.connection, &slot, &save),
+        )
         .await
     }
 
@@ -54,9 +57,12 @@ impl SnapshotStore for SqliteStore {
     async fn compare_and_remove(&self, slot: &Slot, read: &StoredSnapshot) -> tailfold::Result<bool> {
         let operation = format!("remove snapshot `{slot}` at version {}", read.head.version);
         let (slot, read) = (slot.clone(), read.clone());
-        self.ask(operation, Urgency::Background, 0, move |ledger| {
-            compare_and_remove(ledger.connection, &slot, &read)
-        })
+        self.ask(
+            || operation,
+            Urgency::Background,
+            0,
+            move |ledger| compare_and_remove(ledger.connection, &slot, &read),
+        )
         .await
     }
 
@@ -64,9 +70,12 @@ impl SnapshotStore for SqliteStore {
         for some in used.chunks(USES_AT_ONCE) {
             let operation = "note the use of snapshots".to_owned();
             let some = some.to_vec();
-            self.ask(operation, Urgency::Background, some.len() * 64, move |ledger| {
-                mark_used(ledger.connection, &some, day)
-            })
+            self.ask(
+                || operation,
+                Urgency::Background,
+                some.len() * 64,
+                move |ledger| mark_used(ledger.connection, &some, day),
+            )
             .await?;
         }
         Ok(())
@@ -74,17 +83,22 @@ impl SnapshotStore for SqliteStore {
 
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> tailfold::Result<Swept> {
         let operation = format!("sweep snapshots unused since {unused_since}");
-        self.ask(operation, Urgency::Background, 0, move |ledger| {
-            let unused = ("used < ?".to_owned(), Value::Integer(unused_since.0));
-            remove_where(ledger.connection, conditions(&filter).chain([unused]))
-        })
+        self.ask(
+            || operation,
+            Urgency::Background,
+            0,
+            move |ledger| {
+                let unused = ("used < ?".to_owned(), Value::Integer(unused_since.0));
+                remove_where(ledger.connection, conditions(&filter).chain([unused]))
+            },
+        )
         .await
     }
 
     async fn forget(&self, key: &str) -> tailfold::Result<Swept> {
         let operation = format!("forget the snapshots of `{key}`");
         let key = key.to_owned();
-        self.ask(operation, Urgency::Background, 0, move |ledger| forget(ledger.connection, &key)).await
+        self.ask(|| operation, Urgency::Background, 0, move |ledger| forget(ledger.connection, &key)).await
     }
 }
 

@@ -118,18 +118,18 @@ impl SqliteStore {
         commits
     }
 
-    /// Has the writer do something.
+    /// Has the writer do something; `operation` names it in errors.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
-        operation: String,
+        operation: impl FnOnce() -> String + Send,
         urgency: Urgency,
         weight: usize,
         work: impl FnMut(&mut Ledger<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         let Some(queue) = &self.shared.queue else {
-            return Err(Error::unsupported("the store is open for reading only").during(operation));
+            return Err(Error::unsupported("the store is open for reading only").during(operation()));
         };
-        queue.ask(urgency, weight, work).await.map_err(|error| error.during(operation))
+        queue.ask(urgency, weight, work).await.map_err(|error| error.during(operation()))
     }
 }
 

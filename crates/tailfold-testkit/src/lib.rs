@@ -3,6 +3,9 @@
 //! - [`store_conformance!`], [`event_store_conformance!`] and [`snapshot_store_conformance!`] turn every promise of the
 //!   traits into a test of your backend; [`conformance`] lists the promises.
 //! - [`FaultySnapshots`] is a snapshot store that fails, hangs, loses and lies as told. No answer may depend on it.
+//! - [`given`] tests a fold and its decisions, and snapshots and restores it at every position.
+//! - [`repository_conformance!`] runs everything that a repository promises over a backend: the ways in which snapshots have
+//!   lied elsewhere, commands, faults, random histories.
 //! - [`verify_chain`] recomputes the chains of a whole store from its log.
 //!
 //! This crate belongs among `[dev-dependencies]`. It starts no server and keeps no file.
@@ -38,8 +41,11 @@
 pub mod conformance;
 mod faulty;
 mod fixture;
+mod given;
+pub mod repository;
 mod verify;
 
 pub use faulty::{Fault, FaultCounts, FaultySnapshots};
 pub use fixture::Fixture;
+pub use given::{Given, When, event_types, given};
 pub use verify::{VerifiedChains, verify_chain, verify_chain_where};

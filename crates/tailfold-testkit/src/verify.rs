@@ -117,3 +117,64 @@ fn wrong(event: &RecordedEvent, what: &str) -> Error {
         event.version, event.stream, event.position
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use tailfold::{
+        Commit, EventData, EventType, Expected, MemoryStore, NewEvent, Removal, Timestamp, VersionRange,
+    };
+
+    use super::*;
+
+    async fn recorded(store: &MemoryStore, stream: &StreamId, origin_at: u64) -> Vec<RecordedEvent> {
+        let event = |number: u64| {
+            let mut data = EventData::new(EventType::new("counted").unwrap(), number.to_string());
+            data.origin = number == origin_at;
+            NewEvent::new(data).unwrap()
+        };
+        let commit = Commit::new(stream.clone(), Expected::NoStream, (1..=5).map(event).collect());
+        store.append(commit).await.unwrap();
+        store.read_to_vec(stream, VersionRange::ALL).await.unwrap()
+    }
+
+    fn follow(events: &[RecordedEvent]) -> Result<()> {
+        let mut life = Life::first(&events[0].stream);
+        events.iter().try_for_each(|event| life.follow(event, &mut VerifiedChains::default()))
+    }
+
+    #[tokio::test]
+    async fn any_change_of_a_history_is_found() {
+        let events = recorded(&MemoryStore::new(), &"a/1".parse().unwrap(), 4).await;
+        follow(&events).unwrap();
+        follow(&events[3..]).unwrap();
+        assert!(follow(&events[1..]).is_err(), "a beginning that is no origin");
+        let changes: [fn(&mut Vec<RecordedEvent>); 5] = [
+            |events| drop(events.remove(2)),
+            |events| events.swap(1, 2),
+            |events| events[4].chain = events[3].chain,
+            |events| events[2].data.payload = "6".into(),
+            |events| events[0].data.recorded_at = Timestamp::from_micros(0),
+        ];
+        for change in changes {
+            let mut changed = events.clone();
+            change(&mut changed);
+            assert!(follow(&changed).unwrap_err().to_string().starts_with("verify version "));
+        }
+    }
+
+    #[tokio::test]
+    async fn second_lives_and_truncated_streams_are_counted() {
+        let store = MemoryStore::new();
+        let [erased, again, truncated] = ["a/1", "a/2", "a/3"].map(|name| name.parse::<StreamId>().unwrap());
+        for stream in [&erased, &again, &truncated] {
+            recorded(&store, stream, 3).await;
+        }
+        for stream in [&erased, &again] {
+            store.remove(stream, Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+        }
+        recorded(&store, &again, 3).await;
+        store.remove(&truncated, Removal::BeforeOrigin(Version(3))).await.unwrap();
+        let expected = VerifiedChains { events: 1 + 1 + 5 + 3, streams: 2, erased: 2, truncated: 1 };
+        assert_eq!(verify_chain(&store).await.unwrap(), expected);
+    }
+}

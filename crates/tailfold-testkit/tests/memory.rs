@@ -1,10 +1,68 @@
 //! The reference store keeps every promise.
 
-use tailfold::MemoryStore;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use tailfold::{
+    Keep, ManualClock, MemoryStore, Repository, SlotFilter, SnapshotConfig, SnapshotStoreExt as _, Source,
+    Version,
+};
 use tailfold_testkit::Fixture;
+use tailfold_testkit::repository::folds::{Ledger, events};
 
 async fn fixture() -> Fixture<MemoryStore> {
     Fixture::new(MemoryStore::new())
 }
 
 tailfold_testkit::store_conformance!(fixture);
+
+/// What a repository promises, over the reference store.
+mod repository {
+    use super::fixture;
+
+    tailfold_testkit::repository_conformance!(fixture);
+}
+
+/// The in-memory store has the lifecycle of every other: policy, retention, use, sweep, count.
+#[tokio::test]
+async fn the_in_memory_stores_snapshot_lifecycle() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let (store, clock) = (MemoryStore::new(), ManualClock::at("2026-01-01".parse().unwrap()));
+    let open = || {
+        let config = SnapshotConfig {
+            policy: "every:10".parse().unwrap(),
+            keep: Keep::Last(2.try_into().unwrap()),
+            unused_days: Some(30),
+            ..Default::default()
+        };
+        Repository::<Ledger>::builder(store.clone()).snapshots(config).clock(clock.clone()).build().unwrap()
+    };
+    let versions = || async {
+        let listed = store.list_to_vec(SlotFilter::all()).await.unwrap();
+        listed.iter().map(|info| (info.slot.key().to_owned(), info.head.version.0)).collect::<Vec<_>>()
+    };
+    let repository = open();
+    for id in ["1", "2"] {
+        let mut loaded = repository.load(id).await.unwrap();
+        for event in events(35) {
+            loaded = repository.append(loaded, event).await.unwrap().into_loaded();
+            repository.flush().await;
+        }
+    }
+    let kept = |key: &str| [(format!("ledger/{key}"), 20), (format!("ledger/{key}"), 30)];
+    assert_eq!(versions().await, [kept("1"), kept("2")].concat());
+    assert_eq!(repository.stats().await.unwrap().snapshots, 4);
+    // Thirty days later the newest of the first actor is used; a day later the rest is swept.
+    clock.advance(30 * DAY);
+    let later = open();
+    assert_eq!(later.load("1").await.unwrap().report().source, Source::Snapshot(Version(30)));
+    later.flush().await;
+    clock.advance(DAY);
+    let last = open();
+    assert_eq!(last.load("1").await.unwrap().report().source, Source::Snapshot(Version(30)));
+    last.flush().await;
+    assert_eq!(versions().await, [("ledger/1".to_owned(), 30)]);
+    assert_eq!(last.stats().await.unwrap().snapshots, 1);
+    assert_eq!(last.load("2").await.unwrap().state().count, 35);
+}

@@ -41,9 +41,7 @@ async fn child_that_appends_until_it_is_killed() {
             })
         })
         .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
+    futures_util::future::join_all(tasks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,6 +76,16 @@ async fn a_store_that_is_open_for_reading_reads_and_refuses_to_write() {
     assert!(store.save(&slot("f", "k"), save(head(1, 1), "s")).await.is_err());
     store.close().await.unwrap();
     assert_eq!(read(&writing, "a/1").await.len(), 3);
+
+    writing.close().await.unwrap();
+    let alone = place.config().read_only(true).open().await.unwrap();
+    assert_eq!(read(&alone, "a/1").await.len(), 3);
+    alone.check().await.unwrap();
+    let copy = place.directory.path().join("copy");
+    alone.backup_to(&copy).await.unwrap();
+    SqliteStore::restore(&place.path, place.directory.path().join("restored")).await.unwrap();
+    let copy = SqliteConfig::new(copy).read_only(true).open().await.unwrap();
+    assert_eq!(read(&copy, "a/1").await.len(), 3);
 }
 
 const CHILD: &str = "TAILFOLD_TEST_PERMISSIONS_CHILD";

@@ -1,5 +1,7 @@
 //! The store against real files, real processes and real damage.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod commits;
 mod crash;
 mod damage;

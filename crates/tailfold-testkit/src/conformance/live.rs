@@ -89,7 +89,7 @@ pub async fn a_live_read_filters(store: Events) {
     let rare = event_type("test.rare");
     let event = |number: u64| {
         fact_with(number, |data| {
-            if number % 10 == 0 {
+            if number.is_multiple_of(10) {
                 data.event_type = rare.clone();
                 data.tags = vec![space.tag("x")];
             }

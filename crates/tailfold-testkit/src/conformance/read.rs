@@ -119,6 +119,8 @@ pub async fn a_reader_beside_writers_sees_a_gapless_prefix(store: Events) {
     });
     let mut ended = false;
     while !ended {
+        // A store that never waits would otherwise not let the writers begin.
+        tokio::task::yield_now().await;
         ended = writer.is_finished();
         let acknowledged = store.head(&stream).await.unwrap().unwrap().version.0;
         let forward = read(&store, &stream).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tailfold::{
-    Commit, Conflict, ErrorKind, EventStore as _, EventStoreExt as _, Metadata, Policy, Removal, Repository, Retry,
-    SnapshotConfig, SnapshotMode, Source, Store, Timestamp, Version, VersionRange,
+    Commit, Conflict, ErrorKind, EventStore as _, EventStoreExt as _, Metadata, Policy, Removal, Repository,
+    Retry, SnapshotConfig, SnapshotMode, Source, Store, Timestamp, Version, VersionRange,
 };
 
 use super::folds::{Ledger, LedgerEvent, Overdrawn, actor, event, events};
@@ -32,7 +32,8 @@ pub async fn a_refused_command_returns_the_users_error_and_writes_nothing(store:
     let refused = repository.execute(&id, |ledger: &Ledger| ledger.debit(5)).await.expect("tailfold is fine");
     assert_eq!(refused.expect_err("refused"), Overdrawn { missing: 5 });
     assert!(store.head(&stream(&id)).await.expect("head").is_none());
-    let nothing = repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(Vec::new())).await.expect("execute");
+    let nothing =
+        repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(Vec::new())).await.expect("execute");
     let receipt = nothing.expect("no refusal");
     assert_eq!((receipt.events(), receipt.position(), receipt.head()), (0, None, None));
 }
@@ -48,7 +49,9 @@ pub async fn sixty_four_racing_commands_all_count_once(store: Arc<dyn Store>) {
     feed(&repository, &id, vec![LedgerEvent::Credited { cents: 40 }], 1).await;
     let commands = (0..64).map(|_| {
         let (repository, id) = (repository.clone(), id.clone());
-        tokio::spawn(async move { repository.execute(&id, |ledger: &Ledger| ledger.debit(1)).await.expect("execute").is_ok() })
+        tokio::spawn(async move {
+            repository.execute(&id, |ledger: &Ledger| ledger.debit(1)).await.expect("execute").is_ok()
+        })
     });
     let granted = join_all(commands).await.into_iter().filter(|granted| matches!(granted, Ok(true))).count();
     assert_eq!(granted, 40);
@@ -70,7 +73,8 @@ pub async fn a_command_gives_up_after_its_last_retry(store: Arc<dyn Store>) {
             let (other, there) = (other.clone(), there.clone());
             std::thread::scope(|scope| {
                 scope.spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
                     let data = tailfold::EventData::new(
                         tailfold::EventType::new("ledger.credited").expect("a name"),
                         "{\"cents\":1}",
@@ -114,7 +118,8 @@ pub async fn an_idempotency_key_makes_a_command_happen_once(store: Arc<dyn Store
     assert_eq!(load_right(&repository, &store, &id).await.version(), Version(25));
     // Racing with itself: one of them wins, all get the same receipt.
     let racing = (0..8).map(|_| {
-        let command = repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(LedgerEvent::Credited { cents: 7 }));
+        let command =
+            repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(LedgerEvent::Credited { cents: 7 }));
         async { command.idempotency_key("order-18").await.expect("execute").expect("no refusal").head() }
     });
     let heads = join_all(racing).await;
@@ -130,7 +135,8 @@ pub async fn an_idempotency_key_makes_a_command_happen_once(store: Arc<dyn Store
 /// What is said about a command's events is stored with them.
 pub async fn metadata_and_recorded_at_are_stored(store: Arc<dyn Store>) {
     let clock = clock();
-    let repository = Repository::<Ledger>::builder(store.clone()).clock(clock.clone()).build().expect("build");
+    let repository =
+        Repository::<Ledger>::builder(store.clone()).clock(clock.clone()).build().expect("build");
     let id = actor();
     let metadata = Metadata {
         correlation_id: Some("conversation".into()),
@@ -155,14 +161,17 @@ pub async fn a_state_at_a_version_and_as_of_a_time(store: Arc<dyn Store>) {
     let mut loaded = repository.load(&id).await.expect("load");
     // The third event was written by a clock that was ahead.
     for (n, second) in [1, 2, 9, 4, 5, 6, 7, 8, 9, 10].into_iter().enumerate() {
-        let append = repository.append(loaded, event(n as u64)).recorded_at(Timestamp::from_micros(second * 1_000_000));
+        let append = repository
+            .append(loaded, event(n as u64))
+            .recorded_at(Timestamp::from_micros(second * 1_000_000));
         loaded = append.await.expect("append").into_loaded();
         repository.flush().await;
     }
     let history = repository.load(&id).without_snapshots().await.expect("load");
     assert_eq!(history.version(), Version(10));
     for second in 0..=11 {
-        let as_of = repository.load(&id).as_of(Timestamp::from_micros(second * 1_000_000)).await.expect("load");
+        let as_of =
+            repository.load(&id).as_of(Timestamp::from_micros(second * 1_000_000)).await.expect("load");
         // The longest prefix with no event recorded after the moment.
         let expected = match second {
             0 => 0,
@@ -176,7 +185,10 @@ pub async fn a_state_at_a_version_and_as_of_a_time(store: Arc<dyn Store>) {
     }
     for version in 0..=10 {
         let at = repository.load(&id).at(version).await.expect("load at");
-        assert_eq!((at.version(), at.state()), (Version(version), repository.capture(&id, ..=version).await.expect("capture").state()));
+        assert_eq!(
+            (at.version(), at.state()),
+            (Version(version), repository.capture(&id, ..=version).await.expect("capture").state())
+        );
     }
     assert_eq!(*repository.load(&id).at(11).await.expect_err("beyond").kind(), ErrorKind::Invalid);
     // A historical load neither takes a snapshot nor lowers one.
@@ -189,7 +201,8 @@ pub async fn a_state_at_a_version_and_as_of_a_time(store: Arc<dyn Store>) {
 pub async fn a_transfer_between_two_actors_is_all_or_nothing(store: Arc<dyn Store>) {
     let (repository, from, to) = (every(&store, 10), actor(), actor());
     feed(&repository, &from, vec![LedgerEvent::Credited { cents: 100 }], 1).await;
-    let (source, target) = (repository.load(&from).await.expect("load"), repository.load(&to).await.expect("load"));
+    let (source, target) =
+        (repository.load(&from).await.expect("load"), repository.load(&to).await.expect("load"));
     let transfer = || -> Commit {
         let debit = repository.prepare(&source, LedgerEvent::Debited { cents: 30 }).expect("prepare");
         let credit = repository.prepare(&target, LedgerEvent::Credited { cents: 30 }).expect("prepare");
@@ -217,10 +230,19 @@ pub async fn inline_snapshots_stand_with_their_events_and_never_stop_them(store:
         return;
     }
     let id = actor();
-    let config = SnapshotConfig { mode: SnapshotMode::Inline, policy: tailfold::Rule::Every(10), ..Default::default() };
-    let repository = Repository::<Ledger>::builder(store.clone()).snapshots(config.clone()).build().expect("build");
+    let config = SnapshotConfig {
+        mode: SnapshotMode::Inline,
+        policy: tailfold::Rule::Every(10),
+        ..Default::default()
+    };
+    let repository =
+        Repository::<Ledger>::builder(store.clone()).snapshots(config.clone()).build().expect("build");
     for n in 1..=20u64 {
-        repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(event(n))).await.expect("execute").expect("granted");
+        repository
+            .execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(event(n)))
+            .await
+            .expect("execute")
+            .expect("granted");
     }
     let loaded = load_right(&repository, &store, &id).await;
     assert_eq!(loaded.report().source, Source::Snapshot(Version(20)));
@@ -228,7 +250,11 @@ pub async fn inline_snapshots_stand_with_their_events_and_never_stop_them(store:
     let tight = SnapshotConfig { max_bytes: 10, ..config };
     let repository = Repository::<Ledger>::builder(store.clone()).snapshots(tight).build().expect("build");
     for n in 21..=40u64 {
-        repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(event(n))).await.expect("execute").expect("granted");
+        repository
+            .execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(event(n)))
+            .await
+            .expect("execute")
+            .expect("granted");
     }
     let stats = repository.stats().await.expect("stats");
     assert!(stats.written.get("too_large").is_some_and(|n| *n > 0), "{stats:?}");
@@ -242,7 +268,8 @@ pub async fn a_cancelled_command_is_all_or_nothing(store: Arc<dyn Store>) {
     for round in 0..60u64 {
         let three = [event(round), event(round + 1), event(round + 2)];
         let command = repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(three.clone()));
-        let _ = tokio::time::timeout(Duration::from_micros(fastrand::u64(0..800)), command.into_future()).await;
+        let _ =
+            tokio::time::timeout(Duration::from_micros(fastrand::u64(0..800)), command.into_future()).await;
     }
     // What was sent before it was dropped may still be on its way.
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -259,7 +286,8 @@ pub async fn everyone_reads_their_own_writes(store: Arc<dyn Store>) {
         let (repository, id) = (repository.clone(), id.clone());
         tokio::spawn(async move {
             for _ in 0..10 {
-                let command = repository.execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(LedgerEvent::Credited { cents: 1 }));
+                let command = repository
+                    .execute(&id, |_: &Ledger| Ok::<_, Overdrawn>(LedgerEvent::Credited { cents: 1 }));
                 if fastrand::u8(..) < 40 {
                     let _ = tokio::time::timeout(Duration::from_micros(300), command.into_future()).await;
                     continue;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tailfold::{
-    MemoryStore, Rejection, Repository, Rule, SnapshotConfig, Source, Store, Version,
-};
+use tailfold::{MemoryStore, Rejection, Repository, Rule, SnapshotConfig, Source, Store, Version};
 
 use super::folds::{Ledger, LedgerEvent, Overdrawn, actor, events};
 use super::support::{every, feed, load_right, plain, truth};
@@ -67,7 +65,11 @@ pub async fn no_fault_of_a_snapshot_store_changes_an_answer(store: Arc<dyn Store
             repository.load(&id).await.expect("load");
             repository.flush().await;
             let loaded = load_right(&repository, &store, &id).await;
-            assert!(matches!(loaded.report().source, Source::Snapshot(_)), "{fault:?}: {:?}", loaded.report());
+            assert!(
+                matches!(loaded.report().source, Source::Snapshot(_)),
+                "{fault:?}: {:?}",
+                loaded.report()
+            );
         }
     }
 }
@@ -91,7 +93,11 @@ pub async fn failures_are_told_apart_from_absence(store: Arc<dyn Store>) {
         faulty.always(Some(fault.clone()));
         let loaded = load_right(&repository, &store, &id).await;
         assert_eq!(loaded.report().source, Source::Replay, "{fault:?}");
-        assert_eq!(loaded.report().rejected.first().map(|rejected| rejected.reason), Some(reason), "{fault:?}");
+        assert_eq!(
+            loaded.report().rejected.first().map(|rejected| rejected.reason),
+            Some(reason),
+            "{fault:?}"
+        );
         faulty.always(None);
         repository.flush().await;
         load_right(&repository, &store, &id).await;
@@ -202,7 +208,7 @@ pub async fn a_state_above_the_size_limit_keeps_the_snapshot_before_it(store: Ar
     let config = SnapshotConfig { policy: Rule::Every(5), max_bytes: 400, ..Default::default() };
     let repository = Repository::<Ledger>::builder(store.clone()).snapshots(config).build().expect("build");
     feed(&repository, &id, (0..5).map(|cents| LedgerEvent::Credited { cents }).collect(), 1).await;
-    let remark = "x".repeat(1_000);
+    let remark = "x".repeat(240);
     feed(&repository, &id, vec![LedgerEvent::Remarked { remark }; 5], 1).await;
     let loaded = load_right(&repository, &store, &id).await;
     assert_eq!(loaded.report().source, Source::Snapshot(Version(5)));
@@ -216,7 +222,7 @@ pub async fn a_state_above_the_size_limit_keeps_the_snapshot_before_it(store: Ar
 pub async fn a_snapshot_above_the_read_limit_is_refused(store: Arc<dyn Store>) {
     let id = actor();
     let roomy = every(&store, 5);
-    let remark = "x".repeat(5_000);
+    let remark = "x".repeat(240);
     feed(&roomy, &id, vec![LedgerEvent::Remarked { remark }; 5], 1).await;
     let tight = SnapshotConfig { policy: Rule::Never, max_bytes: 1_000, ..Default::default() };
     let tight = Repository::<Ledger>::builder(store.clone()).snapshots(tight).build().expect("build");

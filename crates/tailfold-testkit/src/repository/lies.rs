@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    EventMeta, Fold, Keep, Policy, Rejection, Removal, Repository, Save, SnapshotStore as _, Source, State, Store,
-    EventStore as _, Version,
+    EventMeta, EventStore as _, Fold, Keep, Policy, Rejection, Removal, Repository, Save, SnapshotStore as _,
+    Source, State, Store, Version,
 };
 
 use super::folds::{Ledger, LedgerEvent, actor, events};
@@ -58,7 +58,10 @@ pub async fn truncated_emptied_and_foreign_snapshots_are_rejected_and_replaced(s
         replace(&store, &slot, &good, bytes).await;
         let loaded = load_right(&repository, &store, &id).await;
         assert_eq!(loaded.report().source, Source::Replay);
-        assert_eq!(loaded.report().rejected.first().map(|rejected| rejected.reason), Some(Rejection::Corrupt));
+        assert_eq!(
+            loaded.report().rejected.first().map(|rejected| rejected.reason),
+            Some(Rejection::Corrupt)
+        );
         // The replay was long enough for a snapshot, so the next load is served by one.
         repository.flush().await;
         let loaded = load_right(&repository, &store, &id).await;
@@ -73,7 +76,8 @@ pub async fn a_snapshot_with_any_bit_flipped_is_rejected(store: Arc<dyn Store>) 
     let right = truth(&store, &id).await;
     let (slot, good) = stored(&store, &id).await;
     // A repository that repairs nothing, so that the flipped bytes stay until they are replaced.
-    let reader = Repository::<Ledger>::builder(store.clone()).snapshots(Policy::never()).build().expect("build");
+    let reader =
+        Repository::<Ledger>::builder(store.clone()).snapshots(Policy::never()).build().expect("build");
     for bit in 0..good.bytes.len() * 8 {
         let mut bytes = good.bytes.to_vec();
         if let Some(byte) = bytes.get_mut(bit / 8) {
@@ -235,11 +239,13 @@ pub async fn the_next_older_candidate_serves_where_the_newest_is_broken(store: A
         // Without this the queue would keep the newest only.
         repository.flush().await;
     }
-    let listed = tailfold::SnapshotStoreExt::list_to_vec(&*store, tailfold::SlotFilter::key(stream(&id).as_str()));
+    let listed =
+        tailfold::SnapshotStoreExt::list_to_vec(&*store, tailfold::SlotFilter::key(stream(&id).as_str()));
     let listed = listed.await.expect("list");
     assert_eq!(listed.iter().map(|info| info.head.version.0).collect::<Vec<_>>(), [10, 20, 30]);
     let newest = listed.last().expect("three");
-    let broken = Save { head: newest.head, bytes: Bytes::from_static(b"broken"), keep: Keep::All, day: newest.used };
+    let broken =
+        Save { head: newest.head, bytes: Bytes::from_static(b"broken"), keep: Keep::All, day: newest.used };
     store.save(&newest.slot, broken).await.expect("save");
     let loaded = load_right(&repository, &store, &id).await;
     assert_eq!(loaded.report().source, Source::Snapshot(Version(20)));
@@ -292,11 +298,13 @@ pub async fn a_load_that_folds_nothing_writes_nothing(store: Arc<dyn Store>) {
     let (_, before) = stored(&store, &id).await;
     for _ in 0..10 {
         let loaded = load_right(&repository, &store, &id).await;
-        assert_eq!((loaded.report().source, loaded.report().replayed_events), (Source::Snapshot(Version(10)), 0));
+        assert_eq!(
+            (loaded.report().source, loaded.report().replayed_events),
+            (Source::Snapshot(Version(10)), 0)
+        );
     }
     repository.flush().await;
     assert_eq!(stored(&store, &id).await.1.bytes, before.bytes);
     let stats = repository.stats().await.expect("stats");
     assert_eq!(stats.written.get("stored"), Some(&1), "{stats:?}");
 }
-

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Compression, EventMeta, EventStore as _, EventType, Fold, Keep, MemoryStore, Moment, Policy, Removal, Repository,
-    RepositoryBuilder, SnapshotConfig, SnapshotMode, State, Store, StreamId, Timestamp,
+    Compression, EventMeta, EventStore as _, EventType, Fold, Keep, MemoryStore, Moment, Policy, Removal,
+    Repository, RepositoryBuilder, SnapshotConfig, SnapshotMode, State, Store, StreamId, Timestamp,
 };
 
 use super::folds::{Ledger, LedgerEvent, Overdrawn, actor, event};
@@ -121,7 +121,8 @@ async fn history_of<F: Subject>(store: &Arc<dyn Store>, seed: u64) {
                 let time = Timestamp::from_micros(second * 1_000_000);
                 for repository in [&subject, &oracle] {
                     let loaded = repository.load(&id).await.expect(&told);
-                    let receipt = repository.append(loaded, events.clone()).recorded_at(time).await.expect(&told);
+                    let receipt =
+                        repository.append(loaded, events.clone()).recorded_at(time).await.expect(&told);
                     let again = repository.load(&id).await.expect(&told);
                     assert_eq!(receipt.state(), again.state(), "{told}");
                 }
@@ -155,7 +156,9 @@ async fn history_of<F: Subject>(store: &Arc<dyn Store>, seed: u64) {
             88..94 => subject.flush().await,
             // Closing the books.
             94..98 => {
-                for (store, repository) in [(store, &subject), (&(Arc::new(oracle_store.clone()) as _), &oracle)] {
+                for (store, repository) in
+                    [(store, &subject), (&(Arc::new(oracle_store.clone()) as _), &oracle)]
+                {
                     let loaded = repository.load(&id).await.expect(&told);
                     let close = loaded.state().as_ref().close();
                     let head = repository.append(loaded, close).await.expect(&told).head().expect("a head");

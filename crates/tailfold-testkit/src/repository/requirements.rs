@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Codec, Commit, Compression, Envelope, ErrorKind, EventData, EventMeta, EventStore as _, EventStoreExt as _, EventType,
-    Expected, Fold, Keep, MemoryStore, NewEvent, Policy, Repository, Rule, SlotFilter, SnapshotConfig, SnapshotMode,
-    SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Version, VersionRange,
+    Codec, Commit, Compression, Envelope, ErrorKind, EventData, EventMeta, EventStore as _,
+    EventStoreExt as _, EventType, Expected, Fold, Keep, MemoryStore, NewEvent, Policy, Repository, Rule,
+    SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore as _, SnapshotStoreExt as _, Source, State,
+    Store, Version, VersionRange,
 };
 
 use super::folds::{Ledger, LedgerEvent, actor, event, events};
@@ -89,7 +90,10 @@ pub async fn one_store_with_events_and_snapshots_latest_and_save(store: Arc<dyn 
     assert_eq!(load_right(&repository, &store, &id).await.report().source, Source::Snapshot(Version(5)));
     // An empty stream has nothing to save.
     let empty = repository.load(actor()).await.expect("load");
-    assert_eq!(*repository.save_snapshot(&empty).await.expect_err("nothing there").kind(), ErrorKind::Invalid);
+    assert_eq!(
+        *repository.save_snapshot(&empty).await.expect_err("nothing there").kind(),
+        ErrorKind::Invalid
+    );
 }
 
 /// A reader at 899 gets the tail, a reader at 49 gets a snapshot, with snapshots every 100 and a head at 1000.
@@ -124,7 +128,9 @@ pub async fn catch_up_from_900_and_from_50_with_a_snapshot_at_1000(store: Arc<dy
 }
 
 /// Malformed events are reported with their positions while the rest is read.
-pub async fn malformed_events_are_reported_with_their_positions_while_the_rest_is_read(store: Arc<dyn Store>) {
+pub async fn malformed_events_are_reported_with_their_positions_while_the_rest_is_read(
+    store: Arc<dyn Store>,
+) {
     let (repository, id) = (every(&store, 5), actor());
     feed(&repository, &id, events(4), 1).await;
     let bad = |name: &str, payload: &'static str| {
@@ -158,7 +164,8 @@ pub async fn malformed_events_are_reported_with_their_positions_while_the_rest_i
 
     // The history: every event, the bad ones marked.
     let history: Vec<_> = repository.history(&id, ..).try_collect().await.expect("history");
-    let marked: Vec<_> = history.iter().filter(|item| item.event.is_err()).map(|item| item.recorded.version.0).collect();
+    let marked: Vec<_> =
+        history.iter().filter(|item| item.event.is_err()).map(|item| item.recorded.version.0).collect();
     assert_eq!((history.len(), marked), (7, vec![5, 6]));
 }
 
@@ -199,12 +206,13 @@ pub async fn configuration_from_code_and_from_a_deserialisable_config(store: Arc
         assert_eq!(*error.kind(), ErrorKind::Unsupported);
         return;
     }
-    let repository = Repository::<Ledger>::builder(store.clone()).snapshots(from_file).build().expect("build");
+    let repository =
+        Repository::<Ledger>::builder(store.clone()).snapshots(from_file).build().expect("build");
     let id = actor();
     let mut loaded = repository.load(&id).await.expect("load");
     for _ in 0..24 {
         // Alike, so that the state compresses.
-        let event = LedgerEvent::Remarked { remark: "the same remark ".repeat(20) };
+        let event = LedgerEvent::Remarked { remark: "the same remark ".repeat(10) };
         loaded = repository.append(loaded, event).await.expect("append").into_loaded();
     }
     // Inline: kept without any flush, the last two of 7, 14, 21.
@@ -275,7 +283,9 @@ pub async fn a_serializer_chosen_per_projection_and_a_default_otherwise(store: A
     coded!(Default_, "ledger-default-codec");
     coded!(Json, "ledger-json", json);
     coded!(Postcard, "ledger-postcard", postcard);
-    async fn codec_of<F: Fold<Event = LedgerEvent> + PartialEq + std::fmt::Debug>(store: &Arc<dyn Store>) -> String {
+    async fn codec_of<F: Fold<Event = LedgerEvent> + PartialEq + std::fmt::Debug>(
+        store: &Arc<dyn Store>,
+    ) -> String {
         let id = actor();
         feed(&plain(store), &id, events(10), 10).await;
         let repository =
@@ -311,10 +321,22 @@ pub async fn a_serial_by_hand_and_a_serial_from_the_type(store: Arc<dyn Store>) 
             builder.build().expect("build").serial().expect("snapshots are on").to_string()
         }};
     }
-    let plain = serial_of!(#[state(name = "ledger-serial")] u64);
-    let number = serial_of!(#[state(name = "ledger-serial", serial = 7)] u64);
-    let text = serial_of!(#[state(name = "ledger-serial", serial = "june")] u64);
-    let retyped = serial_of!(#[state(name = "ledger-serial")] u32);
+    let plain = serial_of!(
+        #[state(name = "ledger-serial")]
+        u64
+    );
+    let number = serial_of!(
+        #[state(name = "ledger-serial", serial = 7)]
+        u64
+    );
+    let text = serial_of!(
+        #[state(name = "ledger-serial", serial = "june")]
+        u64
+    );
+    let retyped = serial_of!(
+        #[state(name = "ledger-serial")]
+        u32
+    );
     assert_eq!(plain.len(), 16);
     assert_eq!(number, format!("7-{plain}"));
     assert_eq!(text, format!("june-{plain}"));
@@ -340,7 +362,8 @@ pub async fn only_snapshots_of_the_same_serial_are_used(store: Arc<dyn Store>) {
             self.count += 2;
         }
     }
-    let next = Repository::<Next>::builder(store.clone()).snapshots(Policy::every(10)).build().expect("build");
+    let next =
+        Repository::<Next>::builder(store.clone()).snapshots(Policy::every(10)).build().expect("build");
     let loaded = next.load(&id).await.expect("load");
     assert_eq!((loaded.report().source, loaded.state().count), (Source::Replay, 20));
     next.flush().await;

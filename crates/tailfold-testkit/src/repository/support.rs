@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tailfold::{
-    EventStore as _, Keep, Loaded, ManualClock, Policy, Removal, Repository, Save, SlotFilter, Slot, SnapshotStore as _,
-    SnapshotStoreExt as _, Store, StoredSnapshot, StreamId, Timestamp,
+    EventStore as _, Keep, Loaded, ManualClock, Policy, Removal, Repository, Save, Slot, SlotFilter,
+    SnapshotStore as _, SnapshotStoreExt as _, Store, StoredSnapshot, StreamId, Timestamp,
 };
 
 use super::folds::{Ledger, LedgerEvent};
@@ -29,7 +29,8 @@ pub(super) async fn feed(
 ) -> Loaded<Ledger> {
     let mut loaded = repository.load(id).await.expect("load before feeding");
     for commit in events.chunks(size) {
-        loaded = repository.append(loaded, commit.to_vec()).await.expect("append while feeding").into_loaded();
+        loaded =
+            repository.append(loaded, commit.to_vec()).await.expect("append while feeding").into_loaded();
     }
     repository.flush().await;
     loaded
@@ -41,7 +42,11 @@ pub(super) async fn truth(store: &Arc<dyn Store>, id: &str) -> Ledger {
 }
 
 /// Loads and compares with the plain replay.
-pub(super) async fn load_right(repository: &Repository<Ledger>, store: &Arc<dyn Store>, id: &str) -> Loaded<Ledger> {
+pub(super) async fn load_right(
+    repository: &Repository<Ledger>,
+    store: &Arc<dyn Store>,
+    id: &str,
+) -> Loaded<Ledger> {
     let loaded = repository.load(id).await.expect("load");
     assert_eq!(*loaded.state(), truth(store, id).await, "report: {:?}", loaded.report());
     loaded

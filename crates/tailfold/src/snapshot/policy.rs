@@ -24,7 +24,7 @@ pub enum Rule {
     AtVersions {
         /// The multiple.
         multiple: u64,
-        /// Not before that many events since the last snapshot; default 0.
+        /// Only at a multiple that many events after the last snapshot, or more; default 0.
         #[serde(default)]
         at_least: u64,
         /// After that many events since the last snapshot in any case; default: no such bound.
@@ -126,8 +126,9 @@ impl Rule {
         match self {
             Self::Every(n) => events >= *n,
             Self::AtVersions { multiple, at_least, at_most } => {
-                let crossed = moment.head.version.0 / multiple > moment.since.0 / multiple;
-                (crossed && events >= *at_least) || at_most.is_some_and(|most| events >= most)
+                let crossed = moment.head.version.0 / multiple * multiple;
+                let after = crossed.saturating_sub(moment.since.0);
+                (after > 0 && after >= *at_least) || at_most.is_some_and(|most| events >= most)
             }
             Self::OnEvent(event_type) => moment.types.contains(event_type),
             Self::AfterBytes(n) => moment.bytes >= *n,
@@ -162,7 +163,8 @@ impl<F> Policy<F> {
         Rule::AtVersions { multiple, at_least: 0, at_most: None }.into()
     }
 
-    /// Bounds [`Policy::at_versions`] from below: not before `events` since the last snapshot. Other policies: both must hold.
+    /// Bounds [`Policy::at_versions`] from below: a multiple less than `events` after the last snapshot is passed over.
+    /// Other policies: both must hold.
     #[must_use]
     pub fn at_least(self, events: u64) -> Self {
         match self.0 {

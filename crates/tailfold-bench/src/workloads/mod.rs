@@ -1,0 +1,62 @@
+//! One file a workload: what it runs, what its limit is, what must be reached.
+
+mod append_1;
+mod append_64;
+mod append_64_tags;
+mod load_flat;
+mod load_snapshot;
+pub(crate) mod replay;
+mod snapshot_cost;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
+
+use crate::harness::{Figure, Result, Settings};
+use crate::long_history::LongHistory;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) run: fn(Arc<Context>) -> BoxFuture<'static, Result<Vec<Figure>>>,
+}
+
+pub(crate) const ALL: &[Workload] = &[
+    append_1::WORKLOAD,
+    append_64::WORKLOAD,
+    append_64_tags::WORKLOAD,
+    replay::WORKLOAD,
+    load_flat::WORKLOAD,
+    load_snapshot::WORKLOAD,
+    snapshot_cost::WORKLOAD,
+];
+
+pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
+    let chosen: Vec<_> =
+        ALL.iter().filter(|workload| name == "all" || workload.name == name).copied().collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = ALL.iter().map(|workload| workload.name).collect();
+        return Err(format!("no workload `{name}`: there are {} and all", names.join(", ")).into());
+    }
+    Ok(chosen)
+}
+
+/// What the workloads of one run share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    long_history: OnceCell<LongHistory>,
+}
+
+impl Context {
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self { settings, long_history: OnceCell::new() })
+    }
+
+    /// The store with a stream of a million events, built when it is first needed.
+    pub(crate) async fn long_history(&self) -> Result<&LongHistory> {
+        self.long_history.get_or_try_init(LongHistory::build).await
+    }
+}

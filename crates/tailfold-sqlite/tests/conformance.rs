@@ -1,0 +1,19 @@
+//! The whole contract of stores, and what a repository promises, over files on disk.
+
+use tailfold_sqlite::SqliteStore;
+use tailfold_testkit::Fixture;
+
+async fn fixture() -> Fixture<SqliteStore> {
+    let directory = tempfile::tempdir().expect("a directory for the store");
+    let store = SqliteStore::open(directory.path().join("store")).await.expect("an empty store");
+    Fixture::new(store).keeping(directory)
+}
+
+tailfold_testkit::store_conformance!(fixture);
+
+/// What a repository promises, over files on disk.
+mod repository {
+    use super::fixture;
+
+    tailfold_testkit::repository_conformance!(fixture);
+}

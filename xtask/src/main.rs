@@ -1,0 +1,50 @@
+//! The chores of this repository, as `cargo xtask`. Uses the standard library alone, so that it builds in a second.
+
+mod deny;
+mod steps;
+mod test;
+mod tools;
+
+use std::env;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The chores of this repository.
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  test [--plain]  Runs all tests of the workspace, doctests too. With cargo-nextest where it is installed, else, or with
+                  --plain, with cargo test. Installs a C compiler and git where they are missing and it can (root and
+                  apt-get), else says what to install. Ends with the line `N passed, N failed`.
+  deny            Checks licenses, advisories, sources and duplicates of all dependencies with cargo-deny.
+  help            Prints this.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        [.., "-h" | "--help"] | ["help"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["test"] => test::run(test::Runner::best()),
+        ["test", "--plain"] => test::run(test::Runner::CargoTest),
+        ["deny"] => deny::run_checks(),
+        [] => return misused("which command?"),
+        unknown => return misused(&format!("unknown command: {}", unknown.join(" "))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn misused(problem: &str) -> ExitCode {
+    eprintln!("xtask: {problem}\n\n{HELP}");
+    ExitCode::from(2)
+}
