@@ -30,6 +30,21 @@ pub(super) fn housekeeper(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Brings a store's log to the size that it keeps, so that no side's appends wait for a file to grow while those of the
+/// other do not.
+pub(crate) fn grow_log(path: &Path) -> Result<()> {
+    let connection = housekeeper(path)?;
+    connection.execute_batch(
+        "CREATE TABLE ballast (bytes BLOB);
+         INSERT INTO ballast VALUES (zeroblob(80 << 20));
+         DROP TABLE ballast;",
+    )?;
+    let left: i64 = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
+    })?;
+    if left == 0 { Ok(()) } else { Err(format!("{left} pages are left in the log").into()) }
+}
+
 pub(super) fn reader(path: &Path) -> Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
