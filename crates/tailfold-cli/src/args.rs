@@ -12,7 +12,11 @@ use crate::store::Location;
 /// A store holds events, in streams written `category/id`, and snapshots of the states that folds make of them. Start with
 /// `tailfold demo`, which fills a store with real data and shows what snapshots are good for.
 #[derive(Debug, Parser)]
-#[command(name = "tailfold", version, max_term_width = 110, after_long_help = "\
+#[command(
+    name = "tailfold",
+    version,
+    max_term_width = 110,
+    after_long_help = "\
 Examples:
   tailfold demo --store flights.db          fill a store with 80,789 flights, compare two ways to load
   tailfold --store flights.db stats         what is in it
@@ -25,7 +29,8 @@ Exit codes:
   1  failed: the message on stderr names the operation and the thing
   2  the command line is wrong
   3  a check found something: `verify` damage, `demo` a state that differs
-  130  interrupted")]
+  130  interrupted"
+)]
 pub struct Args {
     /// The store: a path, or `sqlite:PATH`. Default: `tailfold.db` in the working directory; `demo` takes a passing one.
     #[arg(long, global = true, value_name = "STORE")]

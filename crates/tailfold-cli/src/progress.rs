@@ -15,10 +15,11 @@ impl Progress {
             return Self(None);
         }
         let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style(
-                "{prefix} {bar:40} {human_pos} of {human_len} ({per_sec}, {eta} left)",
-            )),
-            None => ProgressBar::new_spinner().with_style(style("{spinner} {prefix} {human_pos} ({per_sec})")),
+            Some(total) => ProgressBar::new(total)
+                .with_style(style("{prefix} {bar:40} {human_pos} of {human_len} ({per_sec}, {eta} left)")),
+            None => {
+                ProgressBar::new_spinner().with_style(style("{spinner} {prefix} {human_pos} ({per_sec})"))
+            }
         };
         Self(Some(bar.with_prefix(what)))
     }

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_end_with_their_text() {
-        let mut table = Table::new([("stream", Align::Left), ("events", Align::Right), ("note", Align::Left)]);
+        let mut table =
+            Table::new([("stream", Align::Left), ("events", Align::Right), ("note", Align::Left)]);
         table.row(["a/1".to_owned(), "7".to_owned(), "é".to_owned()]);
         table.row(["airport/JFK".to_owned(), "27,279".to_owned(), String::new()]);
         assert_eq!(

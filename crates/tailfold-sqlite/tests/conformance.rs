@@ -1,12 +1,9 @@
 //! The whole contract of stores, and what a repository promises, over files on disk.
-//! The contract of tailfold's stores.
 
 use tailfold_sqlite::SqliteStore;
 use tailfold_testkit::Fixture;
 
 async fn fixture() -> Fixture<SqliteStore> {
-    let directory = tempfile::tempdir().expect("a directory");
-    let store = SqliteStore::open(directory.path().join("store.tailfold")).await.expect("open");
     let directory = tempfile::tempdir().expect("a directory for the store");
     let store = SqliteStore::open(directory.path().join("store")).await.expect("an empty store");
     Fixture::new(store).keeping(directory)

@@ -9,7 +9,8 @@ use crate::stream::StreamId;
 ///
 /// In a clause, each dimension that is given must match: any of the categories, any of the event types, any of the
 /// streams, *all* of the tags. A tombstone matches a clause by category and stream alone, whatever the types and tags,
-/// so that whoever has folded events of a stream learns that it was erased.
+/// so that whoever has folded events of a stream learns that it was erased. A clause of tags alone therefore matches
+/// every tombstone.
 ///
 /// ```
 /// use tailfold::{EventType, Filter, Tag};

@@ -30,7 +30,9 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     /// Records a commit, all or nothing; on return it is as durable as the store promises.
     ///
     /// Where an expectation fails, the events that stand at expected + 1.. are compared by id and digest: if all are
-    /// equal in every stream of the commit, it has happened before and the original receipt is returned.
+    /// equal in every stream of the commit, it has happened before and the original receipt is returned, without a
+    /// snapshot. That holds for a commit that is the beginning of what was recorded, too. Expectations and repetition are
+    /// looked at before [`Commit::unchanged`].
     ///
     /// # Errors
     /// `Conflict` with the actual head; `Invalid` for a commit that breaks a limit; `Unsupported` for a part of the
@@ -114,7 +116,8 @@ pub struct Capabilities {
     pub unchanged: bool,
     /// A commit may carry a snapshot into the events' transaction.
     pub inline_snapshot: bool,
-    /// Events can be found by tag without reading all of them.
+    /// Events can be found by tag without reading all of them. Without it, a filter by tag is exact all the same, at the
+    /// cost of reading what its other dimensions let through, or `Unsupported`.
     pub tag_index: bool,
     /// A stream can be erased.
     pub erase: bool,
@@ -191,7 +194,8 @@ pub struct Unchanged {
 pub struct InlineSnapshot {
     /// Where it belongs.
     pub slot: Slot,
-    /// The snapshot and how to keep it; its head is a head that the commit itself creates.
+    /// The snapshot and how to keep it. Its head is one that the commit itself creates; a store does not check that, since
+    /// every load does.
     pub save: Save,
 }
 

@@ -223,7 +223,8 @@ fn print(summary: &Summary, output: &mut Output) -> Result<()> {
         ("by snapshot + tail", Align::Right),
         ("", Align::Left),
     ]);
-    let times = |slow: f64, fast: f64| if fast > 0.0 { format!("{:.1} x", slow / fast) } else { String::new() };
+    let times =
+        |slow: f64, fast: f64| if fast > 0.0 { format!("{:.1} x", slow / fast) } else { String::new() };
     table.row([
         "all actors, loads/s".to_owned(),
         rounded(summary.replay_loads_per_second),

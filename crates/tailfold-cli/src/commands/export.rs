@@ -9,8 +9,8 @@ use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tailfold::{
-    Chain, EventData, EventId, EventStore as _, EventType, Filter, Follow, Position, RecordedEvent, SchemaVersion,
-    StreamId, Tag, Timestamp, Version,
+    Chain, EventData, EventId, EventStore as _, EventType, Filter, Follow, Position, RecordedEvent,
+    SchemaVersion, StreamId, Tag, Timestamp, Version,
 };
 
 use crate::error::{Error, Result};
@@ -143,7 +143,8 @@ impl Counted {
             text += &format!("; left out {} tombstones of erased streams", grouped(self.tombstones));
         }
         if self.truncated > 0 {
-            text += &format!("; {} streams are truncated and will be numbered from 1", grouped(self.truncated));
+            text +=
+                &format!("; {} streams are truncated and will be numbered from 1", grouped(self.truncated));
         }
         text
     }
@@ -174,8 +175,7 @@ async fn write_lines(
                 counted.truncated += u64::from(event.version > Version::FIRST);
                 begun.insert(event.stream.clone());
             }
-            let previous_life =
-                ended.get(&event.stream).copied().filter(|_| event.version == Version::FIRST);
+            let previous_life = ended.get(&event.stream).copied().filter(|_| event.version == Version::FIRST);
             serde_json::to_writer(&mut *out, &Line::of(event, previous_life))
                 .map_err(|error| failed(error.into()))?;
             out.write_all(b"\n").map_err(&failed)?;

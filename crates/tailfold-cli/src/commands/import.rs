@@ -12,8 +12,8 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 use tailfold::{
-    Chain, Commit, Committed, EventStore as _, EventType, Expected, Filter, Follow, Head, NewEvent, Position, Store,
-    StreamId, Version, VersionRange,
+    Chain, Commit, Committed, EventStore as _, EventType, Expected, Filter, Follow, Head, NewEvent, Position,
+    Store, StreamId, Version, VersionRange,
 };
 use tokio::sync::mpsc;
 
@@ -114,8 +114,8 @@ struct Import {
     erased: BTreeMap<StreamId, Chain>,
     run: Option<Run>,
     under_way: FuturesOrdered<BoxFuture<'static, tailfold::Result<Committed>>>,
-    /// What the target's heads must be after the commits under way.
-    expected: VecDeque<Head>,
+    /// The commits under way, and the heads that they must end at.
+    sent: VecDeque<(Commit, Head)>,
     counted: Counted,
 }
 
@@ -164,7 +164,7 @@ impl Import {
             erased,
             run: None,
             under_way: FuturesOrdered::new(),
-            expected: VecDeque::new(),
+            sent: VecDeque::new(),
             counted: Counted::default(),
         })
     }
@@ -187,14 +187,18 @@ impl Import {
         }
         let operation = self.name.clone();
         let wrong = |reason: String| Error::Line { operation: operation.clone(), line: number, reason };
-        let (id, version, chain, previous) = (line.stream.clone(), line.version, line.chain, line.previous_life);
+        let (id, version, chain, previous) =
+            (line.stream.clone(), line.version, line.chain, line.previous_life);
         let event = line.into_data().map_err(wrong)?;
         let event = NewEvent::new(event).map_err(|error| wrong(error.to_string()))?;
         if !self.streams.contains_key(&id) {
-            let stream = self.open(&id, version, previous, event.data().origin).await.map_err(|error| match error {
-                Error::Refused(reason) => wrong(reason),
-                error => error,
-            })?;
+            let stream =
+                self.open(&id, version, previous, event.data().origin).await.map_err(
+                    |error| match error {
+                        Error::Refused(reason) => wrong(reason),
+                        error => error,
+                    },
+                )?;
             self.streams.insert(id.clone(), stream);
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
@@ -216,7 +220,9 @@ impl Import {
             Head { version: stream.here.version.next(), chain: stream.here.chain.link(event.digest()) };
         if stream.here.version <= stream.had.version {
             if stream.here.version == stream.had.version && stream.here.chain != stream.had.chain {
-                return Err(wrong(format!("stream `{id}` version {version}: the store holds another history")));
+                return Err(wrong(format!(
+                    "stream `{id}` version {version}: the store holds another history"
+                )));
             }
             self.counted.found += 1;
             return Ok(());
@@ -251,8 +257,8 @@ impl Import {
             )));
         }
         let before = Version(version.0 - 1);
-        let in_file = previous
-            .map_or_else(|| Chain::genesis(id), |tombstone| Chain::genesis_after(id, tombstone));
+        let in_file =
+            previous.map_or_else(|| Chain::genesis(id), |tombstone| Chain::genesis_after(id, tombstone));
         let here = self
             .erased
             .get(id)
@@ -268,32 +274,40 @@ impl Import {
         Ok(Stream { file: Head { version: before, chain: in_file }, shift: before.0, here: nothing, had })
     }
 
-    /// Sends a run. Many are under way at once; the store takes them in the order in which they are sent.
+    /// Sends a run, behind those that are under way.
     async fn send(&mut self, run: Option<Run>) -> Result<()> {
         let Some(Run { stream, base, end, events }) = run else { return Ok(()) };
         while self.under_way.len() >= UNDER_WAY {
             self.confirm_one().await?;
         }
-        let store = self.store.clone();
-        let commit = Commit::new(stream, Expected::Version(base), events);
-        self.under_way.push_back(Box::pin(async move { store.append(commit).await }));
-        self.expected.push_back(end);
+        let (store, commit) = (self.store.clone(), Commit::new(stream, Expected::Version(base), events));
+        self.sent.push_back((commit.clone(), end));
+        // Without a budget, so that no append gives way to one that was sent after it: that keeps the order of the log.
+        let append = tokio::task::unconstrained(async move { store.append(commit).await });
+        self.under_way.push_back(Box::pin(append));
         Ok(())
     }
 
+    /// Waits for the run that was sent first.
     async fn confirm_one(&mut self) -> Result<()> {
-        let Some(committed) = self.under_way.next().await else { return Ok(()) };
-        let expected = self.expected.pop_front();
+        let (Some(committed), Some((commit, end))) = (self.under_way.next().await, self.sent.pop_front())
+        else {
+            return Ok(());
+        };
+        let committed = match committed {
+            // It may have overtaken the run before it, in a store that keeps no order. That one is recorded by now.
+            Err(error) if error.is_conflict() => self.store.append(commit).await,
+            committed => committed,
+        };
         let committed = committed.map_err(|error| error.during(self.name.clone()))?;
-        let written = committed.writes.first();
-        if written.map(|written| written.head) != expected {
-            let stream = written.map_or_else(|| "?".to_owned(), |written| written.stream.to_string());
-            return Err(Error::Store(tailfold::Error::corrupt(format!(
-                "{}: the store chained stream `{stream}` differently than it should",
-                self.name
-            ))));
+        match committed.writes.first() {
+            Some(written) if written.head == end => Ok(()),
+            written => {
+                let stream = written.map_or_else(String::new, |written| format!(" `{}`", written.stream));
+                let message = format!("the store chained stream{stream} differently than it should");
+                Err(Error::Store(tailfold::Error::corrupt(message).during(self.name.clone())))
+            }
         }
-        Ok(())
     }
 
     /// Sends what is left and waits for everything under way; the first failure counts.

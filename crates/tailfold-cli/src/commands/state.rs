@@ -73,7 +73,9 @@ pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> R
             "state": folded.state,
         }));
     }
-    output.line(format_args!("{stream} at version {version}, as {FOLD} of its payloads: not the state of your fold"))?;
+    output.line(format_args!(
+        "{stream} at version {version}, as {FOLD} of its payloads: not the state of your fold"
+    ))?;
     if folded.left_out > 0 {
         output.line(format_args!("{} payloads are not JSON and were left out", folded.left_out))?;
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use tailfold::{
-    EventStore as _, Filter, Follow, Position, RecordedEvent, SlotFilter, SnapshotStore as _, StoreId, Timestamp,
+    EventStore as _, Filter, Follow, Position, RecordedEvent, SlotFilter, SnapshotStore as _, StoreId,
+    Timestamp,
 };
 
 use crate::error::Result;

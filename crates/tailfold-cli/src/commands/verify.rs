@@ -1,7 +1,9 @@
 //! `verify`: everything that can be recomputed, recomputed.
 
 use serde_json::json;
-use tailfold::{ErrorKind, Filter, SlotFilter, SnapshotVerification, Verification, verify_chains, verify_snapshots};
+use tailfold::{
+    ErrorKind, Filter, SlotFilter, SnapshotVerification, Verification, verify_chains, verify_snapshots,
+};
 
 use crate::error::{Error, Result};
 use crate::output::{Output, bytes, grouped};
@@ -68,7 +70,9 @@ pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
         }))?;
     } else {
         print(&chains, &snapshots, output)?;
-        file.iter().chain(&unreadable).try_for_each(|message| output.line(format_args!("damage: {message}")))?;
+        file.iter()
+            .chain(&unreadable)
+            .try_for_each(|message| output.line(format_args!("damage: {message}")))?;
     }
     if sound {
         return Ok(());
@@ -103,7 +107,8 @@ fn print(chains: &Verification, snapshots: &SnapshotVerification, output: &mut O
         output.line(format_args!("damage: {damage}"))?;
     }
     for wrong in &snapshots.rejected {
-        output.line(format_args!("snapshot `{}` at version {}: {}", wrong.slot, wrong.version, wrong.reason))?;
+        output
+            .line(format_args!("snapshot `{}` at version {}: {}", wrong.slot, wrong.version, wrong.reason))?;
     }
     Ok(())
 }

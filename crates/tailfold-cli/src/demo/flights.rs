@@ -84,7 +84,8 @@ impl Input {
         };
         let mut raw = BufReader::new(raw);
         let gzip = raw.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-        let text: Box<dyn Read + Send> = if gzip { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+        let text: Box<dyn Read + Send> =
+            if gzip { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
         let mut reader = csv::Reader::from_reader(text);
         let head = reader.headers().map_err(|error| at_line(self.operation(), 1, &error))?;
         let place = |column: &&str| head.iter().position(|name| name.trim() == *column);
@@ -111,7 +112,11 @@ impl Input {
                 return None;
             }
             let flight = records.next_row()?.and_then(|row| {
-                flight(&row).map_err(|reason| Error::Line { operation: operation.clone(), line: row.line, reason })
+                flight(&row).map_err(|reason| Error::Line {
+                    operation: operation.clone(),
+                    line: row.line,
+                    reason,
+                })
             });
             ended = flight.is_err();
             Some(flight)
@@ -175,9 +180,7 @@ fn flight(row: &Row) -> Result<Flight, String> {
     let outcome = match (departure, arrival, air_time) {
         (None, None, None) => Outcome::Cancelled,
         (Some(delay), None, None) => Outcome::Departed { delay, arrival: None },
-        (Some(delay), Some(late), Some(in_air)) => {
-            Outcome::Departed { delay, arrival: Some((late, in_air)) }
-        }
+        (Some(delay), Some(late), Some(in_air)) => Outcome::Departed { delay, arrival: Some((late, in_air)) },
         _ => return Err("`dep_delay`, `arr_delay` and `air_time` contradict each other".to_owned()),
     };
     Ok(Flight {
@@ -194,7 +197,15 @@ fn flight(row: &Row) -> Result<Flight, String> {
 
 /// Scheduled departure, as if the airport's clock showed UTC.
 fn scheduled(row: &Row) -> Result<Timestamp, String> {
-    let wrong = || format!("there is no time {}-{}-{} {}", row.text("year"), row.text("month"), row.text("day"), row.text("sched_dep_time"));
+    let wrong = || {
+        format!(
+            "there is no time {}-{}-{} {}",
+            row.text("year"),
+            row.text("month"),
+            row.text("day"),
+            row.text("sched_dep_time")
+        )
+    };
     let time: u32 = number(row, "sched_dep_time")?;
     let part = |value: u32| i8::try_from(value).map_err(|_| wrong());
     let year = number(row, "year")?;

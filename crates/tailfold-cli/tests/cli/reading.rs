@@ -99,7 +99,8 @@ fn stats_count_what_is_there() {
 #[test]
 fn what_is_not_a_store_is_refused_by_name_and_left_alone() {
     let desk = Desk::new();
-    for command in [&["streams"][..], &["stats"], &["verify"], &["reindex"], &["sweep", "--unused-for", "1"]] {
+    for command in [&["streams"][..], &["stats"], &["verify"], &["reindex"], &["sweep", "--unused-for", "1"]]
+    {
         let message = desk.run(command).failed(1);
         assert!(message.contains("open store `tailfold.db`: there is no such file"), "{message}");
     }
@@ -132,8 +133,7 @@ fn a_store_of_a_newer_format_is_refused() {
 fn a_reader_that_has_enough_is_no_failure() {
     let desk = Desk::with_flights(900);
     for command in [&["show", "airport/JFK", "--json"][..], &["export"]] {
-        let mut child =
-            desk.command(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = desk.command(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut first = [0; 1];
         let mut stdout = child.stdout.take().unwrap();
         stdout.read_exact(&mut first).unwrap();
@@ -149,8 +149,19 @@ fn help_teaches_by_examples() {
     let desk = Desk::new();
     assert!(desk.run(&["--help"]).succeeded().stdout.contains("Exit codes:"));
     for command in [
-        "demo", "streams", "show", "state", "snapshots", "stats", "verify", "sweep", "backup", "restore", "reindex",
-        "export", "import",
+        "demo",
+        "streams",
+        "show",
+        "state",
+        "snapshots",
+        "stats",
+        "verify",
+        "sweep",
+        "backup",
+        "restore",
+        "reindex",
+        "export",
+        "import",
     ] {
         let help = desk.run(&[command, "--help"]).succeeded().stdout;
         assert!(help.contains("Example") && help.to_lowercase().contains("json"), "{command}: {help}");

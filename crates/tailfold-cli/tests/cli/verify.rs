@@ -39,7 +39,7 @@ fn a_missing_event_is_a_gap() {
 #[test]
 fn a_snapshot_that_was_altered_or_stands_for_another_history_is_found() {
     let desk = Desk::with_flights(400);
-    let sql = "UPDATE snapshot_payloads SET envelope = CAST('x' AS BLOB) || substr(envelope, 2)
+    let sql = "UPDATE snapshot_payloads SET envelope = CAST('x' || substr(envelope, 2) AS BLOB)
                WHERE snapshot = (SELECT ref FROM snapshots WHERE key = 'airport/JFK')";
     assert_eq!(desk.sql("tailfold.db", sql), 1);
     // The backup that was restored ends before the snapshot.

@@ -255,9 +255,7 @@ impl fmt::Display for Damage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Commit, EventData, EventType, Expected, MemoryStore, NewEvent, Removal, Timestamp,
-    };
+    use crate::{Commit, EventData, EventType, Expected, MemoryStore, NewEvent, Removal, Timestamp};
 
     async fn append(store: &MemoryStore, stream: &str, events: usize) {
         let event = |index| {
@@ -298,7 +296,13 @@ mod tests {
             .map(|n| {
                 let data = EventData::new(EventType::new("counted").unwrap(), format!("{n}"));
                 chain = chain.link(Digest::of(&data));
-                RecordedEvent { position: Position(n), stream: stream.clone(), version: Version(n), chain, data }
+                RecordedEvent {
+                    position: Position(n),
+                    stream: stream.clone(),
+                    version: Version(n),
+                    chain,
+                    data,
+                }
             })
             .collect();
         events[2].data.payload = "4".into();
