@@ -14,7 +14,7 @@ use tailfold_sqlite::SqliteStore;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::bare::{BareEvent, BareFile, BareStore};
+use crate::bare::{self, BareEvent, BareFile, BareStore};
 use crate::harness::{Error, Result, Scratch, Side, Throughput, side};
 use crate::trade::AccountEvent;
 
@@ -36,7 +36,8 @@ pub(crate) async fn with_tailfold(
     tasks: usize,
     tagged: bool,
 ) -> Result<Side<'static, Throughput>> {
-    let store = SqliteStore::open(path).await?;
+    let store = SqliteStore::open(&path).await?;
+    bare::grow_log(&path)?;
     let event_type = EventType::new(AccountEvent::TRADED)?;
     let metadata = metadata()?;
     let mut writers = Vec::new();
@@ -57,6 +58,7 @@ pub(crate) async fn with_tailfold(
 /// Events a second with rusqlite alone.
 pub(crate) fn with_rusqlite(path: PathBuf, tasks: usize) -> Result<Side<'static, Throughput>> {
     let store = Arc::new(BareStore::create(&path)?);
+    bare::grow_log(&path)?;
     let event = BareEvent::sample(metadata()?)?;
     let writer = |task| RusqliteTask {
         store: store.clone(),

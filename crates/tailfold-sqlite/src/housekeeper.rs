@@ -15,6 +15,8 @@ use crate::error::Failure;
 /// A checkpoint is repeated while the writer runs ahead of it, until this few frames (pages) are left.
 const LAST_FRAMES: i64 = 256;
 const MOST_PASSES: usize = 6;
+/// From here on (512 MiB) a short log is worth more than an append that does not wait.
+const MOST_FRAMES: i64 = 128 << 10;
 
 pub(crate) struct Housekeeper {
     errands: Mutex<Errands>,
@@ -130,11 +132,17 @@ impl Housekeeper {
             let (busy, frames, done) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
             })?;
-            if busy != 0 || frames - done <= LAST_FRAMES {
-                break;
+            if busy != 0 {
+                // Another process is at it.
+                return Ok(());
+            }
+            let few_are_left = frames - done <= LAST_FRAMES;
+            if few_are_left || frames > MOST_FRAMES {
+                self.last_frames.store(true, Ordering::Relaxed);
+                return Ok(());
             }
         }
-        self.last_frames.store(true, Ordering::Relaxed);
+        // The writer was faster; it asks again when the log has grown further.
         Ok(())
     }
 

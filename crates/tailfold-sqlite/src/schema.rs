@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tailfold::{Error, StoreId, Timestamp};
 
@@ -33,6 +34,9 @@ pub(crate) fn connect(config: &SqliteConfig, role: Role) -> Result<Connection> {
     let connection = Connection::open_with_flags(&config.path, flags)?;
     connection.busy_timeout(config.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Otherwise SQLite plans a statement with `LIMIT ?` anew each time that another number is bound, which takes longer
+    // than a small read.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let cache_bytes = match role {
         Role::Writer => config.writer_cache_bytes,
         Role::Reader => config.reader_cache_bytes,

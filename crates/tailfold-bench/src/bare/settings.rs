@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::harness::Result;
@@ -30,6 +31,21 @@ pub(super) fn housekeeper(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Brings a store's log to the size that it keeps, so that no side's appends wait for a file to grow while those of the
+/// other do not.
+pub(crate) fn grow_log(path: &Path) -> Result<()> {
+    let connection = housekeeper(path)?;
+    connection.execute_batch(
+        "CREATE TABLE ballast (bytes BLOB);
+         INSERT INTO ballast VALUES (zeroblob(80 << 20));
+         DROP TABLE ballast;",
+    )?;
+    let left: i64 = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
+    })?;
+    if left == 0 { Ok(()) } else { Err(format!("{left} pages are left in the log").into()) }
+}
+
 pub(super) fn reader(path: &Path) -> Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
@@ -40,6 +56,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     Ok(connection)

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::{Context, Workload};
+use crate::bare;
 use crate::harness::{Bar, Error, Figure, Latencies, Result, Scratch, Side, Slices as _, interleave, side};
 use crate::long_history::append_many;
 use crate::trade::{Account, AccountEvent, LINES_OF_1_KIB, LINES_OF_100_KIB};
@@ -73,7 +74,9 @@ async fn appending(
     lines: u64,
     policy: Policy<Account>,
 ) -> Result<Side<'static, Latencies>> {
-    let store = SqliteStore::open(scratch.path(file)).await?;
+    let path = scratch.path(file);
+    let store = SqliteStore::open(&path).await?;
+    bare::grow_log(&path)?;
     let accounts = Repository::<Account>::builder(store.clone()).snapshots(policy).build()?;
     let mut tasks = Vec::new();
     for task in 0..TASKS as u64 {
