@@ -29,6 +29,9 @@ pub trait EventStore: Send + Sync + fmt::Debug {
 
     /// Records a commit, all or nothing; on return it is as durable as the store promises.
     ///
+    /// Commits that are under way at the same time are recorded in any order; whoever needs an order awaits one before the
+    /// next, or says so by [`Expected`].
+    ///
     /// Where an expectation fails, the events that stand at expected + 1.. are compared by id and digest: if all are
     /// equal in every stream of the commit, it has happened before and the original receipt is returned, without a
     /// snapshot. That holds for a commit that is the beginning of what was recorded, too. Expectations and repetition are
