@@ -16,7 +16,7 @@ mod support;
 #[macro_export]
 macro_rules! repository_conformance {
     ($fixture:expr) => {
-        $crate::__repository_tests! { $fixture;
+        $crate::__conformance_tests! { repository, $fixture;
             requirements {
                 capture_of_state_by_replay_over_a_range_of_versions,
                 snapshots_at_configured_intervals,
@@ -79,24 +79,6 @@ macro_rules! repository_conformance {
                 every_outcome_of_random_histories_equals_the_plain_replay,
             }
         }
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __repository_tests {
-    ($fixture:expr; $($group:ident { $($case:ident),* $(,)? })*) => {
-        $(mod $group {
-            #[allow(unused_imports, reason = "the fixture may be named by a path")]
-            use super::*;
-
-            $(
-                #[test]
-                fn $case() {
-                    $crate::conformance::run($fixture, |store| $crate::repository::$group::$case(store));
-                }
-            )*
-        })*
     };
 }
 
