@@ -84,7 +84,7 @@ impl Ledger<'_> {
         for event in &write.events {
             let Some(row) = found.next()? else { return Ok(None) };
             version = version.next();
-            let stored = decoder.event(row, &write.stream, &mut self.names)?;
+            let stored = decoder.event(row, &write.stream)?;
             if stored.version != version
                 || stored.data.id != event.data().id
                 || Digest::of(&stored.data) != event.digest()

@@ -126,7 +126,7 @@ fn page_by_scan(
         let stream = names.stream(connection, rows::stream_ref(row)?)?;
         // Payloads of what cannot match stay where they are.
         if may_match(filter, &stream, rows::type_name(row)?) {
-            let event = decoder.event(row, &stream, names)?;
+            let event = decoder.event(row, &stream)?;
             checked_to = signed(event.position.0);
             if filter.matches(&event) {
                 events.push(event);
@@ -176,7 +176,7 @@ fn page_by_index(
             .into());
         };
         let stream = names.stream(connection, rows::stream_ref(row)?)?;
-        let event = decoder.event(row, &stream, names)?;
+        let event = decoder.event(row, &stream)?;
         if filter.matches(&event) {
             events.push(event);
         }

@@ -27,34 +27,14 @@ const LARGE_PAYLOAD: usize = 16 << 10;
 const MOST_TYPES: usize = 64;
 const MOST_STREAMS: usize = 16 << 10;
 
-/// Names that many rows share. Refs always mean the same stream, so they stay valid as long as the connection does.
+/// Names of streams that were read before. Refs always mean the same stream, so they stay valid as long as the connection
+/// does.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    types: Vec<EventType>,
-    last_type: usize,
     streams: HashMap<i64, StreamId>,
 }
 
 impl Names {
-    fn event_type(&mut self, name: &str) -> tailfold::Result<EventType> {
-        if let Some(last) = self.types.get(self.last_type)
-            && last.as_str() == name
-        {
-            return Ok(last.clone());
-        }
-        if let Some(index) = self.types.iter().position(|known| known.as_str() == name) {
-            self.last_type = index;
-            return self.types.get(index).map_or_else(|| EventType::new(name), |known| Ok(known.clone()));
-        }
-        let new = EventType::new(name)?;
-        if self.types.len() == MOST_TYPES {
-            self.types.clear();
-        }
-        self.last_type = self.types.len();
-        self.types.push(new.clone());
-        Ok(new)
-    }
-
     /// The stream that a ref means.
     pub(crate) fn stream(&mut self, connection: &Connection, reference: i64) -> Result<StreamId> {
         if let Some(stream) = self.streams.get(&reference) {
@@ -77,8 +57,13 @@ impl Names {
 }
 
 /// Decodes the rows of one page; their bytes lie together in a few blocks.
+///
+/// The page's events share names with each other, and not with those of other pages: one thread reads a page while another
+/// drops the page before, and counting the same references on both would cost more than the rest of the decoding.
 #[derive(Debug)]
 pub(crate) struct Rows {
+    types: Vec<EventType>,
+    last_type: usize,
     block: BytesMut,
     block_size: usize,
     bytes: usize,
@@ -86,7 +71,7 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn new() -> Self {
-        Self { block: BytesMut::new(), block_size: SMALLEST_BLOCK, bytes: 0 }
+        Self { types: Vec::new(), last_type: 0, block: BytesMut::new(), block_size: SMALLEST_BLOCK, bytes: 0 }
     }
 
     /// Bytes of payload and metadata so far.
@@ -95,15 +80,10 @@ impl Rows {
     }
 
     /// The event in a row of [`COLUMNS`]; `stream` is what its ref means.
-    pub(crate) fn event(
-        &mut self,
-        row: &Row<'_>,
-        stream: &StreamId,
-        names: &mut Names,
-    ) -> Result<RecordedEvent> {
+    pub(crate) fn event(&mut self, row: &Row<'_>, stream: &StreamId) -> Result<RecordedEvent> {
         let position = integer(row.get_ref(POSITION)?).unwrap_or_default();
         let version = integer(row.get_ref(VERSION)?).unwrap_or_default();
-        self.fields(row, stream, names, position, version).map_err(|what| {
+        self.fields(row, stream, position, version).map_err(|what| {
             Error::corrupt(format!(
                 "event at position {position} (stream `{stream}`, version {version}) is malformed: {what}"
             ))
@@ -115,12 +95,11 @@ impl Rows {
         &mut self,
         row: &Row<'_>,
         stream: &StreamId,
-        names: &mut Names,
         position: i64,
         version: i64,
     ) -> Result<RecordedEvent, String> {
         let value = |index| row.get_ref(index).map_err(|error| error.to_string());
-        let event_type = names.event_type(text(value(TYPE)?, "type")?).map_err(|error| error.to_string())?;
+        let event_type = self.event_type(text(value(TYPE)?, "type")?).map_err(|error| error.to_string())?;
         let id = uuid::Uuid::from_bytes(sixteen(value(4)?, "id")?);
         let schema_version = integer(value(5)?)
             .and_then(|version| u32::try_from(version).ok())
@@ -150,6 +129,25 @@ impl Rows {
                 origin,
             },
         })
+    }
+
+    fn event_type(&mut self, name: &str) -> tailfold::Result<EventType> {
+        if let Some(last) = self.types.get(self.last_type)
+            && last.as_str() == name
+        {
+            return Ok(last.clone());
+        }
+        if let Some(index) = self.types.iter().position(|known| known.as_str() == name) {
+            self.last_type = index;
+            return self.types.get(index).map_or_else(|| EventType::new(name), |known| Ok(known.clone()));
+        }
+        let new = EventType::new(name)?;
+        if self.types.len() == MOST_TYPES {
+            self.types.clear();
+        }
+        self.last_type = self.types.len();
+        self.types.push(new.clone());
+        Ok(new)
     }
 
     fn share(&mut self, bytes: &[u8]) -> Bytes {

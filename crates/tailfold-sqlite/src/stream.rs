@@ -46,13 +46,16 @@ impl StreamCursor {
         if self.from > self.to {
             return Ok((Vec::new(), After::End));
         }
-        let Reader { connection, names } = reader;
+        let connection = &reader.connection;
         let mut statement = match self.direction {
             Direction::Forward => connection.prepare_cached(FORWARD)?,
             Direction::Backward => connection.prepare_cached(BACKWARD)?,
         };
-        let mut events = Vec::new();
+        // After a first page the next is likely to be full.
+        let mut events = Vec::with_capacity(if self.last.is_some() { PAGE_EVENTS } else { 0 });
         let mut decoder = Rows::new();
+        // The page's own, as the names in `decoder` are.
+        let stream: StreamId = self.stream.as_str().parse()?;
         let mut exhausted = false;
         let mut found = statement.query((life, self.from, self.to, PAGE_EVENTS as i64))?;
         while events.len() < PAGE_EVENTS && decoder.bytes() < PAGE_BYTES {
@@ -60,7 +63,7 @@ impl StreamCursor {
                 exhausted = true;
                 break;
             };
-            let event = decoder.event(row, &self.stream, names)?;
+            let event = decoder.event(row, &stream)?;
             if event.data.event_type.is_tombstone() {
                 return Err(self.erased_meanwhile());
             }
