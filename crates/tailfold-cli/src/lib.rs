@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
         Err(error) => return report(&Error::io("start the runtime", error)),
     };
     let done = runtime.block_on(async {
-        // Dropping what runs ends it cleanly: what was acknowledged stays, passing files go.
+        // Dropping what runs ends it cleanly: what was acknowledged stays, temporary files go.
         tokio::select! {
             done = run(args) => done,
             _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),

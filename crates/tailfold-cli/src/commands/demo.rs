@@ -27,7 +27,7 @@ input of your own needs the columns year, month, day, sched_dep_time, dep_delay,
 dest, air_time and distance; `NA` stands for unknown. A row that is malformed ends the import with its line number; the rows
 before it are recorded. Run it again on the same store to go on: of each stream, as many rows as it has events are skipped.
 
-Without --store, the store is a passing one. With --json, one object: flights, events, aircraft, aircraft_equal, airports,
+Without --store, the store is a temporary one. With --json, one object: flights, events, aircraft, aircraft_equal, airports,
 airports_equal, snapshots, average_replay_events (of loads that a snapshot served), replay_load_us_p50 and snapshot_load_us_p50
 (of the airports, 30 loads each), and more. Exit code 3 if any state differs.
 
@@ -52,12 +52,13 @@ pub struct Options {
 
 pub(crate) async fn run(store: Option<Location>, options: Options, output: &mut Output) -> Result<()> {
     // Declared before the store, so that it goes after it.
-    let passing;
+    let temporary;
     let location = match &store {
         Some(location) => location.clone(),
         None => {
-            passing = tempfile::tempdir().map_err(|error| Error::io("make a passing directory", error))?;
-            Location::Sqlite(passing.path().join("demo.db"))
+            temporary =
+                tempfile::tempdir().map_err(|error| Error::io("make a temporary directory", error))?;
+            Location::Sqlite(temporary.path().join("demo.db"))
         }
     };
     // Before a store is created for nothing.
@@ -214,7 +215,7 @@ fn print(summary: &Summary, output: &mut Output) -> Result<()> {
     row("snapshots", grouped(summary.snapshots), note);
     let note = format!("events, over {} loads that a snapshot served", grouped(summary.snapshot_loads));
     row("average replay", format!("{:.1}", summary.average_replay_events), note);
-    row("store", bytes(summary.store_bytes), summary.store.clone().unwrap_or_else(|| "passing".to_owned()));
+    row("store", bytes(summary.store_bytes), summary.store.clone().unwrap_or_else(|| "temporary".to_owned()));
     output.table(&table)?;
 
     let mut table = Table::new([
