@@ -32,7 +32,7 @@ Exit codes:
   130  interrupted"
 )]
 pub struct Args {
-    /// The store: a path, or `sqlite:PATH`. Default: `tailfold.db` in the working directory; `demo` takes a passing one.
+    /// The store: a path, or `sqlite:PATH`. Default: `tailfold.db` in the working directory; `demo` takes a temporary one.
     #[arg(long, global = true, value_name = "STORE")]
     pub store: Option<Location>,
 

@@ -57,3 +57,8 @@ fn report(error: &Error) -> ExitCode {
     }
     ExitCode::from(error.exit_code())
 }
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -221,9 +221,10 @@ impl<F: Fold> Inner<F> {
         let Prepared { new, typed } = prepared;
         let count = new.len() as u64;
         let expected = Expected::from_head(loaded.head);
+        let side = self.snapshots.as_ref();
+        let loan = side.and_then(|side| side.reclaim(&mut loaded));
         fold_in(&mut loaded, &new, typed);
         let mut commit = Commit::new(loaded.stream.clone(), expected, new);
-        let side = self.snapshots.as_ref();
         if let Some(side) = side.filter(|side| side.config.mode == SnapshotMode::Inline) {
             commit.snapshot = self.inline_snapshot(side, &mut loaded);
         }
@@ -245,6 +246,7 @@ impl<F: Fold> Inner<F> {
         if let Some(side) = side {
             side.take_if_due(&mut loaded);
         }
+        drop(loan);
         Ok(Receipt {
             loaded,
             position: Some(committed.position),
@@ -330,10 +332,4 @@ fn fold_in<F: Fold>(loaded: &mut Loaded<F>, new: &[NewEvent], typed: Vec<F::Even
         loaded.trail.note(event.data(), version);
     }
     loaded.head = chain.map(|chain| Head { version, chain });
-}
-
-impl FromIterator<StreamWrite> for Commit {
-    fn from_iter<I: IntoIterator<Item = StreamWrite>>(writes: I) -> Self {
-        Self { writes: writes.into_iter().collect(), unchanged: None, snapshot: None }
-    }
 }

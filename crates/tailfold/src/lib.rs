@@ -1,4 +1,46 @@
-//! Event sourcing whose heart is snapshots.
+//! Event sourcing whose heart is snapshots: the state of an actor is `fold(snapshot, tail)`, where the tail is the few events
+//! recorded since. A long-lived actor loads as fast as a young one, and no snapshot, whatever happens to it, can change an
+//! answer.
+//!
+//! - [`Event`] and [`State`] are derived, [`Fold`] is implemented: the facts, what they add up to, and how.
+//! - [`Repository`] loads, decides, appends; its page has a whole example. [`RepositoryBuilder::snapshots`] switches snapshots
+//!   on: a [`Policy`] says when one is taken, a [`SnapshotConfig`] how it is written, kept and read.
+//! - [`EventStore`] and [`SnapshotStore`] are the contracts of backends. [`MemoryStore`] is here, SQLite in `tailfold-sqlite`.
+//! - A load's [`Report`] says what served it, and which snapshots did not and why ([`Rejection`]); [`Repository::stats`] and
+//!   the `metrics` facade count the same. `tracing` has a span for each load and append.
+//! - [`verify_chains`] and [`verify_snapshots`] check a store as a whole.
+//!
+//! # What a snapshot has to pass
+//!
+//! Each is checked before the next, and a failure costs a replay, never an answer: the envelope's checksum and format; its
+//! slot (fold, serial, stream); codec and sizes; that the fold still handles every kind of event that was folded; that the
+//! event at its version has its chain, which names one exact history; and that the payload decodes. Before it was written, it
+//! was opened and compared with the state that it was made of.
+//!
+//! # Metrics
+//!
+//! | name | kind | labels |
+//! |---|---|---|
+//! | `tailfold_loads_total` | counter | `fold`, `source` |
+//! | `tailfold_load_seconds` | histogram | `fold`, `source` |
+//! | `tailfold_replayed_events` | histogram: average replay size | `fold` |
+//! | `tailfold_snapshots_written_total` | counter | `fold`, `outcome` |
+//! | `tailfold_snapshots` | gauge, set by [`Repository::stats`] | `fold`, `serial` |
+//! | `tailfold_snapshot_bytes` | histogram | `fold` |
+//! | `tailfold_snapshot_rejected_total` | counter | `fold`, `reason` |
+//! | `tailfold_snapshot_queue` | gauge | `fold` |
+//! | `tailfold_append_seconds` | histogram | `fold` |
+//! | `tailfold_conflicts_total` | counter | `fold` |
+//!
+//! # What it is not
+//!
+//! Not a message broker, not a framework for commands, not a cache: every load reads its store. No typed projections over many
+//! streams yet; [`EventStore::read_all`] filters and follows the log. Limits: 4,096 events a commit, 16 MiB a payload, 64 MiB
+//! an encoded state unless configured otherwise.
+//!
+//! Wrong, although tempting: a fold that looks at the clock, at random numbers or at a `HashMap`'s order. A snapshot stands
+//! for the fold's result, so the fold must give the same result every time. `HashMap` does not compile in a state; the rest is
+//! up to you. When the *logic* of a fold changes and its shape does not, set a new label: `#[state(serial = 2)]`.
 
 // The derives name this crate by its public path; its own tests and examples need that path too.
 extern crate self as tailfold;

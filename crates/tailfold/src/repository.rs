@@ -19,7 +19,7 @@ use crate::snapshot::{
     Snapshots, Writer,
 };
 use crate::stats::{Counters, Stats};
-use crate::store::{EventStore, Store};
+use crate::store::{EventStore, Removal, Removed, Store};
 use crate::stream::StreamId;
 
 /// Default of how long [`Repository::close`] waits.
@@ -193,6 +193,29 @@ impl<F: Fold> Repository<F> {
         let stream = self.stream(id.as_ref())?;
         let operation = format!("latest snapshot of `{stream}`");
         self.newest_snapshot(stream).await.map_err(|error| error.during(operation))
+    }
+
+    /// Erases an actor: its events and its snapshots, of every fold and serial, in the store of events and in the store of
+    /// snapshots. A tombstone stays in the log. The next event begins another history.
+    ///
+    /// Snapshots that this repository was about to write are written first, so that none comes after. Another process may
+    /// still be about to write one: it would never serve, and goes when it was not used for as long as is configured.
+    ///
+    /// # Errors
+    /// `Unsupported` if the store cannot erase; `Unavailable`. Erasing again is safe and does what is left to do.
+    pub async fn erase(&self, id: impl AsRef<str>) -> Result<Removed> {
+        let stream = self.stream(id.as_ref())?;
+        let operation = format!("erase `{stream}`");
+        self.erase_everywhere(&stream).await.map_err(|error| error.during(operation))
+    }
+
+    async fn erase_everywhere(&self, stream: &StreamId) -> Result<Removed> {
+        self.flush().await;
+        let mut removed = self.inner.events.remove(stream, Removal::erase(self.inner.clock.now())).await?;
+        if let Some(side) = &self.inner.snapshots {
+            removed.snapshots += side.store.forget(stream.as_str()).await?.snapshots;
+        }
+        Ok(removed)
     }
 
     /// What this repository has done since it was built, and what is stored for it. Lists the fold's snapshots in order

@@ -43,6 +43,7 @@ fn loads_replays_snapshots_and_rejections_are_told_by_name() {
             for amount in 0..12 {
                 loaded =
                     repository.append(loaded, CounterEvent::Added { amount }).await.unwrap().into_loaded();
+                repository.flush().await;
             }
             let stale = repository.load("1").at(3).await.unwrap();
             assert!(

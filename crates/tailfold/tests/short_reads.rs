@@ -15,11 +15,25 @@ use tailfold::{
     StoreId, StreamBatches, StreamId, VersionRange,
 };
 
-/// Answers reads of one stream with something missing.
+/// Answers reads of one stream with something missing, or loses acknowledgements of appends.
 #[derive(Clone, Debug)]
-struct Lossy {
+struct Wrong {
     inner: MemoryStore,
     way: Arc<AtomicU8>,
+    acknowledgements_lost: Arc<AtomicU8>,
+    /// Whether the commit is lost as well.
+    before: bool,
+}
+
+impl Wrong {
+    fn new() -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            way: Arc::default(),
+            acknowledgements_lost: Arc::default(),
+            before: false,
+        }
+    }
 }
 
 const RIGHT: u8 = 0;
@@ -29,7 +43,7 @@ const TWICE: u8 = 3;
 const FAILING_IN_THE_MIDDLE: u8 = 4;
 
 #[async_trait]
-impl EventStore for Lossy {
+impl EventStore for Wrong {
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }
@@ -39,7 +53,15 @@ impl EventStore for Lossy {
     }
 
     async fn append(&self, commit: Commit) -> Result<Committed> {
-        self.inner.append(commit).await
+        let one_less = |left: u8| left.checked_sub(1);
+        let lost =
+            self.acknowledgements_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        let broken = || tailfold::Error::unavailable(Outcome::Unknown, "broken pipe");
+        if lost && self.before {
+            return Err(broken());
+        }
+        let committed = self.inner.append(commit).await?;
+        if lost { Err(broken()) } else { Ok(committed) }
     }
 
     fn read(&self, stream: &StreamId, range: VersionRange, direction: Direction) -> EventBatches {
@@ -99,7 +121,7 @@ impl Fold for Counter {
 #[tokio::test]
 async fn reads_with_gaps_repeats_or_errors_fail_the_load_and_never_reach_a_snapshot() {
     let snapshots = MemoryStore::new();
-    let store = Lossy { inner: MemoryStore::new(), way: Arc::default() };
+    let store = Wrong::new();
     let config = SnapshotConfig { policy: Rule::Every(5), checkpoint_events: 1, ..Default::default() };
     let repository = Repository::<Counter>::events_only(store.clone())
         .snapshots(config)
@@ -145,57 +167,8 @@ async fn reads_with_gaps_repeats_or_errors_fail_the_load_and_never_reach_a_snaps
 /// An append whose acknowledgement is lost is settled by sending the same commit again; the decision runs once.
 #[tokio::test]
 async fn an_unknown_outcome_is_settled_without_deciding_again() {
-    #[derive(Clone, Debug)]
-    struct Deaf {
-        inner: MemoryStore,
-        lost: Arc<AtomicU8>,
-        before: bool,
-    }
-
-    #[async_trait]
-    impl EventStore for Deaf {
-        fn capabilities(&self) -> Capabilities {
-            self.inner.capabilities()
-        }
-        async fn store_id(&self) -> Result<StoreId> {
-            self.inner.store_id().await
-        }
-        async fn append(&self, commit: Commit) -> Result<Committed> {
-            let lost = self
-                .lost
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
-                .is_ok();
-            if lost && self.before {
-                return Err(tailfold::Error::unavailable(Outcome::Unknown, "broken pipe"));
-            }
-            let committed = self.inner.append(commit).await?;
-            if lost {
-                return Err(tailfold::Error::unavailable(Outcome::Unknown, "broken pipe"));
-            }
-            Ok(committed)
-        }
-        fn read(&self, stream: &StreamId, range: VersionRange, direction: Direction) -> EventBatches {
-            self.inner.read(stream, range, direction)
-        }
-        fn read_all(&self, after: Position, filter: Filter, follow: Follow) -> LogBatches {
-            self.inner.read_all(after, filter, follow)
-        }
-        async fn head(&self, stream: &StreamId) -> Result<Option<Head>> {
-            self.inner.head(stream).await
-        }
-        fn streams(&self, filter: Filter, after: Option<StreamId>) -> StreamBatches {
-            self.inner.streams(filter, after)
-        }
-        async fn remove(&self, stream: &StreamId, removal: Removal) -> Result<Removed> {
-            self.inner.remove(stream, removal).await
-        }
-        fn snapshot_and_tail(&self) -> Option<&dyn SnapshotAndTail> {
-            None
-        }
-    }
-
     for before in [true, false] {
-        let store = Deaf { inner: MemoryStore::new(), lost: Arc::new(AtomicU8::new(3)), before };
+        let store = Wrong { acknowledgements_lost: Arc::new(AtomicU8::new(3)), before, ..Wrong::new() };
         let repository = Repository::<Counter>::events_only(store.clone()).build().unwrap();
         let runs = AtomicU8::new(0);
         let receipt = repository
@@ -213,7 +186,7 @@ async fn an_unknown_outcome_is_settled_without_deciding_again() {
         let loaded = repository.load("1").await.unwrap();
         assert_eq!((loaded.state().total, loaded.version().0), (3, 2));
         // With no answer at all the caller learns that the outcome is unknown, and nothing was decided twice.
-        store.lost.store(u8::MAX, Ordering::SeqCst);
+        store.acknowledgements_lost.store(u8::MAX, Ordering::SeqCst);
         let error = repository
             .execute("1", |_: &Counter| Ok::<_, ()>(CounterEvent::Added { amount: 1 }))
             .await

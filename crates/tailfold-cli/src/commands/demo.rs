@@ -46,7 +46,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Appends under way at most, for each of the two kinds of actors.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     lanes: u16,
 }
 

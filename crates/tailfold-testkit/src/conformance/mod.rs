@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[macro_export]
 macro_rules! event_store_conformance {
     ($fixture:expr) => {
-        $crate::__conformance_tests! { $fixture;
+        $crate::__conformance_tests! { conformance, $fixture;
             append {
                 expectations_against_an_empty_stream,
                 expectations_against_a_stream_with_events,
@@ -137,7 +137,7 @@ macro_rules! event_store_conformance {
 #[macro_export]
 macro_rules! snapshot_store_conformance {
     ($fixture:expr) => {
-        $crate::__conformance_tests! { $fixture;
+        $crate::__conformance_tests! { conformance, $fixture;
             snapshot_save {
                 an_empty_slot_has_no_newest,
                 a_snapshot_comes_back_as_it_was_saved,
@@ -179,7 +179,7 @@ macro_rules! store_conformance {
     ($fixture:expr) => {
         $crate::event_store_conformance! { $fixture }
         $crate::snapshot_store_conformance! { $fixture }
-        $crate::__conformance_tests! { $fixture;
+        $crate::__conformance_tests! { conformance, $fixture;
             together {
                 a_snapshot_travels_with_its_commit,
                 a_commit_decides_the_fate_of_its_snapshot_and_never_the_reverse,
@@ -194,14 +194,14 @@ macro_rules! store_conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
-    ($fixture:expr; $($part:ident { $($case:ident,)+ })+) => {$(
+    ($home:ident, $fixture:expr; $($part:ident { $($case:ident,)+ })+) => {$(
         mod $part {
             #[allow(unused_imports, reason = "the fixture may be named by a path")]
             use super::*;
             $(
                 #[test]
                 fn $case() {
-                    $crate::conformance::run($fixture, |store| $crate::conformance::$part::$case(store));
+                    $crate::conformance::run($fixture, |store| $crate::$home::$part::$case(store));
                 }
             )+
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    EventMeta, EventStore as _, Fold, Keep, Policy, Rejection, Removal, Repository, Save, SnapshotStore as _,
-    Source, State, Store, Version,
+    EventMeta, EventStore as _, Fold, Keep, MemoryStore, Policy, Rejection, Removal, Repository, Save,
+    SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Version,
 };
 
 use super::folds::{Ledger, LedgerEvent, actor, events};
@@ -239,8 +239,7 @@ pub async fn the_next_older_candidate_serves_where_the_newest_is_broken(store: A
         // Without this the queue would keep the newest only.
         repository.flush().await;
     }
-    let listed =
-        tailfold::SnapshotStoreExt::list_to_vec(&*store, tailfold::SlotFilter::key(stream(&id).as_str()));
+    let listed = store.list_to_vec(SlotFilter::key(stream(&id).as_str()));
     let listed = listed.await.expect("list");
     assert_eq!(listed.iter().map(|info| info.head.version.0).collect::<Vec<_>>(), [10, 20, 30]);
     let newest = listed.last().expect("three");
@@ -279,7 +278,7 @@ pub async fn a_callers_later_changes_never_reach_a_snapshot(store: Arc<dyn Store
     for event in events(10) {
         loaded = repository.append(loaded, event).await.expect("append").into_loaded();
     }
-    // The snapshot at 10 waits with a reference to the state, while the state goes on.
+    // The snapshot at 10 is due, and may wait with a reference to the state while the state goes on.
     let before = loaded.clone();
     for event in events(9) {
         loaded = repository.append(loaded, event).await.expect("append").into_loaded();
@@ -287,7 +286,9 @@ pub async fn a_callers_later_changes_never_reach_a_snapshot(store: Arc<dyn Store
     assert_eq!(before.state().count, 10);
     repository.flush().await;
     let snapshot = repository.latest_snapshot(&id).await.expect("read").expect("taken");
-    assert_eq!((snapshot.head, &*snapshot.state), (before.head().expect("a head"), before.state()));
+    let captured = repository.capture(&id, ..=snapshot.head.version.0).await.expect("capture");
+    assert_eq!((Some(snapshot.head), &*snapshot.state), (captured.head(), captured.state()));
+    assert!(snapshot.head.version >= before.version());
     assert_eq!(*loaded.state(), truth(&store, &id).await);
 }
 
@@ -307,4 +308,34 @@ pub async fn a_load_that_folds_nothing_writes_nothing(store: Arc<dyn Store>) {
     assert_eq!(stored(&store, &id).await.1.bytes, before.bytes);
     let stats = repository.stats().await.expect("stats");
     assert_eq!(stats.written.get("stored"), Some(&1), "{stats:?}");
+}
+
+/// Erasing through a repository reaches every fold, every serial, and a snapshot store of its own.
+pub async fn an_erased_actor_leaves_no_snapshot_anywhere(store: Arc<dyn Store>) {
+    let (own, id) = (MemoryStore::new(), actor());
+    let beside = every(&store, 10);
+    let elsewhere = Repository::<Ledger>::builder(store.clone())
+        .snapshots(Policy::every(10))
+        .snapshots_in(own.clone())
+        .build()
+        .expect("build");
+    feed(&beside, &id, events(10), 1).await;
+    elsewhere.load(&id).await.expect("load");
+    if !store.capabilities().erase {
+        let error = elsewhere.erase(&id).await.expect_err("it cannot");
+        assert_eq!(*error.kind(), tailfold::ErrorKind::Unsupported);
+        return;
+    }
+    // One snapshot waits to be written when the actor is erased.
+    let removed = elsewhere.erase(&id).await.expect("erase");
+    assert_eq!((removed.events, removed.snapshots), (10, 2));
+    assert_eq!(own.count(SlotFilter::all()).await.expect("count").snapshots, 0);
+    let left = store.list_to_vec(SlotFilter::key(stream(&id).as_str())).await.expect("list");
+    assert!(left.is_empty(), "{left:?}");
+    for repository in [&beside, &elsewhere] {
+        let loaded = load_right(repository, &store, &id).await;
+        assert_eq!((loaded.head(), loaded.state()), (None, &Ledger::default()));
+    }
+    let again = elsewhere.erase(&id).await.expect("erase again");
+    assert_eq!((again.events, again.snapshots, again.tombstone), (0, 0, None));
 }

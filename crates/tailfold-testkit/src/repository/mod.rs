@@ -16,7 +16,7 @@ mod support;
 #[macro_export]
 macro_rules! repository_conformance {
     ($fixture:expr) => {
-        $crate::__repository_tests! { $fixture;
+        $crate::__conformance_tests! { repository, $fixture;
             requirements {
                 capture_of_state_by_replay_over_a_range_of_versions,
                 snapshots_at_configured_intervals,
@@ -50,6 +50,7 @@ macro_rules! repository_conformance {
                 a_snapshot_before_a_truncation_is_not_used,
                 a_callers_later_changes_never_reach_a_snapshot,
                 a_load_that_folds_nothing_writes_nothing,
+                an_erased_actor_leaves_no_snapshot_anywhere,
             }
             commands {
                 an_append_to_an_old_state_is_a_conflict_with_the_actual_head,
@@ -81,20 +82,28 @@ macro_rules! repository_conformance {
     };
 }
 
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __repository_tests {
-    ($fixture:expr; $($group:ident { $($case:ident),* $(,)? })*) => {
-        $(mod $group {
-            #[allow(unused_imports, reason = "the fixture may be named by a path")]
-            use super::*;
-
-            $(
-                #[test]
-                fn $case() {
-                    $crate::conformance::run($fixture, |store| $crate::repository::$group::$case(store));
-                }
-            )*
-        })*
-    };
+#[cfg(test)]
+mod tests {
+    /// A case that is written but not listed would never run.
+    #[test]
+    fn every_case_is_listed() {
+        let list = include_str!("mod.rs");
+        let sources = [
+            include_str!("requirements.rs"),
+            include_str!("lies.rs"),
+            include_str!("commands.rs"),
+            include_str!("faults.rs"),
+            include_str!("random.rs"),
+        ];
+        let cases = sources
+            .iter()
+            .flat_map(|source| source.lines())
+            .filter_map(|line| line.strip_prefix("pub async fn ").and_then(|case| case.split('(').next()));
+        let mut count = 0;
+        for case in cases {
+            assert!(list.contains(&format!("                {case},\n")), "`{case}` is not listed");
+            count += 1;
+        }
+        assert!(count > 45, "only {count} cases were found");
+    }
 }

@@ -3,6 +3,7 @@
 mod compression;
 mod config;
 mod envelope;
+mod line;
 mod policy;
 mod rejection;
 mod sealer;
@@ -23,4 +24,4 @@ pub use store::{
     Keep, Save, Saved, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore, SnapshotStoreExt,
     StoredSnapshot, Swept,
 };
-pub(crate) use writer::{UNFAITHFUL, Writer, dropped};
+pub(crate) use writer::{Loan, UNFAITHFUL, Writer, dropped};

@@ -1,6 +1,6 @@
 //! Writes snapshots in the background, notes their use, sweeps what is unused. Nothing here makes a command wait or fail.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::config::SnapshotConfig;
+use super::line::Line;
 use super::sealer::Sealer;
 use super::serial::Slot;
 use super::store::{Save, Saved, SlotFilter, SnapshotStore};
@@ -49,9 +50,7 @@ pub(crate) struct Writer<F> {
 }
 
 struct Queue<F> {
-    // In order of arrival; one entry a slot.
-    order: VecDeque<Slot>,
-    jobs: HashMap<Slot, Job<F>>,
+    line: Line<Job<F>>,
     marks: HashSet<(Slot, Version)>,
     marked: HashSet<(Slot, Version)>,
     marked_on: Day,
@@ -83,8 +82,7 @@ impl<F: Fold> Writer<F> {
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         let queue = Queue {
-            order: VecDeque::new(),
-            jobs: HashMap::new(),
+            line: Line::new(),
             marks: HashSet::new(),
             marked: HashSet::new(),
             marked_on: Day(i64::MIN),
@@ -113,24 +111,29 @@ impl<F: Fold> Writer<F> {
             drop(queue);
             return self.counters.wrote(Outcome::Closed);
         }
-        let waiting = queue.jobs.get(&slot).map(|job| job.head.version);
+        let waiting = queue.line.get(&slot).map(|job| job.head.version);
         if waiting.is_some_and(|version| version > head.version) {
             return;
         }
-        if waiting.is_none() {
-            if queue.jobs.len() >= self.config.queue as usize {
-                drop(queue);
-                return self.counters.wrote(Outcome::QueueFull);
-            }
-            queue.order.push_back(slot.clone());
+        if waiting.is_none() && queue.line.len() >= self.config.queue as usize {
+            drop(queue);
+            return self.counters.wrote(Outcome::QueueFull);
         }
-        queue.jobs.insert(slot, Job { state, head, trail: trail.clone() });
-        self.counters.queued(queue.jobs.len());
+        queue.line.put(slot, Job { state, head, trail: trail.clone() });
+        self.counters.queued(queue.line.len());
         self.start(&mut queue);
         if !queue.marks.is_empty() {
             // The worker waits for marks to gather; a snapshot need not wait as long.
             self.offered.notify_one();
         }
+    }
+
+    /// Takes a state back that waits to be written, so that its owner, who is about to go on from it, need not copy it.
+    /// The place in line is kept until the loan ends.
+    pub(crate) fn reclaim(self: &Arc<Self>, stream: &StreamId, state: &Arc<F>) -> Option<Loan<F>> {
+        let slot = self.sealer.slot(stream);
+        self.lock().line.lend(&slot, |job| Arc::ptr_eq(&job.state, state))?;
+        Some(Loan { writer: self.clone(), slot })
     }
 
     /// Notes that a snapshot served a load, unless the store knows of a use today already.
@@ -155,7 +158,7 @@ impl<F: Fold> Writer<F> {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().jobs.len()
+        self.lock().line.len()
     }
 
     /// Waits until everything that was queued is written, use noted, or failed and counted.
@@ -166,7 +169,7 @@ impl<F: Fold> Writer<F> {
             idle.as_mut().enable();
             {
                 let mut queue = self.lock();
-                if !queue.working && queue.order.is_empty() && queue.marks.is_empty() {
+                if !queue.working && queue.line.is_empty() && queue.marks.is_empty() {
                     return;
                 }
                 queue.flushing = true;
@@ -241,10 +244,8 @@ impl<F: Fold> Writer<F> {
 
     fn next(&self, marks_due: Instant) -> Work<F> {
         let mut queue = self.lock();
-        if let Some(slot) = queue.order.pop_front()
-            && let Some(job) = queue.jobs.remove(&slot)
-        {
-            self.counters.queued(queue.jobs.len());
+        if let Some((slot, job)) = queue.line.take() {
+            self.counters.queued(queue.line.len());
             return Work::Write(slot, job);
         }
         let today = self.sealer.clock().now().day();
@@ -329,6 +330,18 @@ impl<F: Fold> Writer<F> {
             Ok(Err(error)) => tracing::warn!(fold = F::NAME, %error, "unused snapshots not swept"),
             Err(_) => tracing::warn!(fold = F::NAME, "unused snapshots not swept in time"),
         }
+    }
+}
+
+/// A job that its owner has taken back. However it ends, nobody waits for it afterwards.
+pub(crate) struct Loan<F: Fold> {
+    writer: Arc<Writer<F>>,
+    slot: Slot,
+}
+
+impl<F: Fold> Drop for Loan<F> {
+    fn drop(&mut self) {
+        self.writer.lock().line.give_up(&self.slot);
     }
 }
 

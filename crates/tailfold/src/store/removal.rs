@@ -1,0 +1,74 @@
+//! Erasing and truncating, and what an erased stream leaves behind.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::{EventData, EventId, EventType, Position, RecordedEvent};
+use crate::stream::{Head, Version};
+
+/// What to remove of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Everything, snapshots of every fold included. A tombstone event (type [`EventType::TOMBSTONE`], payload: the head
+    /// that was erased, as JSON) takes a new position in the log; filters of the stream's category match it.
+    /// The stream reads as empty afterwards and its versions start again at 1, with another genesis.
+    Erase {
+        /// Identity of the tombstone.
+        id: EventId,
+        /// Recorded-at of the tombstone.
+        recorded_at: Timestamp,
+    },
+    /// The events before that version, which must be an origin. Versions stay as they are.
+    BeforeOrigin(Version),
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Number of events.
+    pub events: u64,
+    /// Number of snapshots; those that a store keeps for other stores' events are not counted.
+    pub snapshots: u64,
+    /// Where the tombstone stands; `None` for a truncation, or where there was nothing to erase.
+    pub tombstone: Option<Position>,
+}
+
+impl Removal {
+    /// Erase with a fresh id.
+    pub fn erase(recorded_at: Timestamp) -> Self {
+        Self::Erase { id: EventId::fresh(), recorded_at }
+    }
+}
+
+/// What a tombstone's payload says: the head that was erased. The tombstone's chain links from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Head of the life that ended.
+    pub erased: Head,
+}
+
+impl Tombstone {
+    /// The tombstone event for a stream whose last event was `erased`; the chain after it seeds the next life.
+    ///
+    /// # Errors
+    /// `Codec` if the payload could not be written, which does not happen.
+    pub fn event(erased: Head, id: EventId, recorded_at: Timestamp) -> Result<EventData> {
+        let payload = serde_json::to_vec(&Self { erased })
+            .map_err(|error| Error::codec("encode a tombstone").caused_by(error))?;
+        let mut data = EventData::new(EventType::new(EventType::TOMBSTONE)?, payload);
+        data.id = id;
+        data.recorded_at = recorded_at;
+        Ok(data)
+    }
+
+    /// Reads a tombstone's payload.
+    ///
+    /// # Errors
+    /// `Codec` if the event is no tombstone.
+    pub fn from_event(event: &RecordedEvent) -> Result<Self> {
+        serde_json::from_slice(&event.data.payload).map_err(|error| {
+            Error::codec(format!("decode tombstone at position {}", event.position)).caused_by(error)
+        })
+    }
+}
