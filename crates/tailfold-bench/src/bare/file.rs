@@ -1,10 +1,7 @@
 //! The physical limit: the same bytes appended to a file, one write and one sync for all that waits.
-//!
-//! The file has its size from the start and is written over when it is full, as SQLite's log is: appending to one that
-//! grows would sync the file system's journal, too, and make a slow limit.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,9 +11,6 @@ use tokio::sync::oneshot;
 use super::BareEvent;
 use super::funnel::Funnel;
 use crate::harness::Result;
-
-/// Size of the file.
-const MEGABYTES: u64 = 64;
 
 #[derive(Debug)]
 pub(crate) struct BareFile {
@@ -34,11 +28,7 @@ struct Append {
 
 impl BareFile {
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create_new(true).write(true).open(path)?;
-        for megabyte in 0..MEGABYTES {
-            file.write_all_at(&vec![0; 1 << 20], megabyte << 20)?;
-        }
-        file.sync_all()?;
+        let file = OpenOptions::new().create_new(true).append(true).open(path)?;
         let funnel = Arc::new(Funnel::new());
         let taking = funnel.clone();
         let writer =
@@ -54,22 +44,17 @@ impl BareFile {
     }
 }
 
-fn serve(file: File, funnel: &Funnel<Append>) {
+fn serve(mut file: File, funnel: &Funnel<Append>) {
     let (mut group, mut bytes) = (Vec::new(), Vec::new());
-    let mut end = 0;
     while funnel.take(&mut group) {
         bytes.clear();
         for append in &group {
             append.event.write_to(append.stream, append.version, &mut bytes);
         }
-        if end + bytes.len() as u64 > MEGABYTES << 20 {
-            end = 0;
-        }
-        if file.write_all_at(&bytes, end).and_then(|()| file.sync_data()).is_err() {
+        if file.write_all(&bytes).and_then(|()| file.sync_data()).is_err() {
             // Who waits learns it from its broken channel.
             return;
         }
-        end += bytes.len() as u64;
         for append in group.drain(..) {
             let _ = append.reply.send(());
         }
