@@ -35,9 +35,12 @@ impl BareReaders {
 
     /// The state of a snapshot, and the chain of the stream's event at its version.
     pub(crate) async fn load(&self, query: &SnapshotQuery) -> Result<(Account, [u8; 16])> {
-        let permit = self.permits.clone().acquire_owned().await?;
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.permits.clone().acquire_owned().await?,
+        };
         let (this, query) = (self.clone(), query.clone());
-        tokio::task::spawn_blocking(move || {
+        let (encoded, anchor) = tokio::task::spawn_blocking(move || {
             let idle = this.lock().pop();
             let connection = match idle {
                 Some(connection) => connection,
@@ -48,7 +51,9 @@ impl BareReaders {
             drop(permit);
             loaded
         })
-        .await?
+        .await??;
+        // Here, where the state is used: memory that one thread takes and another gives back costs more than the copy.
+        Ok((rmp_serde::from_slice(&encoded)?, anchor))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
@@ -56,14 +61,14 @@ impl BareReaders {
     }
 }
 
-fn load(connection: &Connection, query: &SnapshotQuery) -> Result<(Account, [u8; 16])> {
+fn load(connection: &Connection, query: &SnapshotQuery) -> Result<(Vec<u8>, [u8; 16])> {
     connection.prepare_cached("BEGIN")?.raw_execute()?;
     let loaded = load_in_transaction(connection, query);
     connection.prepare_cached("COMMIT")?.raw_execute()?;
     loaded
 }
 
-fn load_in_transaction(connection: &Connection, query: &SnapshotQuery) -> Result<(Account, [u8; 16])> {
+fn load_in_transaction(connection: &Connection, query: &SnapshotQuery) -> Result<(Vec<u8>, [u8; 16])> {
     let mut snapshot = connection.prepare_cached(
         "SELECT s.version, s.chain, s.used, p.envelope
          FROM snapshots s LEFT JOIN snapshot_payloads p ON p.snapshot = s.ref
@@ -73,7 +78,7 @@ fn load_in_transaction(connection: &Connection, query: &SnapshotQuery) -> Result
     let row = found.next()?.ok_or("no snapshot")?;
     let version: i64 = row.get(0)?;
     let envelope = row.get_ref(3)?.as_blob()?;
-    let state = rmp_serde::from_slice(envelope.get(query.payload.clone()).ok_or("a shorter envelope")?)?;
+    let encoded = envelope.get(query.payload.clone()).ok_or("a shorter envelope")?.to_vec();
     drop(found);
     let reference: i64 = connection
         .prepare_cached("SELECT ref FROM streams WHERE stream = ?1 AND erased IS NULL")?
@@ -90,5 +95,5 @@ fn load_in_transaction(connection: &Connection, query: &SnapshotQuery) -> Result
         .prepare_cached("SELECT erased FROM streams WHERE ref = ?1")?
         .query_row([reference], |row| row.get::<_, Option<i64>>(0))
         .optional()?;
-    Ok((state, anchor))
+    Ok((encoded, anchor))
 }

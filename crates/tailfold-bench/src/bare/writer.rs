@@ -18,6 +18,8 @@ const CHECKPOINT_FRAMES: u32 = 16_000;
 /// A checkpoint is repeated while the writer runs ahead of it, until this few frames are left.
 const LAST_FRAMES: i64 = 256;
 const MOST_PASSES: usize = 6;
+/// From here on a short log is worth more than an append that does not wait.
+const MOST_FRAMES: i64 = 128 << 10;
 
 #[derive(Debug)]
 pub(crate) struct BareStore {
@@ -202,15 +204,17 @@ fn keep_house(connection: &Connection, asked: &mpsc::Receiver<()>, last_frames: 
                 Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
             });
             match pass {
-                Ok((0, frames, done)) if frames - done > LAST_FRAMES => {}
-                Ok(_) => break,
+                Ok((0, frames, done)) if frames - done > LAST_FRAMES && frames <= MOST_FRAMES => {}
+                Ok((busy, ..)) => {
+                    last_frames.store(busy == 0, Ordering::Relaxed);
+                    break;
+                }
                 Err(error) => {
                     eprintln!("bare checkpoint: {error}");
                     break;
                 }
             }
         }
-        last_frames.store(true, Ordering::Relaxed);
     }
 }
 

@@ -34,9 +34,14 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     let mut p99 = Vec::new();
     for lines in [LINES_OF_1_KIB, LINES_OF_100_KIB] {
         let scratch = Scratch::new()?;
-        let mut sides = vec![appending(&scratch, "off.tailfold", lines, Policy::never()).await?];
+        let path = scratch.path("store.tailfold");
+        let store = SqliteStore::open(&path).await?;
+        bare::grow_log(&path)?;
+        let off = repository(&store, Policy::never())?;
+        let actors = Arc::new(Mutex::new(actors(&store, &off, lines).await?));
+        let mut sides = vec![appending(off, actors.clone())];
         if !context.settings.limit_only {
-            sides.push(appending(&scratch, "on.tailfold", lines, Policy::every(100)).await?);
+            sides.push(appending(repository(&store, Policy::every(100))?, actors));
         }
         let mut samples = interleave(context.settings.pairs(10), 1, &mut sides).await?.into_iter();
         let off = samples.next().unwrap_or_default();
@@ -67,51 +72,51 @@ fn worse(figures: Vec<Figure>) -> Option<Figure> {
     Some(Figure { samples, ..worst })
 }
 
-/// Latencies of the latency of appends to actors with states of so many lines.
-async fn appending(
-    scratch: &Scratch,
-    file: &str,
-    lines: u64,
-    policy: Policy<Account>,
-) -> Result<Side<'static, Latencies>> {
-    let path = scratch.path(file);
-    let store = SqliteStore::open(&path).await?;
-    bare::grow_log(&path)?;
-    let accounts = Repository::<Account>::builder(store.clone()).snapshots(policy).build()?;
-    let mut tasks = Vec::new();
-    for task in 0..TASKS as u64 {
-        let id = format!("{task}");
-        append_many(&store, &id, lines, lines).await?;
-        let account = accounts.load(&id).await?;
-        // At places of their own in the policy's interval, as actors of a service are.
-        let mut task = Task { accounts: accounts.clone(), account: Some(account), lines, number: task * 31 };
-        for _ in 0..fastrand::u64(0..100) {
-            task.append().await?;
-        }
-        tasks.push(task);
-    }
-    accounts.flush().await;
-    let tasks = Arc::new(Mutex::new(tasks));
-    Ok(side(move || sample(accounts.clone(), tasks.clone())))
+fn repository(store: &SqliteStore, policy: Policy<Account>) -> Result<Repository<Account>> {
+    Ok(Repository::builder(store.clone()).snapshots(policy).build()?)
 }
 
-async fn sample(accounts: Repository<Account>, tasks: Arc<Mutex<Vec<Task>>>) -> Result<Latencies> {
-    let mut tasks = tasks.lock().await;
+/// Actors with states of so many lines. Both sides append to the same ones in the same store, because two stores differ
+/// by some percent for no reason that has to do with snapshots: where their files lie, for one.
+async fn actors(store: &SqliteStore, accounts: &Repository<Account>, lines: u64) -> Result<Vec<Actor>> {
+    let mut actors = Vec::new();
+    for number in 0..TASKS as u64 {
+        let id = format!("{number}");
+        append_many(store, &id, lines, lines).await?;
+        actors.push(Actor { account: Some(accounts.load(&id).await?), lines, number: number * 31 });
+    }
+    Ok(actors)
+}
+
+fn appending(accounts: Repository<Account>, actors: Arc<Mutex<Vec<Actor>>>) -> Side<'static, Latencies> {
+    side(move || run_once(accounts.clone(), actors.clone()))
+}
+
+async fn run_once(accounts: Repository<Account>, actors: Arc<Mutex<Vec<Actor>>>) -> Result<Latencies> {
+    let mut actors = actors.lock().await;
+    // What fell due on the other side is made up for, and the actors get places of their own in the policy's interval.
+    for actor in actors.iter_mut() {
+        for _ in 0..=fastrand::u64(0..8) {
+            actor.append(&accounts).await?;
+        }
+    }
+    accounts.flush().await;
     let mut running = JoinSet::new();
     let started = Instant::now();
-    for mut task in tasks.drain(..) {
+    for mut actor in actors.drain(..) {
+        let accounts = accounts.clone();
         running.spawn(async move {
             let mut latencies = Latencies::default();
             while started.elapsed() < RUN {
-                latencies.note(task.append().await?);
+                latencies.note(actor.append(&accounts).await?);
             }
-            Ok::<_, Error>((task, latencies))
+            Ok::<_, Error>((actor, latencies))
         });
     }
     let mut all = Latencies::default();
     while let Some(ended) = running.join_next().await {
-        let (task, latencies) = ended??;
-        tasks.push(task);
+        let (actor, latencies) = ended??;
+        actors.push(actor);
         all.add(latencies);
     }
     // What is left over, one snapshot an actor at most, is not to burden the other side's run.
@@ -119,21 +124,20 @@ async fn sample(accounts: Repository<Account>, tasks: Arc<Mutex<Vec<Task>>>) -> 
     Ok(all)
 }
 
-struct Task {
-    accounts: Repository<Account>,
+struct Actor {
     account: Option<Loaded<Account>>,
     lines: u64,
     number: u64,
 }
 
-impl Task {
+impl Actor {
     /// Appends an event to the state that the last append left.
-    async fn append(&mut self) -> Result<Duration> {
+    async fn append(&mut self, accounts: &Repository<Account>) -> Result<Duration> {
         self.number += 1;
         let event = AccountEvent::settled(self.number, self.lines);
         let account = self.account.take().ok_or("an append before failed")?;
         let started = Instant::now();
-        let receipt = self.accounts.append(account, event).await?;
+        let receipt = accounts.append(account, event).await?;
         let took = started.elapsed();
         self.account = Some(receipt.into_loaded());
         Ok(took)
