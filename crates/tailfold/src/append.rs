@@ -18,7 +18,7 @@ use crate::loaded::Loaded;
 use crate::replay;
 use crate::repository::{Inner, Repository, SnapshotSide};
 use crate::schema::Event;
-use crate::snapshot::{Save, Saved, Slot, SnapshotMode, dropped};
+use crate::snapshot::{Save, Saved, SnapshotMode};
 use crate::stats::Outcome;
 use crate::store::{Commit, Committed, EventStore as _, Expected, InlineSnapshot, StreamWrite};
 use crate::stream::{Head, StreamId};
@@ -222,7 +222,9 @@ impl<F: Fold> Inner<F> {
         let count = new.len() as u64;
         let expected = Expected::from_head(loaded.head);
         let side = self.snapshots.as_ref();
-        let loan = side.and_then(|side| side.reclaim(&mut loaded));
+        if let Some(side) = side.filter(|_| std::mem::take(&mut loaded.trail.offered)) {
+            side.writer.release(&loaded.stream, &loaded.state);
+        }
         fold_in(&mut loaded, &new, typed);
         let mut commit = Commit::new(loaded.stream.clone(), expected, new);
         if let Some(side) = side.filter(|side| side.config.mode == SnapshotMode::Inline) {
@@ -246,7 +248,6 @@ impl<F: Fold> Inner<F> {
         if let Some(side) = side {
             side.take_if_due(&mut loaded);
         }
-        drop(loan);
         Ok(Receipt {
             loaded,
             position: Some(committed.position),
@@ -275,23 +276,17 @@ impl<F: Fold> Inner<F> {
     fn inline_snapshot(&self, side: &SnapshotSide<F>, loaded: &mut Loaded<F>) -> Option<InlineSnapshot> {
         let head = side.due(loaded)?;
         let slot = side.sealer.slot(&loaded.stream);
-        match side.sealer.seal(&slot, &loaded.state, head, &loaded.trail) {
-            Ok(bytes) if !side.sealer.is_faithful(&slot, &bytes, head, &loaded.state) => {
-                tracing::error!(%slot, version = %head.version, "{}", crate::snapshot::UNFAITHFUL);
-                self.counters.wrote(Outcome::Unfaithful);
-                loaded.mark_taken(head.version);
-                None
-            }
+        loaded.mark_taken(head.version);
+        let encoded = side.sealer.encode(&loaded.state);
+        match encoded.and_then(|encoded| side.sealer.seal(&slot, &encoded, head, &loaded.trail)) {
             Ok(bytes) => {
                 self.counters.sealed(bytes.len());
-                loaded.mark_taken(head.version);
                 let day = side.sealer.clock().now().day();
                 Some(InlineSnapshot { slot, save: Save { head, bytes, keep: side.config.keep, day } })
             }
-            Err(error) => {
-                self.counters.wrote(dropped(&slot, &error));
-                // Not tried again in the background: it would fail there as well.
-                loaded.mark_taken(head.version);
+            Err(refused) => {
+                // Not tried again in the background: it would be refused there as well.
+                self.counters.wrote(refused.dropped(&slot, head));
                 None
             }
         }
@@ -303,11 +298,10 @@ impl<F: Fold> Inner<F> {
             return Err(Error::invalid("events were skipped: such a state is never kept"));
         }
         let head = loaded.head.ok_or_else(|| Error::invalid("the stream is empty"))?;
-        let slot: Slot = side.sealer.slot(&loaded.stream);
-        let bytes = side.sealer.seal(&slot, &loaded.state, head, &loaded.trail)?;
-        if !side.sealer.is_faithful(&slot, &bytes, head, &loaded.state) {
-            return Err(Error::codec(crate::snapshot::UNFAITHFUL));
-        }
+        let slot = side.sealer.slot(&loaded.stream);
+        let encoded = side.sealer.encode(&loaded.state);
+        let sealed = encoded.and_then(|encoded| side.sealer.seal(&slot, &encoded, head, &loaded.trail));
+        let bytes = sealed.map_err(|refused| refused.error)?;
         let day = side.sealer.clock().now().day();
         let save = Save { head, bytes, keep: side.config.keep, day };
         let saved = side.store.save(&slot, save).await?;

@@ -16,7 +16,7 @@ use crate::loaded::Loaded;
 use crate::replay::Replay;
 use crate::report::{Report, Source};
 use crate::repository::{Inner, Repository, SnapshotSide};
-use crate::snapshot::{Envelope, Loan, Moment, Rejection, Slot, StoredSnapshot};
+use crate::snapshot::{Envelope, Moment, Rejection, Slot, StoredSnapshot};
 use crate::store::{Direction, EventBatches, VersionRange};
 use crate::stream::{StreamId, Version};
 
@@ -358,21 +358,10 @@ impl<F: Fold> SnapshotSide<F> {
     /// Hands a state to the background writer if the policy says so; the policy counts from there on.
     pub(crate) fn take_if_due(&self, loaded: &mut Loaded<F>) {
         if let Some(head) = self.due(loaded) {
-            let before = (loaded.trail.since, loaded.trail.bytes);
             self.writer.offer(&loaded.stream, loaded.state.clone(), head, &loaded.trail);
             loaded.mark_taken(head.version);
-            loaded.trail.offered = Some(before);
+            loaded.trail.offered = true;
         }
-    }
-
-    /// Before a state goes on: takes it back from the writer if it still waits there, so that it is changed in place. The
-    /// policy counts as before the offer then, and makes another with the newer state.
-    pub(crate) fn reclaim(&self, loaded: &mut Loaded<F>) -> Option<Loan<F>> {
-        let (since, bytes) = loaded.trail.offered.take()?;
-        let loan = self.writer.reclaim(&loaded.stream, &loaded.state)?;
-        loaded.trail.since = since;
-        loaded.trail.bytes += bytes;
-        Some(loan)
     }
 
     /// The head to take a snapshot at, if one is due.

@@ -83,8 +83,8 @@ pub(crate) struct Trail {
     pub(crate) since: Version,
     /// Bytes of payload folded since then.
     pub(crate) bytes: u64,
-    /// What `since` and `bytes` were before the state was offered to the background writer, if it was.
-    pub(crate) offered: Option<(Version, u64)>,
+    /// Whether the background writer may hold the state as well.
+    pub(crate) offered: bool,
     /// Whether every event was folded: a state with gaps is never kept.
     pub(crate) exact: bool,
 }
@@ -96,7 +96,7 @@ impl Trail {
             latest_recorded_at: Timestamp::MIN,
             since: Version::ZERO,
             bytes: 0,
-            offered: None,
+            offered: false,
             exact: true,
         }
     }

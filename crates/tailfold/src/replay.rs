@@ -44,7 +44,7 @@ impl<F: Fold> Replay<F> {
             latest_recorded_at: envelope.latest_recorded_at,
             since: envelope.head.version,
             bytes: 0,
-            offered: None,
+            offered: false,
             exact: true,
         };
         Self { taken_at: Some(envelope.created_at), ..Self::new(state, Some(envelope.head), trail) }

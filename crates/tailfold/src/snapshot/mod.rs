@@ -24,4 +24,4 @@ pub use store::{
     Keep, Save, Saved, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore, SnapshotStoreExt,
     StoredSnapshot, Swept,
 };
-pub(crate) use writer::{Loan, UNFAITHFUL, Writer, dropped};
+pub(crate) use writer::Writer;

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
 use crate::schema::Event;
+use crate::stats::Outcome;
 use crate::stream::{Head, StreamId};
 
 /// Seals states of one fold into envelopes, and opens and checks envelopes.
@@ -69,21 +70,31 @@ impl<F: Fold> Sealer<F> {
         &*self.clock
     }
 
-    /// Seals a state that stands at `head`.
-    ///
-    /// # Errors
-    /// `Codec` if the state cannot be encoded, `Invalid` if it is too large, or what the encryption hook says.
-    pub(crate) fn seal(&self, slot: &Slot, state: &F, head: Head, trail: &Trail) -> Result<Bytes> {
-        let encoded = self.codec.encode(state)?;
-        if encoded.len() as u64 > self.max_bytes {
-            return Err(Error::invalid(format!(
-                "snapshot `{slot}` at version {}: {} bytes exceed the limit of {} (`max_bytes`)",
-                head.version,
-                encoded.len(),
+    /// Encodes a state: all that has to be done before its owner may change it.
+    pub(crate) fn encode(&self, state: &F) -> Result<Encoded, Refused> {
+        let unencodable = |error| Refused { outcome: Outcome::Unencodable, error };
+        let bytes = self.codec.encode(state).map_err(unencodable)?;
+        if bytes.len() as u64 > self.max_bytes {
+            let error = Error::invalid(format!(
+                "the encoded state of {} bytes exceeds the limit of {} (`max_bytes`)",
+                bytes.len(),
                 self.max_bytes
-            )));
+            ));
+            return Err(Refused { outcome: Outcome::TooLarge, error });
         }
-        let small = (encoded.len() as u64) < self.compress_from_bytes;
+        Ok(Encoded { bytes, exact: exact_bytes(state).map_err(unencodable)? })
+    }
+
+    /// Seals an encoded state that stands at `head`, opens it again and compares. A codec that loses something (a NaN in
+    /// JSON, `Some(None)` in MessagePack) is found here, before a load finds it.
+    pub(crate) fn seal(
+        &self,
+        slot: &Slot,
+        encoded: &Encoded,
+        head: Head,
+        trail: &Trail,
+    ) -> Result<Bytes, Refused> {
+        let small = (encoded.bytes.len() as u64) < self.compress_from_bytes;
         let compression = if small || self.codec.compresses() { Compression::None } else { self.compression };
         let draft = Draft {
             slot,
@@ -93,15 +104,16 @@ impl<F: Fold> Sealer<F> {
             codec: self.codec.id(),
             created_at: self.clock.now(),
         };
-        draft.seal(&encoded, compression, self.encryption.as_deref())
-    }
-
-    /// Whether a sealed state opens to an equal state again. A codec that loses something (a NaN in JSON, `Some(None)`
-    /// in MessagePack) is found here, before a load finds it.
-    pub(crate) fn is_faithful(&self, slot: &Slot, sealed: &Bytes, head: Head, state: &F) -> bool {
-        let stored = StoredSnapshot { head, bytes: sealed.clone(), used: self.clock.now().day() };
+        let bytes = draft
+            .seal(&encoded.bytes, compression, self.encryption.as_deref())
+            .map_err(|error| Refused { outcome: Outcome::Unencodable, error })?;
+        let stored = StoredSnapshot { head, bytes, used: self.clock.now().day() };
         let opened = self.check(slot, &stored).and_then(|envelope| self.open(&envelope));
-        opened.is_ok_and(|opened| are_equal(state, &opened))
+        if opened.is_ok_and(|opened| exact_bytes(&opened).is_ok_and(|bytes| bytes == encoded.exact)) {
+            return Ok(stored.bytes);
+        }
+        let error = Error::codec("the state does not survive its codec");
+        Err(Refused { outcome: Outcome::Unfaithful, error })
     }
 
     /// Everything that can be checked before decoding.
@@ -148,11 +160,30 @@ impl<F: Fold> Sealer<F> {
     }
 }
 
-/// Compares states by their postcard bytes, which keep apart what self-describing codecs may not. Types that postcard
-/// cannot write (`serde(flatten)`) are compared by MessagePack.
-fn are_equal<F: Fold>(one: &F, other: &F) -> bool {
-    [Codec::POSTCARD, Codec::MESSAGE_PACK]
-        .iter()
-        .find_map(|codec| Some(codec.encode(one).ok()? == codec.encode(other).ok()?))
-        .unwrap_or(false)
+/// A state as its codec wrote it, and as it is told from every other state.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    bytes: Vec<u8>,
+    exact: Vec<u8>,
+}
+
+/// Why a state does not become a snapshot.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Error,
+}
+
+impl Refused {
+    /// Says so, and answers what to count.
+    pub(crate) fn dropped(self, slot: &Slot, head: Head) -> Outcome {
+        tracing::warn!(%slot, version = %head.version, error = %self.error, "snapshot dropped");
+        self.outcome
+    }
+}
+
+/// The bytes by which states are compared: postcard's, which keep apart what self-describing codecs may not; MessagePack's
+/// for types that postcard cannot write (`serde(flatten)`).
+fn exact_bytes<F: Fold>(state: &F) -> Result<Vec<u8>> {
+    Codec::POSTCARD.encode(state).or_else(|_| Codec::MESSAGE_PACK.encode(state))
 }

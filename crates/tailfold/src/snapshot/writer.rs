@@ -11,11 +11,11 @@ use tokio::time::{Instant, timeout};
 
 use super::config::SnapshotConfig;
 use super::line::Line;
-use super::sealer::Sealer;
+use super::sealer::{Encoded, Sealer};
 use super::serial::Slot;
 use super::store::{Save, Saved, SlotFilter, SnapshotStore};
 use crate::clock::Day;
-use crate::error::{Error, ErrorKind, Outcome as ErrorOutcome, Result};
+use crate::error::{Error, Outcome as ErrorOutcome, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
 use crate::stats::{Counters, Outcome};
@@ -31,8 +31,6 @@ const MOST_MARKS: usize = 100_000;
 const REST: u32 = 9;
 /// Longest rest.
 const LONGEST_REST: Duration = Duration::from_millis(250);
-/// What is said of a state that its codec loses a part of.
-pub(crate) const UNFAITHFUL: &str = "the state does not survive its codec";
 
 /// The background writer of one repository.
 pub(crate) struct Writer<F> {
@@ -61,9 +59,14 @@ struct Queue<F> {
 }
 
 struct Job<F> {
-    state: Arc<F>,
+    state: Pending<F>,
     head: Head,
     trail: Trail,
+}
+
+enum Pending<F> {
+    State(Arc<F>),
+    Encoded(Encoded),
 }
 
 enum Work<F> {
@@ -111,7 +114,7 @@ impl<F: Fold> Writer<F> {
             drop(queue);
             return self.counters.wrote(Outcome::Closed);
         }
-        let waiting = queue.line.get(&slot).map(|job| job.head.version);
+        let waiting = queue.line.get_mut(&slot).map(|job| job.head.version);
         if waiting.is_some_and(|version| version > head.version) {
             return;
         }
@@ -119,7 +122,7 @@ impl<F: Fold> Writer<F> {
             drop(queue);
             return self.counters.wrote(Outcome::QueueFull);
         }
-        queue.line.put(slot, Job { state, head, trail: trail.clone() });
+        queue.line.put(slot, Job { state: Pending::State(state), head, trail: trail.clone() });
         self.counters.queued(queue.line.len());
         self.start(&mut queue);
         if !queue.marks.is_empty() {
@@ -128,12 +131,25 @@ impl<F: Fold> Writer<F> {
         }
     }
 
-    /// Takes a state back that waits to be written, so that its owner, who is about to go on from it, need not copy it.
-    /// The place in line is kept until the loan ends.
-    pub(crate) fn reclaim(self: &Arc<Self>, stream: &StreamId, state: &Arc<F>) -> Option<Loan<F>> {
+    /// Before an owner goes on from a state: encodes it here and now if it still waits, so that the owner has it to itself
+    /// again and changes it in place. That costs less than a copy, and the copy's end.
+    pub(crate) fn release(&self, stream: &StreamId, state: &Arc<F>) {
         let slot = self.sealer.slot(stream);
-        self.lock().line.lend(&slot, |job| Arc::ptr_eq(&job.state, state))?;
-        Some(Loan { writer: self.clone(), slot })
+        let waits = |queue: &mut Queue<F>| {
+            let job = queue.line.get_mut(&slot)?;
+            matches!(&job.state, Pending::State(waiting) if Arc::ptr_eq(waiting, state)).then_some(())
+        };
+        if waits(&mut self.lock()).is_none() {
+            return;
+        }
+        // What cannot be encoded is left to the worker, who says so.
+        let Ok(encoded) = self.sealer.encode(state) else { return };
+        let mut queue = self.lock();
+        if waits(&mut queue).is_some()
+            && let Some(job) = queue.line.get_mut(&slot)
+        {
+            job.state = Pending::Encoded(encoded);
+        }
     }
 
     /// Notes that a snapshot served a load, unless the store knows of a use today already.
@@ -273,18 +289,16 @@ impl<F: Fold> Writer<F> {
         let for_task = slot.clone();
         // Encoding a large state takes long enough to hold others up.
         let sealed = tokio::task::spawn_blocking(move || {
-            let sealed = sealer.seal(&for_task, &state, head, &trail)?;
-            let faithful = sealer.is_faithful(&for_task, &sealed, head, &state);
-            Ok::<_, Error>((sealed, faithful))
+            let encoded = match state {
+                Pending::State(state) => sealer.encode(&state)?,
+                Pending::Encoded(encoded) => encoded,
+            };
+            sealer.seal(&for_task, &encoded, head, &trail)
         })
         .await;
         let outcome = match sealed {
-            Ok(Ok((sealed, true))) => self.save(&slot, head, sealed).await,
-            Ok(Ok((_, false))) => {
-                tracing::error!(%slot, version = %head.version, "{UNFAITHFUL}: snapshot dropped");
-                Outcome::Unfaithful
-            }
-            Ok(Err(error)) => dropped(&slot, &error),
+            Ok(Ok(sealed)) => self.save(&slot, head, sealed).await,
+            Ok(Err(refused)) => refused.dropped(&slot, head),
             Err(panic) => {
                 tracing::error!(%slot, %panic, "encoding a snapshot panicked: snapshot dropped");
                 Outcome::Unencodable
@@ -330,27 +344,6 @@ impl<F: Fold> Writer<F> {
             Ok(Err(error)) => tracing::warn!(fold = F::NAME, %error, "unused snapshots not swept"),
             Err(_) => tracing::warn!(fold = F::NAME, "unused snapshots not swept in time"),
         }
-    }
-}
-
-/// A job that its owner has taken back. However it ends, nobody waits for it afterwards.
-pub(crate) struct Loan<F: Fold> {
-    writer: Arc<Writer<F>>,
-    slot: Slot,
-}
-
-impl<F: Fold> Drop for Loan<F> {
-    fn drop(&mut self) {
-        self.writer.lock().line.give_up(&self.slot);
-    }
-}
-
-/// What to count for a snapshot that could not be sealed.
-pub(crate) fn dropped(slot: &Slot, error: &Error) -> Outcome {
-    tracing::warn!(%slot, %error, "snapshot dropped");
-    match error.kind() {
-        ErrorKind::Invalid => Outcome::TooLarge,
-        _ => Outcome::Unencodable,
     }
 }
 
