@@ -61,21 +61,7 @@ impl SqliteStore {
     /// `Unavailable` if the disk is full or another process keeps the file locked.
     pub async fn reindex(&self) -> Result<()> {
         let operation = format!("reindex store `{}`", self.path().display());
-        self.ask(
-            || operation,
-            Urgency::Command,
-            usize::MAX / 2,
-            |ledger| {
-                ledger.connection.execute_batch(
-                    "DELETE FROM event_tags;
-                 INSERT INTO event_tags (tag, position)
-                 SELECT DISTINCT tag.value, e.position FROM events e, json_each(e.tags) tag
-                 WHERE e.tags IS NOT NULL ORDER BY 1, 2;",
-                )?;
-                Ok(())
-            },
-        )
-        .await
+        self.ask(|| operation, Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_tags()).await
     }
 
     /// Has SQLite check every page, row and index of the file. Reads all of it; does not check chains.

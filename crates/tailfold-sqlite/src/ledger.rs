@@ -7,6 +7,7 @@ use tailfold::{Chain, Error, EventData, Head, Position, StreamId, Version};
 
 use crate::error::Result;
 use crate::rows::{self, Names, signed};
+use crate::tag_index::{self, TagIndex};
 
 /// Heads that are remembered, twice over.
 const HEADS: usize = 32 << 10;
@@ -19,7 +20,7 @@ pub(crate) struct Ledger<'c> {
     begin_life: Statement<'c>,
     head: Statement<'c>,
     insert_event: Statement<'c>,
-    insert_tag: Statement<'c>,
+    tags: TagIndex<'c>,
     lives: Lives,
     next_position: Option<i64>,
     seen_data_version: i64,
@@ -50,7 +51,7 @@ impl<'c> Ledger<'c> {
                                      chain, tags, payload)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?,
-            insert_tag: connection.prepare("INSERT OR IGNORE INTO event_tags (tag, position) VALUES (?1, ?2)")?,
+            tags: TagIndex::new(connection)?,
             lives: Lives::default(),
             next_position: None,
             seen_data_version: 0,
@@ -68,10 +69,36 @@ impl<'c> Ledger<'c> {
     }
 
     /// After a rollback nothing that was remembered may be true.
-    pub(crate) fn forget_caches(&mut self) {
+    pub(crate) fn roll_back(&mut self) {
+        self.forget_caches();
+        self.tags.start_over();
+    }
+
+    fn forget_caches(&mut self) {
         self.lives.clear();
         self.names = Names::default();
         self.next_position = None;
+        self.tags.recount();
+    }
+
+    /// Before the end of a transaction: work on the index of tags, if there is some.
+    pub(crate) fn advance_tags(&mut self) -> Result<()> {
+        self.tags.advance(self.connection)
+    }
+
+    /// Removes the events of a life before a version, and their tags.
+    pub(crate) fn delete_events(&mut self, life: i64, before: i64) -> Result<u64> {
+        tag_index::remove(self.connection, life, before)?;
+        self.tags.recount();
+        let mut delete =
+            self.connection.prepare_cached("DELETE FROM events WHERE stream = ?1 AND version < ?2")?;
+        Ok(delete.execute((life, before))? as u64)
+    }
+
+    /// Builds the index of tags anew.
+    pub(crate) fn rebuild_tags(&mut self) -> Result<()> {
+        self.tags.start_over();
+        tag_index::rebuild(self.connection)
     }
 
     /// Rows changed over this connection so far.
@@ -158,8 +185,8 @@ impl<'c> Ledger<'c> {
             tags,
             &*event.payload,
         ])?;
-        for tag in &event.tags {
-            self.insert_tag.execute((tag.as_str(), position))?;
+        if let Some(tags) = &tags {
+            self.tags.note(position, tags)?;
         }
         self.next_position = Some(position + 1);
         Ok(Position(position.unsigned_abs()))

@@ -31,6 +31,7 @@ mod snapshots;
 mod store;
 mod stream;
 mod streams;
+mod tag_index;
 mod writer;
 
 pub use config::{SqliteConfig, Synchronous};

@@ -206,10 +206,12 @@ impl Candidates<'_> {
                     self.add_stream(stream)?;
                 }
             }
-            tags => {
-                match tags {
-                    [tag] => self.add_tag(tag)?,
-                    tags => self.add_all_tags(tags)?,
+            [first, more @ ..] => {
+                // Before the index: what moves there meanwhile is found once at least.
+                self.add_behind(first)?;
+                match more {
+                    [] => self.add_tag(first)?,
+                    _ => self.add_all_tags(&clause.tags)?,
                 }
                 // A tombstone bears no tags and matches all the same.
                 self.add(
@@ -220,6 +222,17 @@ impl Candidates<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Those that are not indexed yet. Where several tags are wanted, one is enough to make a candidate.
+    fn add_behind(&mut self, tag: &Tag) -> Result<()> {
+        let quoted = serde_json::to_string(tag.as_str())
+            .map_err(|error| Error::codec("encode a tag").caused_by(error))?;
+        self.add(
+            "SELECT position FROM tags_behind WHERE position > ?1 AND position <= ?2 AND instr(tags, ?4) > 0
+             ORDER BY position LIMIT ?3",
+            (self.after, self.end, self.limit as i64, quoted),
+        )
     }
 
     fn add_tag(&mut self, tag: &Tag) -> Result<()> {

@@ -70,17 +70,4 @@ impl Ledger<'_> {
         )?;
         Ok(())
     }
-
-    fn delete_events(&self, reference: i64, before: i64) -> Result<u64> {
-        self.connection.execute(
-            "DELETE FROM event_tags WHERE (tag, position) IN (
-                 SELECT tag.value, e.position FROM events e, json_each(e.tags) tag
-                 WHERE e.stream = ?1 AND e.version < ?2 AND e.tags IS NOT NULL)",
-            (reference, before),
-        )?;
-        let events = self
-            .connection
-            .execute("DELETE FROM events WHERE stream = ?1 AND version < ?2", (reference, before))?;
-        Ok(events as u64)
-    }
 }

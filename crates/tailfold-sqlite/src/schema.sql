@@ -45,6 +45,13 @@ CREATE TABLE event_tags (
     PRIMARY KEY (tag, position)
 ) STRICT, WITHOUT ROWID;
 
+-- Tags that are not in event_tags yet, or not all of them: the index is kept behind the log, so that an append does not
+-- touch a page of it for each tag. A search looks here first, then into event_tags.
+CREATE TABLE tags_behind (
+    position INTEGER PRIMARY KEY,
+    tags     TEXT NOT NULL             -- as in events
+) STRICT;
+
 -- Snapshots: small rows here, envelopes beside them, so that noting a use rewrites no payload.
 CREATE TABLE snapshots (
     ref     INTEGER PRIMARY KEY,

@@ -129,15 +129,20 @@ impl Writer {
     ) -> Fate {
         if let Err(error) = transactions.begin().and_then(|()| ledger.begin()) {
             transactions.roll_back();
-            ledger.forget_caches();
+            ledger.roll_back();
             return Fate::Settled(Err(Failure::Sqlite(error).into()));
         }
         for request in requests {
             if let Err(error) = request.attempt(ledger) {
                 transactions.roll_back();
-                ledger.forget_caches();
+                ledger.roll_back();
                 return Fate::Broken(error);
             }
+        }
+        if let Err(error) = ledger.advance_tags() {
+            transactions.roll_back();
+            ledger.roll_back();
+            return Fate::Broken(error.into());
         }
         match transactions.commit() {
             Ok(()) => {
@@ -146,7 +151,7 @@ impl Writer {
             }
             Err(error) => {
                 transactions.roll_back();
-                ledger.forget_caches();
+                ledger.roll_back();
                 let error = error::of_commit(error);
                 if error.is_outcome_unknown() { Fate::Settled(Err(error)) } else { Fate::Broken(error) }
             }

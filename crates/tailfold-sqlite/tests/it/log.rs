@@ -152,7 +152,9 @@ async fn reindex_finds_again_what_the_index_lost() {
     let awkward = ["a \"b\" \\ c", "grün", "42", "null", "[]"];
     append(&store, "a/1", Expected::Any, vec![tagged("1", &awkward), tagged("2", &["42"]), event("3")]).await;
     let sqlite = place.sqlite();
+    store.reindex().await.unwrap();
     let before = index(&sqlite);
+    assert_eq!(before.len(), 6);
     sqlite
         .execute_batch("DELETE FROM event_tags WHERE position = 1; INSERT INTO event_tags VALUES ('42', 99)")
         .unwrap();
@@ -161,6 +163,52 @@ async fn reindex_finds_again_what_the_index_lost() {
     assert_eq!(index(&sqlite), before);
     assert_eq!(store.read_all_to_vec(Position::ZERO, Filter::tag(tag("grün"))).await.unwrap().len(), 1);
     assert_eq!(store.read_all_to_vec(Position::ZERO, Filter::tag(tag("42"))).await.unwrap().len(), 2);
+}
+
+/// The index is kept behind the log: whatever has been moved so far, every event is found by its tags, once.
+#[tokio::test]
+async fn tags_are_found_while_they_move_into_the_index() {
+    const EVENTS: usize = 9000;
+    let place = Place::new();
+    let store = place.open().await;
+    let other = place.open().await;
+    let sqlite = place.sqlite();
+    let mut moved = Vec::new();
+    for first in (0..EVENTS).step_by(100) {
+        let tagged = (first..first + 100).map(|n| {
+            let (own, shared) = (format!("own:{n}"), format!("shared:{}", n % 7));
+            tagged("fact", &[own.as_str(), shared.as_str(), "all"])
+        });
+        // Two handles in turn, as two processes would.
+        let writer = if first % 300 == 0 { &other } else { &store };
+        append(writer, &format!("a/{}", first % 3), Expected::Any, tagged.collect()).await;
+        moved.push(index(&sqlite).len());
+        let count = |tags: &[&str]| {
+            let filter = tags.iter().fold(Filter::all(), |filter, name| filter.and_tag(tag(name)));
+            async { store.read_all_to_vec(Position::ZERO, filter).await.unwrap().len() }
+        };
+        let written = first + 100;
+        assert_eq!(count(&["all"]).await, written);
+        let in_class = (0..written).filter(|n| n % 7 == 3).count();
+        assert_eq!(count(&["shared:3"]).await, in_class);
+        assert_eq!(count(&["all", "shared:3"]).await, in_class);
+        assert_eq!(count(&["shared:3", "own:10"]).await, usize::from(written > 10));
+        assert_eq!(count(&["shared:4", "own:10"]).await, 0);
+        let newest = format!("own:{}", written - 1);
+        assert_eq!(count(&[newest.as_str()]).await, 1);
+    }
+    assert!(
+        moved.iter().any(|entries| *entries > 0 && entries % 3 != 0),
+        "a part of them was seen: {moved:?}"
+    );
+    assert!(moved.last().is_some_and(|entries| *entries > 3 * 4096), "most of them were moved: {moved:?}");
+    // What is erased is found no more, moved or not.
+    store.remove(&stream("a/1"), Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+    let found = store.read_all_to_vec(Position::ZERO, Filter::tag(tag("all"))).await.unwrap();
+    assert!(found.iter().all(|event| event.stream != stream("a/1") || event.data.event_type.is_tombstone()));
+    store.reindex().await.unwrap();
+    let again = store.read_all_to_vec(Position::ZERO, Filter::tag(tag("all"))).await.unwrap();
+    assert_eq!(positions(&again), positions(&found));
 }
 
 fn index(sqlite: &rusqlite::Connection) -> Vec<(String, i64)> {
