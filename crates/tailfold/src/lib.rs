@@ -15,7 +15,7 @@
 //! Each is checked before the next, and a failure costs a replay, never an answer: the envelope's checksum and format; its
 //! slot (fold, serial, stream); codec and sizes; that the fold still handles every kind of event that was folded; that the
 //! event at its version has its chain, which names one exact history; and that the payload decodes. Before it was written, it
-//! was opened and compared with the state that it was made of.
+//! was decoded and compared with the state that it was made of.
 //!
 //! # Metrics
 //!

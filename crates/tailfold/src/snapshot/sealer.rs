@@ -85,8 +85,7 @@ impl<F: Fold> Sealer<F> {
         Ok(Encoded { bytes, exact: exact_bytes(state).map_err(unencodable)? })
     }
 
-    /// Seals an encoded state that stands at `head`, opens it again and compares. A codec that loses something (a NaN in
-    /// JSON, `Some(None)` in MessagePack) is found here, before a load finds it.
+    /// Seals an encoded state that stands at `head`, if it survives its codec.
     pub(crate) fn seal(
         &self,
         slot: &Slot,
@@ -94,6 +93,7 @@ impl<F: Fold> Sealer<F> {
         head: Head,
         trail: &Trail,
     ) -> Result<Bytes, Refused> {
+        self.check_codec(encoded)?;
         let small = (encoded.bytes.len() as u64) < self.compress_from_bytes;
         let compression = if small || self.codec.compresses() { Compression::None } else { self.compression };
         let draft = Draft {
@@ -104,16 +104,22 @@ impl<F: Fold> Sealer<F> {
             codec: self.codec.id(),
             created_at: self.clock.now(),
         };
-        let bytes = draft
+        draft
             .seal(&encoded.bytes, compression, self.encryption.as_deref())
-            .map_err(|error| Refused { outcome: Outcome::Unencodable, error })?;
-        let stored = StoredSnapshot { head, bytes, used: self.clock.now().day() };
-        let opened = self.check(slot, &stored).and_then(|envelope| self.open(&envelope));
-        if opened.is_ok_and(|opened| exact_bytes(&opened).is_ok_and(|bytes| bytes == encoded.exact)) {
-            return Ok(stored.bytes);
+            .map_err(|error| Refused { outcome: Outcome::Unencodable, error })
+    }
+
+    /// Decodes what was encoded and compares. A codec that loses something (a NaN in JSON, `Some(None)` in MessagePack) is
+    /// found here, before a load finds it. What comes after the codec has a checksum.
+    fn check_codec(&self, encoded: &Encoded) -> Result<(), Refused> {
+        let decoded = self.codec.decode::<F>(&encoded.bytes);
+        match decoded.and_then(|decoded| exact_bytes(&decoded)) {
+            Ok(exact) if exact == encoded.exact => Ok(()),
+            _ => {
+                let error = Error::codec("the state does not survive its codec");
+                Err(Refused { outcome: Outcome::Unfaithful, error })
+            }
         }
-        let error = Error::codec("the state does not survive its codec");
-        Err(Refused { outcome: Outcome::Unfaithful, error })
     }
 
     /// Everything that can be checked before decoding.

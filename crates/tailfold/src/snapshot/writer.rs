@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::config::SnapshotConfig;
 use super::line::Line;
-use super::sealer::{Encoded, Sealer};
+use super::sealer::{Encoded, Refused, Sealer};
 use super::serial::Slot;
 use super::store::{Save, Saved, SlotFilter, SnapshotStore};
 use crate::clock::Day;
@@ -25,11 +25,11 @@ use crate::stream::{Head, StreamId, Version};
 const MARK_DELAY: Duration = Duration::from_secs(2);
 /// Marks kept in memory; beyond that the memory of what was marked today starts anew.
 const MOST_MARKS: usize = 100_000;
-/// After each snapshot the writer rests this many times as long as it took, so that it uses a tenth of a core at most
-/// however fast commands come; what falls due meanwhile in the same slot is coalesced. It does not rest while somebody
-/// waits for it to finish.
-const REST: u32 = 9;
-/// Longest rest.
+/// After each snapshot the writer rests this many times as long as it worked on it, within bounds, so that commands hardly
+/// notice it however fast they come. What falls due meanwhile in the same slot is coalesced. It does not rest while somebody
+/// waits for it to finish, or while its queue is half full.
+const REST: u32 = 59;
+const SHORTEST_REST: Duration = Duration::from_millis(8);
 const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// The background writer of one repository.
@@ -284,31 +284,41 @@ impl<F: Fold> Writer<F> {
 
     async fn write(&self, slot: Slot, job: Job<F>) {
         let Job { state, head, trail } = job;
-        let started = Instant::now();
         let sealer = self.sealer.clone();
         let for_task = slot.clone();
         // Encoding a large state takes long enough to hold others up.
         let sealed = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
             let encoded = match state {
                 Pending::State(state) => sealer.encode(&state)?,
                 Pending::Encoded(encoded) => encoded,
             };
-            sealer.seal(&for_task, &encoded, head, &trail)
+            let sealed = sealer.seal(&for_task, &encoded, head, &trail)?;
+            Ok((sealed, started.elapsed()))
         })
         .await;
+        let mut worked = Duration::ZERO;
         let outcome = match sealed {
-            Ok(Ok(sealed)) => self.save(&slot, head, sealed).await,
-            Ok(Err(refused)) => refused.dropped(&slot, head),
+            Ok(Ok((sealed, took))) => {
+                worked = took;
+                self.save(&slot, head, sealed).await
+            }
+            Ok(Err(refused)) => Refused::dropped(refused, &slot, head),
             Err(panic) => {
                 tracing::error!(%slot, %panic, "encoding a snapshot panicked: snapshot dropped");
                 Outcome::Unencodable
             }
         };
         self.counters.wrote(outcome);
-        let rest = (started.elapsed() * REST).min(LONGEST_REST);
-        if !self.lock().flushing {
+        if !self.is_pressed() {
+            let rest = (worked * REST).clamp(SHORTEST_REST, LONGEST_REST);
             let _ = timeout(rest, self.hurry.notified()).await;
         }
+    }
+
+    fn is_pressed(&self) -> bool {
+        let queue = self.lock();
+        queue.flushing || queue.line.len() >= self.config.queue.div_ceil(2) as usize
     }
 
     async fn save(&self, slot: &Slot, head: Head, bytes: Bytes) -> Outcome {
