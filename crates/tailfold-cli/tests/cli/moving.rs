@@ -218,7 +218,8 @@ async fn a_lost_index_of_tags_is_built_anew() {
         "SELECT count(*) FROM (SELECT DISTINCT e.position, t.value FROM events e, json_each(e.tags) t)",
     );
     assert!(borne > 0);
-    desk.sql("tailfold.db", "DELETE FROM event_tags; DELETE FROM tags_behind");
+    desk.sql("tailfold.db", "DELETE FROM event_tags");
+    desk.sql("tailfold.db", "DELETE FROM tags_behind");
     assert_eq!(desk.run(&["reindex", "--json"]).succeeded().object()["reindexed"], true);
     assert_eq!(tags(), borne);
 }
