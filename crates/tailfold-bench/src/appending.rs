@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::bare::{self, BareEvent, BareFile, BareStore};
-use crate::harness::{Error, Result, Scratch, Side, Throughput, side};
+use crate::harness::{Bar, Error, Figure, Result, Scratch, Settings, Side, Throughput, interleave, side};
 use crate::trade::AccountEvent;
 
 /// How long a slice takes, and how many make a sample.
@@ -78,8 +78,32 @@ pub(crate) fn with_file(path: PathBuf, tasks: usize) -> Result<Side<'static, Thr
     Ok(throughput((0..tasks).map(writer).collect()))
 }
 
+/// One-event appends by so many tasks: tailfold against rusqlite, and against a file. The names and bars of both figures.
+pub(crate) async fn against_rusqlite_and_file(
+    settings: &Settings,
+    tasks: usize,
+    [(name, bar), (physical, physical_bar)]: [(&'static str, Bar); 2],
+) -> Result<Vec<Figure>> {
+    const UNIT: &str = "events/s";
+    let scratch = Scratch::new()?;
+    let mut sides = all_sides(&scratch, tasks, settings.limit_only).await?;
+    let mut samples = interleave(settings.pairs(9), SLICES, &mut sides).await?.into_iter();
+    let mut next = || samples.next().map(|samples| samples.into_iter().map(Throughput::per_second));
+    let (Some(bare), Some(file)) = (next(), next()) else { return Ok(Vec::new()) };
+    Ok(match next() {
+        Some(tailfold) => vec![
+            Figure::of_pairs(name, UNIT, bar, tailfold.clone(), bare),
+            Figure::of_pairs(physical, UNIT, physical_bar, tailfold, file),
+        ],
+        None => vec![
+            Figure::of_limit(name, UNIT, bar, bare),
+            Figure::of_limit(physical, UNIT, physical_bar, file),
+        ],
+    })
+}
+
 /// The files of all sides lie in one directory.
-pub(crate) async fn all_sides(
+async fn all_sides(
     scratch: &Scratch,
     tasks: usize,
     limit_only: bool,

@@ -19,7 +19,6 @@ use crate::replay;
 use crate::repository::{Inner, Repository, SnapshotSide};
 use crate::schema::Event;
 use crate::snapshot::{Save, Saved, SnapshotMode};
-use crate::stats::Outcome;
 use crate::store::{Commit, Committed, EventStore as _, Expected, InlineSnapshot, StreamWrite};
 use crate::stream::{Head, StreamId};
 
@@ -239,10 +238,8 @@ impl<F: Fold> Inner<F> {
             }
         })?;
         self.counters.appended(started.elapsed());
-        match committed.snapshot {
-            Some(Saved::Stored { .. }) => self.counters.wrote(Outcome::Stored),
-            Some(Saved::Superseded(_)) => self.counters.wrote(Outcome::Superseded),
-            None => {}
+        if let Some(saved) = committed.snapshot {
+            self.counters.wrote(saved.into());
         }
         loaded.head = committed.writes.first().map(|written| written.head);
         if let Some(side) = side {
@@ -305,10 +302,7 @@ impl<F: Fold> Inner<F> {
         let day = side.sealer.clock().now().day();
         let save = Save { head, bytes, keep: side.config.keep, day };
         let saved = side.store.save(&slot, save).await?;
-        self.counters.wrote(match saved {
-            Saved::Stored { .. } => Outcome::Stored,
-            Saved::Superseded(_) => Outcome::Superseded,
-        });
+        self.counters.wrote(saved.into());
         Ok(saved)
     }
 }

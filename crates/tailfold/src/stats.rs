@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::report::{Report, Source};
-use crate::snapshot::Rejection;
+use crate::snapshot::{Rejection, Saved};
 
 /// What became of a snapshot that was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,15 @@ impl Outcome {
             Self::Unfaithful => "unfaithful",
             Self::QueueFull => "queue_full",
             Self::Closed => "closed",
+        }
+    }
+}
+
+impl From<Saved> for Outcome {
+    fn from(saved: Saved) -> Self {
+        match saved {
+            Saved::Stored { .. } => Self::Stored,
+            Saved::Superseded(_) => Self::Superseded,
         }
     }
 }

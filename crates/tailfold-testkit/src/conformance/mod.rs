@@ -228,6 +228,18 @@ where
     });
 }
 
+/// Counts the cases in `sources` and makes sure that each is in `list`.
+#[cfg(test)]
+pub(crate) fn listed_cases(list: &str, sources: &[&str]) -> usize {
+    let lines = sources.iter().flat_map(|source| source.lines());
+    let cases = lines.filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());
+    cases
+        .inspect(|case| {
+            assert!(list.contains(&format!("                {case},\n")), "`{case}` is not listed")
+        })
+        .count()
+}
+
 #[cfg(test)]
 mod tests {
     /// A case that is written but not listed would never run.
@@ -250,14 +262,6 @@ mod tests {
             include_str!("snapshot_remove.rs"),
             include_str!("snapshot_list.rs"),
         ];
-        let mut cases = 0;
-        for line in sources.iter().flat_map(|source| source.lines()) {
-            if let Some(case) = line.strip_prefix("pub async fn ") {
-                let case = case.split('(').next().unwrap();
-                assert!(list.contains(&format!("                {case},\n")), "`{case}` is not listed");
-                cases += 1;
-            }
-        }
-        assert!(cases > 80, "only {cases} cases were found");
+        assert!(super::listed_cases(list, &sources) > 80);
     }
 }

@@ -95,15 +95,6 @@ mod tests {
             include_str!("faults.rs"),
             include_str!("random.rs"),
         ];
-        let cases = sources
-            .iter()
-            .flat_map(|source| source.lines())
-            .filter_map(|line| line.strip_prefix("pub async fn ").and_then(|case| case.split('(').next()));
-        let mut count = 0;
-        for case in cases {
-            assert!(list.contains(&format!("                {case},\n")), "`{case}` is not listed");
-            count += 1;
-        }
-        assert!(count > 45, "only {count} cases were found");
+        assert!(crate::conformance::listed_cases(list, &sources) > 45);
     }
 }

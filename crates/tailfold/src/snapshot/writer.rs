@@ -13,7 +13,7 @@ use super::config::SnapshotConfig;
 use super::line::Line;
 use super::sealer::{Encoded, Refused, Sealer};
 use super::serial::Slot;
-use super::store::{Save, Saved, SlotFilter, SnapshotStore};
+use super::store::{Save, SlotFilter, SnapshotStore};
 use crate::clock::Day;
 use crate::error::{Error, Outcome as ErrorOutcome, Result};
 use crate::fold::Fold;
@@ -294,7 +294,7 @@ impl<F: Fold> Writer<F> {
                 Pending::Encoded(encoded) => encoded,
             };
             let sealed = sealer.seal(&for_task, &encoded, head, &trail)?;
-            Ok((sealed, started.elapsed()))
+            Ok::<_, Refused>((sealed, started.elapsed()))
         })
         .await;
         let mut worked = Duration::ZERO;
@@ -303,7 +303,7 @@ impl<F: Fold> Writer<F> {
                 worked = took;
                 self.save(&slot, head, sealed).await
             }
-            Ok(Err(refused)) => Refused::dropped(refused, &slot, head),
+            Ok(Err(refused)) => refused.dropped(&slot, head),
             Err(panic) => {
                 tracing::error!(%slot, %panic, "encoding a snapshot panicked: snapshot dropped");
                 Outcome::Unencodable
@@ -326,8 +326,7 @@ impl<F: Fold> Writer<F> {
         let day = self.sealer.clock().now().day();
         let save = Save { head, bytes, keep: self.config.keep, day };
         match timeout(self.config.write_timeout(), self.store.save(slot, save)).await {
-            Ok(Ok(Saved::Stored { .. })) => Outcome::Stored,
-            Ok(Ok(Saved::Superseded(_))) => Outcome::Superseded,
+            Ok(Ok(saved)) => saved.into(),
             Ok(Err(error)) => {
                 tracing::warn!(%slot, version = %head.version, %error, "snapshot not saved");
                 Outcome::Failed
