@@ -1,0 +1,232 @@
+//! Appending: one message for each stream, which names the one before it.
+//!
+//! The server stores a commit only if the stream's last message is still the one that the commit names. An attempt without
+//! a clear answer is settled by asking the leader what came after that message: our commit, and it has happened; another,
+//! and ours can never happen any more; nothing, and the very same commit is sent again.
+
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use tailfold::{
+    Commit, Committed, Digest, Error, Expected, Head, NewEvent, Outcome, Result, StreamWrite, Version, VersionRange,
+    Written,
+};
+
+use crate::commit::{self, End, Place, end_of, fresh_name, position};
+use crate::parts::Body;
+use crate::patience::{Backoff, Deadline};
+use crate::store::Shared;
+use crate::wire::{Failure, Get};
+
+/// Most streams in one commit: the server's limit of a batch.
+const MAX_STREAMS: usize = 1000;
+
+/// A commit's message for one stream.
+pub(crate) struct Sending {
+    pub(crate) subject: String,
+    /// The last message that it names.
+    pub(crate) after: u64,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Bytes,
+}
+
+/// What became of messages that were sent until it was known.
+pub(crate) enum Fate {
+    /// They stand one after the other, the last of them there.
+    Stored { last: u64 },
+    /// Others were first; these will never be stored.
+    Beaten,
+}
+
+impl Shared {
+    pub(crate) async fn append(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
+        commit.check()?;
+        let name = format!("append to stream `{}`", commit.writes.first().map_or("", |write| write.stream.as_str()));
+        self.append_checked(commit).await.map_err(|error| error.during(name))
+    }
+
+    async fn append_checked(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
+        self.refuse_what_cannot_be(&commit)?;
+        let deadline = self.deadline();
+        let bodies: Vec<Body> = commit.writes.iter().map(|write| Body::of(&write.events, self.wire.client.max_payload())).collect();
+        let id = fresh_name();
+        let mut ends = Vec::with_capacity(commit.writes.len());
+        for write in &commit.writes {
+            ends.push(match self.ends.get(&write.stream) {
+                Some(end) => end,
+                // Most likely true, and if it is not, the server says so.
+                None if write.expected == Expected::NoStream => End::nothing(&write.stream),
+                None => self.end_from_leader(&write.stream, deadline).await?,
+            });
+        }
+        let mut from_leader = false;
+        loop {
+            if let Some((write, actual)) = unmet(&commit, &ends) {
+                // What is remembered proves nothing: only the leader decides on a conflict.
+                if from_leader {
+                    let conflict = || Error::conflict(write.stream.clone(), write.expected, actual);
+                    return self.original_receipt(&commit).await?.ok_or_else(conflict);
+                }
+                (ends, from_leader) = (self.ends_from_leader(&commit, deadline).await?, true);
+                continue;
+            }
+            let mut places = Vec::with_capacity(ends.len());
+            let mut sendings = Vec::with_capacity(ends.len());
+            for ((write, body), end) in commit.writes.iter().zip(&bodies).zip(&ends) {
+                let place = end.place(write.events.iter().map(NewEvent::digest));
+                sendings.push(Sending {
+                    subject: self.names.commits_of(&write.stream),
+                    after: end.seq,
+                    headers: end.headers(&id, place),
+                    payload: self.payload(&write.stream, &write.events, body, place, deadline).await?,
+                });
+                places.push(place);
+            }
+            match self.send(&id, &sendings, deadline).await? {
+                Fate::Stored { last } => return Ok(self.receipt(&commit, &ends, &places, last)),
+                Fate::Beaten if deadline.has_passed() => {
+                    return Err(Error::unavailable(Outcome::NotDone, "others were faster until the deadline"));
+                }
+                Fate::Beaten => (ends, from_leader) = (self.ends_from_leader(&commit, deadline).await?, true),
+            }
+        }
+    }
+
+    fn refuse_what_cannot_be(&self, commit: &Commit) -> Result<()> {
+        if commit.unchanged.is_some() {
+            return Err(Error::unsupported("JetStream cannot check that nothing which matches a filter was added"));
+        }
+        if commit.snapshot.is_some() {
+            return Err(Error::unsupported("JetStream has no transaction over events and snapshots"));
+        }
+        if commit.writes.len() > 1 && !self.several_streams {
+            return Err(Error::unsupported(
+                "a commit to several streams needs atomic batches: a server of release 2.12 or later",
+            ));
+        }
+        if commit.writes.len() > MAX_STREAMS {
+            return Err(Error::invalid(format!("{} streams exceed the limit of {MAX_STREAMS} a commit", commit.writes.len())));
+        }
+        Ok(())
+    }
+
+    /// Sends messages until it is known what became of them.
+    pub(crate) async fn send(&self, id: &str, sendings: &[Sending], deadline: Deadline) -> Result<Fate> {
+        let mut backoff = Backoff::new();
+        let mut outcome = Outcome::NotDone;
+        loop {
+            let failure = match self.attempt(sendings).await {
+                Ok(last) => return Ok(Fate::Stored { last }),
+                Err(failure) => failure,
+            };
+            tracing::debug!(?failure, id, "an append without acknowledgement");
+            if let Failure::Silence(_) = &failure {
+                outcome = Outcome::Unknown;
+            }
+            if !failure.is_passing() {
+                return Err(failure.into_error(outcome));
+            }
+            match self.settle(id, sendings).await {
+                Ok(Some(fate)) => return Ok(fate),
+                Ok(None) => {}
+                Err(unsettled) => tracing::debug!(?unsettled, id, "not settled"),
+            }
+            if deadline.has_passed() {
+                return Err(failure.into_error(outcome));
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn attempt(&self, sendings: &[Sending]) -> Result<u64, Failure> {
+        let message = |sending: &Sending| (sending.subject.clone(), sending.headers.clone(), sending.payload.clone());
+        let Some((last, others)) = sendings.split_last() else { return Ok(0) };
+        let (subject, mut headers, payload) = message(last);
+        if !others.is_empty() {
+            // A name for each attempt, so that what is left of one that was cut off never joins the next.
+            let batch = fresh_name();
+            for (index, sending) in others.iter().enumerate() {
+                let (subject, mut headers, payload) = message(sending);
+                commit::batch_headers(&mut headers, &batch, index + 1, false);
+                self.wire.send(subject, headers, payload).await?;
+            }
+            commit::batch_headers(&mut headers, &batch, sendings.len(), true);
+        }
+        self.wire.publish(subject, headers, payload).await
+    }
+
+    /// What became of an attempt, if it can be said.
+    async fn settle(&self, id: &str, sendings: &[Sending]) -> Result<Option<Fate>, Failure> {
+        for (index, sending) in sendings.iter().enumerate() {
+            let next = Get::next(sending.subject.as_str(), sending.after + 1);
+            match self.wire.leader_get(&self.names.events, &next).await? {
+                Some(message) if commit::is_of(&message, id) => {
+                    // A batch is stored without anything in between.
+                    let behind = sendings.len() - 1 - index;
+                    return Ok(Some(Fate::Stored { last: message.seq + behind as u64 }));
+                }
+                Some(_) => return Ok(Some(Fate::Beaten)),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ends_from_leader(&self, commit: &Commit, deadline: Deadline) -> Result<Vec<End>> {
+        try_join_all(commit.writes.iter().map(|write| self.end_from_leader(&write.stream, deadline))).await
+    }
+
+    fn receipt(&self, commit: &Commit, ends: &[End], places: &[Place], last: u64) -> Committed {
+        let mut writes = Vec::with_capacity(places.len());
+        let count = commit.writes.len();
+        for (index, ((write, end), place)) in commit.writes.iter().zip(ends).zip(places).enumerate() {
+            let seq = last - (count - 1 - index) as u64;
+            self.ends.note(&write.stream, &end.then(seq, *place));
+            writes.push(Written { stream: write.stream.clone(), first: place.first, head: place.head() });
+        }
+        let position = places.last().map_or(end_of(last), |place| position(last, place.len() - 1));
+        Committed { writes, position, snapshot: None, repeated: false }
+    }
+
+    /// The receipt of a commit that was recorded before, as a whole.
+    async fn original_receipt(self: &Arc<Self>, commit: &Commit) -> Result<Option<Committed>> {
+        let mut writes = Vec::with_capacity(commit.writes.len());
+        let mut position = None;
+        for write in &commit.writes {
+            let Some((written, at)) = self.recorded(write).await? else { return Ok(None) };
+            position = position.max(Some(at));
+            writes.push(written);
+        }
+        Ok(position.map(|position| Committed { writes, position, snapshot: None, repeated: true }))
+    }
+
+    async fn recorded(self: &Arc<Self>, write: &StreamWrite) -> Result<Option<(Written, tailfold::Position)>> {
+        let Some(base) = write.expected.base_version() else { return Ok(None) };
+        let last = Version(base.0.saturating_add(write.events.len() as u64));
+        let range = VersionRange::from(Version(base.0.saturating_add(1))).up_to(Some(last));
+        let events = self.read_to_vec(&write.stream, range).await?;
+        let equal = events.len() == write.events.len()
+            && events.iter().zip(&write.events).all(|(event, new)| Digest::of(&event.data) == new.digest());
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
+        // The link tells the history before the first event, even where that was truncated.
+        let follows = match (write.expected, write.events.first()) {
+            (Expected::Head(Head { chain, .. }), Some(new)) => first.chain == chain.link(new.digest()),
+            _ => true,
+        };
+        if !equal || !follows || first.version != base.next() {
+            return Ok(None);
+        }
+        Ok(Some((
+            Written { stream: write.stream.clone(), first: first.version, head: last.head() },
+            last.position,
+        )))
+    }
+}
+
+/// The first write that expects another head than its stream has, and that head.
+fn unmet<'a>(commit: &'a Commit, ends: &[End]) -> Option<(&'a StreamWrite, Option<Head>)> {
+    let mut writes = commit.writes.iter().zip(ends.iter().map(End::head));
+    writes.find(|(write, head)| !write.expected.is_met_by(*head))
+}

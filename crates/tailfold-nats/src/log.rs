@@ -1,0 +1,189 @@
+//! Reading the log, and listing streams.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tailfold::{
+    Error, Filter, Follow, LogBatch, LogBatches, Position, RecordedEvent, Result, StreamBatches, StreamId,
+    StreamSummary,
+};
+
+use crate::commit::{Decoder, POSITIONS, Place, end_of};
+use crate::scan::{Scan, Wanted};
+use crate::store::Shared;
+use crate::wire::{Failure, Message};
+
+/// Events after which a batch is full.
+const BATCH: usize = 512;
+/// Most events in a batch.
+const MAX_BATCH: u64 = 4096;
+/// Subjects up to which the server is asked for just these; beyond, it is asked for all, and the rest is left out here.
+const MAX_SUBJECTS: usize = 64;
+/// Streams whose heads are asked for at once, and in one batch of a list.
+const HEADS_AT_ONCE: usize = 64;
+const STREAM_BATCH: usize = 256;
+
+struct Log {
+    shared: Arc<Shared>,
+    scan: Scan,
+    filter: Filter,
+    after: Position,
+    decoder: Decoder,
+    found: VecDeque<Message>,
+    /// The position up to which a read to the end is to look; `None`: for ever.
+    end: Option<Position>,
+    checked_to: Position,
+}
+
+impl Shared {
+    pub(crate) fn read_all(self: &Arc<Self>, after: Position, filter: Filter, follow: Follow) -> LogBatches {
+        let shared = self.clone();
+        let read = async move {
+            let to = match follow {
+                Follow::ToEnd => Some(shared.last_sequence(&shared.names.events).await?),
+                Follow::Live => None,
+            };
+            let wanted = Wanted {
+                stream: shared.names.events.clone(),
+                subjects: shared.subjects_where(&filter),
+                headers_only: false,
+                from: after.0 / POSITIONS,
+                to,
+            };
+            let scan = Scan::new(shared.clone(), wanted);
+            let end = to.map(end_of);
+            let (decoder, found) = (Decoder::default(), VecDeque::new());
+            let log = Log { shared, scan, filter, after, decoder, found, end, checked_to: after };
+            Ok(stream::try_unfold(log, Log::batch))
+        };
+        let name = format!("read the log after position {after}");
+        stream::once(read).try_flatten().map_err(move |error: Error| error.during(name.clone())).boxed()
+    }
+
+    /// Subjects that hold all that matches, none of which matches what another matches.
+    fn subjects_where(&self, filter: &Filter) -> Vec<String> {
+        let (mut categories, mut streams) = (BTreeSet::new(), BTreeSet::new());
+        for clause in filter.clauses() {
+            match (clause.categories.as_slice(), clause.streams.as_slice()) {
+                ([], []) => return vec![self.names.all_commits()],
+                (of, []) => categories.extend(of.iter().map(String::as_str)),
+                (_, these) => streams.extend(these.iter().filter(|stream| clause.matches_stream(stream))),
+            }
+        }
+        let streams = streams.into_iter().filter(|stream| !categories.contains(stream.category()));
+        let subjects: Vec<String> = categories
+            .iter()
+            .map(|category| self.names.commits_of_category(category))
+            .chain(streams.map(|stream| self.names.commits_of(stream)))
+            .collect();
+        match subjects.len() {
+            // No stream can match: any one subject will do.
+            0 => vec![self.names.commits_of_category("-")],
+            1 => subjects,
+            2..=MAX_SUBJECTS if self.several_filters => subjects,
+            _ => vec![self.names.all_commits()],
+        }
+    }
+
+    pub(crate) fn streams(self: &Arc<Self>, filter: Filter, after: Option<StreamId>) -> StreamBatches {
+        if filter.restricts_events() {
+            let error = Error::unsupported("a list of streams can be filtered by category and stream only");
+            return stream::once(std::future::ready(Err(error.during("list streams")))).boxed();
+        }
+        let shared = self.clone();
+        let list = async move {
+            let mut names = shared.stream_names(&filter).await?;
+            names.retain(|name| after.as_ref().is_none_or(|after| name > after));
+            let rest = stream::try_unfold((shared, names), |(shared, mut names)| async move {
+                loop {
+                    let later = names.split_off(names.len().min(STREAM_BATCH));
+                    if names.is_empty() {
+                        return Ok(None);
+                    }
+                    let batch = shared.summaries(std::mem::replace(&mut names, later)).await?;
+                    if !batch.is_empty() {
+                        return Ok(Some((batch, (shared, names))));
+                    }
+                }
+            });
+            Ok(rest)
+        };
+        stream::once(list).try_flatten().map_err(|error: Error| error.during("list streams")).boxed()
+    }
+
+    /// The names of all streams that match, in order, those that were erased too.
+    async fn stream_names(&self, filter: &Filter) -> Result<Vec<StreamId>> {
+        let mut names = BTreeSet::new();
+        for filtered in self.subjects_where(filter) {
+            for subject in self.subjects(&self.names.events, &filtered).await? {
+                let stream = self.names.stream_of(&subject)?;
+                if filter.matches_stream(&stream) {
+                    names.insert(stream);
+                }
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn summaries(&self, names: Vec<StreamId>) -> Result<Vec<StreamSummary>> {
+        let heads = stream::iter(names).map(|stream| async move {
+            let head = self.end_from_leader(&stream, self.deadline()).await?.head();
+            Ok::<_, Error>(head.map(|head| StreamSummary { stream, head }))
+        });
+        heads.buffered(HEADS_AT_ONCE).try_filter_map(|summary| async move { Ok(summary) }).try_collect().await
+    }
+}
+
+impl Log {
+    async fn batch(mut self) -> Result<Option<(LogBatch, Self)>> {
+        let mut events: Vec<RecordedEvent> = Vec::new();
+        let mut looked_at = 0;
+        while looked_at < BATCH {
+            if self.found.is_empty() {
+                // What is there already does not wait for what may come.
+                if looked_at > 0 && self.end.is_none() {
+                    break;
+                }
+                match self.scan.page().await? {
+                    Some(page) => self.found = page.into(),
+                    None => break,
+                }
+            }
+            let Some(message) = self.found.pop_front() else { break };
+            let count = Place::of(&message)?.len();
+            if looked_at > 0 && looked_at as u64 + count > MAX_BATCH {
+                self.found.push_front(message);
+                break;
+            }
+            let stream = self.shared.names.stream_of(&message.subject)?;
+            let found = match self.shared.events_of(&mut self.decoder, &stream, &message).await {
+                Ok(found) => found,
+                // A part may be missing because the commit was removed meanwhile.
+                Err(error) => match self.shared.still_there(&message).await {
+                    Ok(false) => Vec::new(),
+                    _ => return Err(error),
+                },
+            };
+            looked_at += count as usize;
+            self.checked_to = end_of(message.seq);
+            events.extend(
+                found.into_iter().filter(|event| event.position > self.after && self.filter.matches(event)),
+            );
+        }
+        match self.end {
+            // What does not match needs no looking at, up to the end.
+            Some(end) if looked_at == 0 && self.checked_to < end => self.checked_to = end,
+            _ if looked_at == 0 => return Ok(None),
+            _ => {}
+        }
+        Ok(Some((LogBatch { events, checked_to: self.checked_to }, self)))
+    }
+}
+
+impl Shared {
+    async fn still_there(&self, message: &Message) -> Result<bool, Failure> {
+        let get = crate::wire::Get::at(message.seq);
+        Ok(self.wire.leader_get(&self.names.events, &get).await?.is_some())
+    }
+}

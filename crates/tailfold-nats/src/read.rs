@@ -1,0 +1,389 @@
+//! Reading one stream: by back pointers where it is short, by a scan where it is long.
+//!
+//! Each commit names the one before it by version and chain, so that nothing can be missing between two commits without
+//! showing. Where a stream ends is known before a read begins; that it really begins where the read found nothing more, only
+//! the leader can say.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tailfold::{
+    Direction, Error, EventBatches, Outcome, RecordedEvent, Result, StreamId, Version, VersionRange,
+};
+
+use crate::commit::{self, Decoder, End, Place, pointers_of};
+use crate::ends::Seen;
+use crate::patience::Deadline;
+use crate::scan::{Scan, Wanted};
+use crate::store::Shared;
+use crate::wire::{Failure, Get, Message};
+
+/// Events up to which a read forward follows back pointers, which leaves nothing on the server.
+const SHORT: u64 = 1024;
+/// Bytes of messages up to which it does.
+const SHORT_BYTES: usize = 16 << 20;
+/// Events after which a batch is full.
+const BATCH: usize = 256;
+/// Most events in a batch.
+const MAX_BATCH: u64 = 4096;
+
+impl Shared {
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        stream: &StreamId,
+        range: VersionRange,
+        direction: Direction,
+    ) -> EventBatches {
+        let (shared, stream) = (self.clone(), stream.clone());
+        let read = async move {
+            let last = shared.last_from_leader(&stream, shared.deadline()).await?;
+            Ok(shared.read_up_to(&stream, last, range, direction))
+        };
+        stream::once(read).try_flatten().boxed()
+    }
+
+    /// Reads a range of a stream whose last message is known.
+    pub(crate) fn read_up_to(
+        self: &Arc<Self>,
+        stream: &StreamId,
+        last: Option<Message>,
+        range: VersionRange,
+        direction: Direction,
+    ) -> EventBatches {
+        let name = format!("read stream `{stream}` from version {}", range.from);
+        let (shared, stream) = (self.clone(), stream.clone());
+        let read = async move {
+            let Some(last) = last.filter(|last| !commit::is_tombstone(last)) else { return Ok(nothing()) };
+            let end = Place::of(&last)?.last;
+            let (from, to) = (range.from.max(Version::FIRST), range.to.map_or(end, |to| to.min(end)));
+            if from > to {
+                return Ok(nothing());
+            }
+            Reading { shared, stream, from, to }.begin(last, direction).await
+        };
+        stream::once(read).try_flatten().map_err(move |error| error.during(name.clone())).boxed()
+    }
+
+    /// The last message of a stream as the leader knows it, which is all that is acknowledged.
+    pub(crate) async fn last_from_leader(&self, stream: &StreamId, deadline: Deadline) -> Result<Option<Message>> {
+        let get = Get::last(self.names.commits_of(stream));
+        let ask = || async {
+            let last = self.wire.leader_get(&self.names.events, &get).await?;
+            let seq = last.as_ref().map_or(0, |last| last.seq);
+            match self.ends.seen(stream) {
+                // A leader that was deposed and does not know it yet.
+                Seen::AtLeast(known) if seq < known => Err(Failure::Silence(format!(
+                    "the server's last commit of `{stream}` is {seq}, although {known} was acknowledged"
+                ))),
+                _ => Ok(last),
+            }
+        };
+        let last = deadline.insist(ask).await?;
+        if let Some(last) = &last {
+            self.ends.note(stream, &End::after(stream, last)?);
+        }
+        Ok(last)
+    }
+
+    /// The last message of a stream, from any replica; never older than what this process knows.
+    pub(crate) async fn last_seen(&self, stream: &StreamId) -> Result<Option<Message>> {
+        let known = match self.ends.seen(stream) {
+            Seen::AtLeast(known) => Some(known),
+            Seen::Forgotten if self.replicated => None,
+            Seen::Forgotten => Some(0),
+        };
+        if let Some(known) = known {
+            match self.wire.direct_last(&self.names.events, &self.names.commits_of(stream)).await {
+                Ok(Some(last)) if last.seq >= known => {
+                    self.ends.note(stream, &End::after(stream, &last)?);
+                    return Ok(Some(last));
+                }
+                // Another replica may know of an event.
+                Ok(None) if known == 0 && !self.replicated => return Ok(None),
+                _ => {}
+            }
+        }
+        self.last_from_leader(stream, self.deadline()).await
+    }
+
+    /// Where a stream ends, as the leader knows it.
+    pub(crate) async fn end_from_leader(&self, stream: &StreamId, deadline: Deadline) -> Result<End> {
+        match self.last_from_leader(stream, deadline).await? {
+            Some(last) => End::after(stream, &last),
+            None => Ok(End::nothing(stream)),
+        }
+    }
+
+    pub(crate) async fn read_to_vec(
+        self: &Arc<Self>,
+        stream: &StreamId,
+        range: VersionRange,
+    ) -> Result<Vec<RecordedEvent>> {
+        self.read(stream, range, Direction::Forward).try_concat().await
+    }
+
+    /// The commit of a stream that holds a version, given a later commit; `None` if it was cut off.
+    pub(crate) async fn locate(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        later: &Message,
+    ) -> Result<Option<Message>> {
+        let holds = |place: Place| (place.first..=place.last).contains(&version);
+        let mut highest = later.seq;
+        for pointer in pointers_of(later).take_while(|pointer| pointer.last >= version) {
+            highest = pointer.seq;
+        }
+        if let Some(message) = self.event_message(highest).await?
+            && message.subject == later.subject
+            && holds(Place::of(&message)?)
+        {
+            return Ok(Some(message));
+        }
+        let mut lowest = 1;
+        while lowest <= highest {
+            let middle = lowest + (highest - lowest) / 2;
+            let get = Get::next(self.names.commits_of(stream), middle);
+            let next = || self.wire.leader_get(&self.names.events, &get);
+            let Some(message) = self.deadline().insist(next).await? else {
+                highest = middle - 1;
+                continue;
+            };
+            let place = Place::of(&message)?;
+            if holds(place) {
+                return Ok(Some(message));
+            }
+            if place.last < version {
+                lowest = message.seq + 1;
+            } else {
+                highest = middle - 1;
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn nothing() -> EventBatches {
+    stream::empty().boxed()
+}
+
+/// What is read of one life of a stream, within what there is.
+#[derive(Clone)]
+struct Reading {
+    shared: Arc<Shared>,
+    stream: StreamId,
+    from: Version,
+    to: Version,
+}
+
+/// Commits, oldest first.
+enum Source {
+    Walked(VecDeque<Message>),
+    Scanned(Box<Scan>, VecDeque<Message>),
+}
+
+struct Forward {
+    reading: Reading,
+    source: Source,
+    decoder: Decoder,
+    /// The commit before, and its sequence.
+    before: Option<Place>,
+    /// Taken from the source, for the next batch.
+    next: Option<Message>,
+}
+
+struct Backward {
+    reading: Reading,
+    decoder: Decoder,
+    /// Commits, newest first.
+    found: VecDeque<Message>,
+}
+
+impl Reading {
+    async fn begin(self, last: Message, direction: Direction) -> Result<EventBatches> {
+        let newest = match Place::of(&last)?.first <= self.to {
+            true => last,
+            false => match self.shared.locate(&self.stream, self.to, &last).await? {
+                Some(newest) => newest,
+                None => return Ok(nothing()),
+            },
+        };
+        if direction == Direction::Backward {
+            let backward = Backward { reading: self, decoder: Decoder::default(), found: [newest].into() };
+            return Ok(stream::try_unfold(backward, Backward::batch).boxed());
+        }
+        let walked = match self.to.since(self.from) < SHORT {
+            true => self.walk(&newest).await?,
+            false => None,
+        };
+        let source = match walked {
+            Some(walked) => Source::Walked(walked),
+            None => Source::Scanned(Box::new(self.scan(&newest).await?), VecDeque::new()),
+        };
+        let forward = Forward { reading: self, source, decoder: Decoder::default(), before: None, next: None };
+        Ok(stream::try_unfold(forward, Forward::batch).boxed())
+    }
+
+    /// The commits down to the first one wanted, oldest first; `None` if they are too large to hold.
+    async fn walk(&self, newest: &Message) -> Result<Option<VecDeque<Message>>> {
+        let mut walked = VecDeque::from([newest.clone()]);
+        let mut bytes = 0;
+        while let Some(oldest) = walked.front() {
+            let older = self.older(oldest).await?;
+            if older.is_empty() {
+                break;
+            }
+            for message in older {
+                bytes += message.payload.len();
+                walked.push_front(message);
+            }
+            if bytes > SHORT_BYTES {
+                return Ok(None);
+            }
+        }
+        Ok(Some(walked))
+    }
+
+    /// The commits before one, newest first, as far as it points and they are wanted and there.
+    async fn older(&self, newer: &Message) -> Result<Vec<Message>> {
+        let mut place = Place::of(newer)?;
+        if place.first <= self.from {
+            return Ok(Vec::new());
+        }
+        let wanted = pointers_of(newer).take_while(|pointer| pointer.last >= self.from);
+        let found = try_join_all(wanted.map(|pointer| self.shared.event_message(pointer.seq))).await?;
+        let mut older = Vec::with_capacity(found.len());
+        for message in found {
+            let Some(message) = message.filter(|message| message.subject == newer.subject) else { break };
+            let before = Place::of(&message)?;
+            self.check_link(before, place)?;
+            place = before;
+            older.push(message);
+        }
+        Ok(older)
+    }
+
+    async fn scan(&self, newest: &Message) -> Result<Scan> {
+        let oldest = match self.from > Version::FIRST {
+            true => self.shared.locate(&self.stream, self.from, newest).await?,
+            false => None,
+        };
+        let wanted = Wanted {
+            stream: self.shared.names.events.clone(),
+            subjects: vec![newest.subject.clone()],
+            headers_only: false,
+            from: oldest.map_or(1, |oldest| oldest.seq),
+            to: Some(newest.seq),
+        };
+        Ok(Scan::new(self.shared.clone(), wanted))
+    }
+
+    fn check_link(&self, before: Place, after: Place) -> Result<()> {
+        if before.last.next() == after.first && before.after == after.before {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "stream `{}`: versions {} to {} do not follow version {}",
+            self.stream, after.first, after.last, before.last
+        )))
+    }
+
+    /// The oldest event that was found, of the commit at a sequence, must be the first wanted, or where the stream was
+    /// cut off.
+    async fn check_beginning(&self, seq: u64, oldest: Option<&RecordedEvent>) -> Result<()> {
+        let Some(oldest) = oldest else { return Err(self.removed()) };
+        if oldest.version <= self.from {
+            return Ok(());
+        }
+        let first = Get::next(self.shared.names.commits_of(&self.stream), 1);
+        let ask = || self.shared.wire.leader_get(&self.shared.names.events, &first);
+        let first = self.shared.deadline().insist(ask).await?;
+        if oldest.data.origin && first.is_some_and(|first| first.seq == seq) {
+            return Ok(());
+        }
+        Err(self.removed())
+    }
+
+    fn removed(&self) -> Error {
+        Error::unavailable(
+            Outcome::NotDone,
+            format!("events of stream `{}` from version {} to {} were removed meanwhile", self.stream, self.from, self.to),
+        )
+    }
+
+    fn is_wanted(&self, event: &RecordedEvent) -> bool {
+        (self.from..=self.to).contains(&event.version)
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Option<Message>> {
+        match self {
+            Self::Walked(messages) => Ok(messages.pop_front()),
+            Self::Scanned(scan, messages) => {
+                if messages.is_empty()
+                    && let Some(page) = scan.page().await?
+                {
+                    messages.extend(page);
+                }
+                Ok(messages.pop_front())
+            }
+        }
+    }
+}
+
+impl Forward {
+    async fn batch(mut self) -> Result<Option<(Vec<RecordedEvent>, Self)>> {
+        let mut batch: Vec<RecordedEvent> = Vec::new();
+        while batch.len() < BATCH && self.before.is_none_or(|before| before.last < self.reading.to) {
+            let next = match self.next.take() {
+                Some(next) => Some(next),
+                None => self.source.next().await?,
+            };
+            let Some(message) = next else { return Err(self.reading.removed()) };
+            let place = Place::of(&message)?;
+            if place.last < self.reading.from {
+                continue;
+            }
+            if !batch.is_empty() && batch.len() as u64 + place.len() > MAX_BATCH {
+                self.next = Some(message);
+                break;
+            }
+            if let Some(before) = self.before {
+                self.reading.check_link(before, place)?;
+            }
+            let events = self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
+            if self.before.is_none() {
+                self.reading.check_beginning(message.seq, events.first()).await?;
+            }
+            batch.extend(events.into_iter().filter(|event| self.reading.is_wanted(event)));
+            self.before = Some(place);
+        }
+        Ok((!batch.is_empty()).then_some((batch, self)))
+    }
+}
+
+impl Backward {
+    async fn batch(mut self) -> Result<Option<(Vec<RecordedEvent>, Self)>> {
+        let mut batch: Vec<RecordedEvent> = Vec::new();
+        while batch.len() < BATCH
+            && let Some(message) = self.found.front()
+        {
+            if !batch.is_empty() && batch.len() as u64 + Place::of(message)?.len() > MAX_BATCH {
+                break;
+            }
+            let Some(message) = self.found.pop_front() else { break };
+            if self.found.is_empty() {
+                self.found = self.reading.older(&message).await?.into();
+            }
+            let events = self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
+            if self.found.is_empty() {
+                self.reading.check_beginning(message.seq, events.first()).await?;
+            }
+            batch.extend(events.into_iter().rev().filter(|event| self.reading.is_wanted(event)));
+        }
+        Ok((!batch.is_empty()).then_some((batch, self)))
+    }
+}

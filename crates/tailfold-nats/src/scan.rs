@@ -1,0 +1,280 @@
+//! Reading many messages in the order of their sequences: a pull consumer, and the leader where that is behind or gone.
+//!
+//! A consumer lives on one replica, which may be behind. So it never decides where a read ends: the leader does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{StatusCode, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+use serde_json::json;
+use tailfold::{Outcome, Result};
+use tokio::time::timeout;
+
+use crate::patience::Backoff;
+use crate::store::Shared;
+use crate::wire::{Failure, Get, Message};
+
+/// Messages asked for at once.
+const PULL: usize = 1000;
+/// Most bytes asked for at once, above the largest message.
+const PULL_BYTES: usize = 8 << 20;
+/// Most messages in one page.
+const PAGE: usize = 256;
+/// How long a live scan leaves a request with the server before it asks the leader whether anything was missed.
+const POLL: Duration = Duration::from_secs(5);
+/// The server removes a consumer that nobody has asked for that long.
+const INACTIVE: Duration = Duration::from_secs(60);
+
+/// What is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The JetStream stream.
+    pub(crate) stream: String,
+    /// Subjects, at least one, none of which matches what another matches.
+    pub(crate) subjects: Vec<String>,
+    /// Without payloads.
+    pub(crate) headers_only: bool,
+    pub(crate) from: u64,
+    /// The last sequence wanted; `None`: for ever.
+    pub(crate) to: Option<u64>,
+}
+
+/// A read of messages in order.
+pub(crate) struct Scan {
+    shared: Arc<Shared>,
+    wanted: Wanted,
+    consumer: Option<Consumer>,
+    /// Messages that the server still owes of the last request.
+    owed: usize,
+}
+
+struct Consumer {
+    shared: Arc<Shared>,
+    stream: String,
+    name: String,
+    inbox: String,
+    messages: Subscriber,
+    /// Messages it has delivered. One that is lost on the way, as by a broken connection, is not delivered again.
+    delivered: u64,
+}
+
+enum Arrived {
+    Messages(Vec<Message>),
+    /// The request has ended without a message.
+    Nothing,
+    /// The consumer is gone, or does not answer.
+    Lost(Failure),
+}
+
+impl Scan {
+    pub(crate) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
+        Self { shared, wanted, consumer: None, owed: 0 }
+    }
+
+    /// The next messages, at least one; `None` at the end. Fails if the server does not answer until the deadline.
+    pub(crate) async fn page(&mut self) -> Result<Option<Vec<Message>>> {
+        let deadline = self.shared.deadline();
+        let mut backoff = Backoff::new();
+        loop {
+            if self.wanted.to.is_some_and(|to| self.wanted.from > to) {
+                return Ok(None);
+            }
+            let failure = match self.arrived().await {
+                Arrived::Messages(messages) => {
+                    let page = self.advance(messages);
+                    if page.is_empty() { continue } else { return Ok(Some(page)) }
+                }
+                Arrived::Nothing => match self.ask_leader().await {
+                    Ok(Some(message)) => {
+                        // The consumer's replica is behind, or the consumer has missed it.
+                        self.consumer = None;
+                        let page = self.advance(vec![message]);
+                        if page.is_empty() { continue } else { return Ok(Some(page)) }
+                    }
+                    Ok(None) if self.wanted.to.is_some() => return Ok(None),
+                    Ok(None) => continue,
+                    Err(failure) => failure,
+                },
+                Arrived::Lost(failure) => {
+                    self.consumer = None;
+                    failure
+                }
+            };
+            if !failure.is_passing() || deadline.has_passed() {
+                return Err(failure.into_error(Outcome::NotDone));
+            }
+            tracing::debug!(?failure, stream = self.wanted.stream, from = self.wanted.from, "reading again");
+            backoff.pause().await;
+        }
+    }
+
+    /// Takes note of how far the messages go, and drops what is outside.
+    fn advance(&mut self, mut messages: Vec<Message>) -> Vec<Message> {
+        let (from, to) = (self.wanted.from, self.wanted.to.unwrap_or(u64::MAX));
+        if let Some(last) = messages.last() {
+            self.wanted.from = self.wanted.from.max(last.seq + 1);
+        }
+        messages.retain(|message| (from..=to).contains(&message.seq));
+        messages
+    }
+
+    async fn arrived(&mut self) -> Arrived {
+        let consumer = match self.consumer.take() {
+            Some(consumer) => self.consumer.insert(consumer),
+            None => match Consumer::create(&self.shared, &self.wanted).await {
+                Ok(consumer) => {
+                    self.owed = 0;
+                    self.consumer.insert(consumer)
+                }
+                Err(failure) => return Arrived::Lost(failure),
+            },
+        };
+        if self.owed == 0 {
+            if let Err(failure) = consumer.request(self.wanted.to.is_none()).await {
+                return Arrived::Lost(failure);
+            }
+            self.owed = PULL;
+        }
+        let first = match timeout(POLL * 2, consumer.messages.next()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Arrived::Lost(Failure::Silence("the connection is closed".to_owned())),
+            Err(_) => return Arrived::Lost(Failure::Silence("the consumer does not answer".to_owned())),
+        };
+        let mut messages = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message.status {
+                None | Some(StatusCode::OK) => match (stored(message), &mut self.consumer) {
+                    (Some((message, delivery)), Some(consumer)) if delivery == consumer.delivered + 1 => {
+                        consumer.delivered = delivery;
+                        messages.push(message);
+                        self.owed -= 1;
+                    }
+                    _ => {
+                        let reason = "a message was lost on its way from the consumer".to_owned();
+                        self.consumer = None;
+                        if messages.is_empty() {
+                            return Arrived::Lost(Failure::Silence(reason));
+                        }
+                        break;
+                    }
+                },
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => {
+                    self.owed = 0;
+                    break;
+                }
+                // As many bytes as were asked for: there may be more.
+                Some(_) if message.description.as_deref().is_some_and(|text| text.contains("MaxBytes")) => {
+                    self.owed = 0;
+                    if messages.is_empty() {
+                        return Arrived::Messages(Vec::new());
+                    }
+                    break;
+                }
+                Some(status) => {
+                    let reason = format!("consumer: {status} {}", message.description.unwrap_or_default());
+                    self.consumer = None;
+                    if messages.is_empty() {
+                        return Arrived::Lost(Failure::Silence(reason));
+                    }
+                    break;
+                }
+            }
+            if messages.len() == PAGE || self.owed == 0 {
+                break;
+            }
+            let Some(consumer) = &mut self.consumer else { break };
+            next = consumer.messages.next().now_or_never().flatten();
+        }
+        if messages.is_empty() { Arrived::Nothing } else { Arrived::Messages(messages) }
+    }
+
+    /// The next message as the leader knows it, within what is wanted.
+    async fn ask_leader(&self) -> Result<Option<Message>, Failure> {
+        let mut first: Option<Message> = None;
+        for subject in &self.wanted.subjects {
+            let get = Get::next(subject.as_str(), self.wanted.from);
+            let found = self.shared.wire.leader_get(&self.wanted.stream, &get).await?;
+            first = match (first, found) {
+                (Some(first), Some(found)) if found.seq < first.seq => Some(found),
+                (None, found) => found,
+                (first, _) => first,
+            };
+        }
+        Ok(first.filter(|message| self.wanted.to.is_none_or(|to| message.seq <= to)))
+    }
+}
+
+impl Consumer {
+    async fn create(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Created {
+            name: String,
+        }
+        let silence = |error: &dyn std::fmt::Display| Failure::Silence(error.to_string());
+        let inbox = shared.wire.client.new_inbox();
+        let messages = shared.wire.client.subscribe(inbox.clone()).await.map_err(|error| silence(&error))?;
+        let mut config = json!({
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": wanted.from.max(1),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "headers_only": wanted.headers_only,
+            "mem_storage": true,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE.as_nanos() as u64,
+        });
+        if let Some(config) = config.as_object_mut() {
+            match wanted.subjects.as_slice() {
+                [only] => config.insert("filter_subject".to_owned(), only.as_str().into()),
+                several => config.insert("filter_subjects".to_owned(), several.into()),
+            };
+        }
+        let body = json!({ "stream_name": wanted.stream, "config": config });
+        let Created { name } = shared.wire.api(&format!("CONSUMER.CREATE.{}", wanted.stream), &body).await?;
+        Ok(Self { shared: shared.clone(), stream: wanted.stream.clone(), name, inbox, messages, delivered: 0 })
+    }
+
+    async fn request(&self, wait: bool) -> Result<(), Failure> {
+        let wire = &self.shared.wire;
+        let bytes = PULL_BYTES + wire.client.max_payload();
+        let body = match wait {
+            true => json!({ "batch": PULL, "max_bytes": bytes, "expires": POLL.as_nanos() as u64 }),
+            false => json!({ "batch": PULL, "max_bytes": bytes, "no_wait": true }),
+        };
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name);
+        let sent = wire.client.publish_with_reply(subject, self.inbox.clone(), body.to_string().into()).await;
+        sent.map_err(|error| Failure::Silence(error.to_string()))
+    }
+}
+
+/// Nobody waits for it; the server would remove it after a while by itself.
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let client = self.shared.wire.client.clone();
+        let subject = format!("$JS.API.CONSUMER.DELETE.{}.{}", self.stream, self.name);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = client.publish(subject, Default::default()).await {
+                    tracing::debug!(%error, "a consumer is left to the server to remove");
+                }
+            });
+        }
+    }
+}
+
+/// A message that a consumer delivered, and its number among those. Its reply subject tells,
+/// `$JS.ACK.<stream>.<consumer>.<attempts>.<sequence>.<number>...`, or with domain and account before the stream.
+fn stored(message: async_nats::Message) -> Option<(Message, u64)> {
+    let reply = message.reply.as_deref()?;
+    let before = if reply.split('.').count() >= 11 { 7 } else { 5 };
+    let mut places = reply.split('.').skip(before);
+    let seq = places.next()?.parse().ok()?;
+    let delivery = places.next()?.parse().ok()?;
+    let subject = message.subject.to_string();
+    let headers = message.headers.unwrap_or_default();
+    Some((Message { seq, subject, headers, payload: message.payload }, delivery))
+}

@@ -1,0 +1,277 @@
+//! Opening a store: its streams are created, and those that are there are checked.
+
+use async_nats::{Client, HeaderMap};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use tailfold::{Error, Result, StoreId};
+
+use crate::config::{NatsConfig, Storage};
+use crate::ends::{Ends, WrittenSubjects};
+use crate::names::Names;
+use crate::patience::Deadline;
+use crate::store::{NatsStore, Shared};
+use crate::wire::{EXPECTED_LAST, Failure, Get, Wire, code};
+
+/// Of what is stored; FORMAT.md.
+const FORMAT: u32 = 1;
+/// Before it, several writers of a replicated stream with the same expectation could all be acknowledged
+/// (github.com/nats-io/nats-server, issue 4320 and later fixes).
+const SAFE_REPLICAS: Release = Release(2, 10, 23);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Release(u64, u64, u64);
+
+/// Names the store; the first message of its events' stream.
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    store_id: StoreId,
+    format: u32,
+}
+
+/// The configuration of a stream, as the server tells it.
+type Config = Map<String, Value>;
+
+pub(crate) async fn open(settings: &NatsConfig, names: Names, client: Client) -> Result<NatsStore> {
+    let release = Release::of(&client.server_info().version)?;
+    let wire = Wire { client };
+    let deadline = Deadline::after(settings.deadline);
+    let replicas = settings.replicas.unwrap_or(1);
+    if replicas > 1 {
+        release.check_replicas(replicas)?;
+    }
+    let immutable = settings.immutable.unwrap_or(false);
+    let storage = match settings.storage.unwrap_or(Storage::File) {
+        Storage::File => "file",
+        Storage::Memory => "memory",
+    };
+    let mut shape = json!({
+        "retention": "limits", "storage": storage, "num_replicas": replicas, "allow_direct": true,
+        "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_msg_size": -1, "max_age": 0,
+    });
+    let events = {
+        let own = json!({
+            "name": names.events, "subjects": names.subjects_of_events(), "discard": "new",
+            "max_msgs_per_subject": -1, "deny_delete": true, "deny_purge": immutable,
+            "allow_rollup_hdrs": !immutable,
+        });
+        let extra = (release >= Release(2, 12, 0)).then(|| json!({ "allow_atomic": true }));
+        open_stream(&wire, merged(&shape, [Some(own), extra]), deadline).await?
+    };
+    check(settings, &events, release, &names.events)?;
+    // Both streams of a store are alike.
+    if let Some(shape) = shape.as_object_mut() {
+        for alike in ["storage", "num_replicas"] {
+            shape.extend(events.get(alike).map(|value| (alike.to_owned(), value.clone())));
+        }
+    }
+    let life = std::time::Duration::from_secs(86_400) * settings.snapshot_retention_days;
+    let snapshots = {
+        let own = json!({
+            "name": names.snapshots, "subjects": names.subjects_of_snapshots(), "discard": "old",
+            "max_msgs_per_subject": 1, "deny_delete": false, "deny_purge": false, "allow_rollup_hdrs": false,
+        });
+        let expiry = match release >= Release(2, 11, 0) {
+            true => json!({ "allow_msg_ttl": true }),
+            false => json!({ "max_age": life.as_nanos() as u64 }),
+        };
+        open_stream(&wire, merged(&shape, [Some(own), Some(expiry)]), deadline).await?
+    };
+    check_snapshots(&snapshots, &names.snapshots)?;
+
+    let is_on = |config: &Config, name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let id = identity(&wire, &names, deadline).await?;
+    let shared = Shared {
+        ends: Ends::new(),
+        written: WrittenSubjects::new(),
+        id,
+        deadline: settings.deadline,
+        replicated: replicas_of(&events) > 1,
+        immutable: is_on(&events, "deny_purge"),
+        several_streams: is_on(&events, "allow_atomic"),
+        several_filters: release >= Release(2, 10, 0),
+        snapshot_ttl: is_on(&snapshots, "allow_msg_ttl").then(|| life.as_secs()),
+        renew_parts_after: (i64::from(settings.snapshot_retention_days) / 10).max(1),
+        wire,
+        names,
+    };
+    Ok(NatsStore { shared: Arc::new(shared) })
+}
+
+impl Release {
+    /// From a server's version, `2.15.1` or `2.16.0-beta.2`.
+    fn of(version: &str) -> Result<Self> {
+        let mut numbers = version.split(['.', '-', '+']).map(str::parse::<u64>);
+        let mut next = || numbers.next().and_then(Result::ok);
+        match (next(), next(), next()) {
+            (Some(major), Some(minor), Some(patch)) => Ok(Self(major, minor, patch)),
+            _ => Err(Error::unsupported(format!("a server of version `{version}`: not a release of nats-server"))),
+        }
+    }
+
+    fn check_replicas(self, replicas: usize) -> Result<()> {
+        if self >= SAFE_REPLICAS {
+            return Ok(());
+        }
+        let (Self(a, b, c), Self(x, y, z)) = (self, SAFE_REPLICAS);
+        Err(Error::unsupported(format!(
+            "{replicas} replicas on a server of release {a}.{b}.{c}, where several writers can win the same append: use \
+             release {x}.{y}.{z} or later, or 1 replica"
+        )))
+    }
+}
+
+fn merged<const N: usize>(shape: &Value, others: [Option<Value>; N]) -> Config {
+    let mut config = Config::new();
+    for part in [Some(shape.clone())].into_iter().chain(others).flatten() {
+        if let Value::Object(part) = part {
+            config.extend(part);
+        }
+    }
+    config
+}
+
+#[derive(Deserialize)]
+struct Info {
+    config: Config,
+}
+
+/// The stream as it is; created, if it was missing, and with features switched on that the server has learned since.
+async fn open_stream(wire: &Wire, wanted: Config, deadline: Deadline) -> Result<Config> {
+    let name = wanted.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let attempt = || async {
+        match wire.api::<Info>(&format!("STREAM.INFO.{name}"), &json!({})).await {
+            Ok(info) => Ok(info.config),
+            Err(failure) if failure.is_refused(code::STREAM_NOT_FOUND) => {
+                wire.api::<Info>(&format!("STREAM.CREATE.{name}"), &wanted).await.map(|info| info.config)
+            }
+            Err(failure) => Err(failure),
+        }
+    };
+    let mut there = insist_on_setup(&name, deadline, attempt).await?;
+    let mut changed = false;
+    for feature in ["allow_atomic", "allow_msg_ttl"] {
+        if wanted.get(feature) == Some(&Value::Bool(true)) && there.get(feature) != Some(&Value::Bool(true)) {
+            there.insert(feature.to_owned(), true.into());
+            changed = true;
+        }
+    }
+    if !changed {
+        return Ok(there);
+    }
+    let update = || async {
+        wire.api::<Info>(&format!("STREAM.UPDATE.{name}"), &there).await.map(|info| info.config)
+    };
+    insist_on_setup(&name, deadline, update).await
+}
+
+async fn insist_on_setup<F>(name: &str, deadline: Deadline, attempt: impl Fn() -> F) -> Result<Config>
+where
+    F: Future<Output = Result<Config, Failure>>,
+{
+    deadline.insist(attempt).await.map_err(|error| error.during(format!("open stream `{name}`")))
+}
+
+fn replicas_of(config: &Config) -> u64 {
+    config.get("num_replicas").and_then(Value::as_u64).unwrap_or(1)
+}
+
+/// What the server says of the events' stream is what the store relies on.
+fn check(settings: &NatsConfig, there: &Config, release: Release, name: &str) -> Result<()> {
+    let is = |key: &str, wanted: Value| there.get(key).unwrap_or(&Value::Null) == &wanted;
+    let off = |key: &str| there.get(key).and_then(Value::as_i64).unwrap_or(0) <= 0;
+    let unsafe_ = |what: &str, remedy: &str| Err(Error::unsupported(format!("stream `{name}` {what}: {remedy}")));
+    if !is("retention", "limits".into()) {
+        return unsafe_("does not keep its messages by limits", "move it aside, and let this store make its own");
+    }
+    if !off("max_age") || !off("max_msgs_per_subject") {
+        return unsafe_("would lose events by age or number", "nats stream edit --max-age 0 --max-msgs-per-subject=-1");
+    }
+    if !is("discard", "new".into()) {
+        return unsafe_("would discard old events when it is full", "nats stream edit --discard new");
+    }
+    if !is("allow_direct", true.into()) {
+        return unsafe_("does not allow direct gets", "nats stream edit --allow-direct");
+    }
+    if there.get("mirror").is_some_and(|mirror| !mirror.is_null())
+        || there.get("sources").is_some_and(|sources| !sources.is_null())
+    {
+        return unsafe_("copies another stream", "open the original");
+    }
+    let immutable = is("deny_purge", true.into());
+    if !immutable && !is("allow_rollup_hdrs", true.into()) {
+        return unsafe_("does not allow roll-ups, so that streams cannot be erased", "nats stream edit --allow-rollup");
+    }
+    let differs = |what: String| {
+        Err(Error::invalid(format!("stream `{name}` {what}: leave the setting out, or change the stream")))
+    };
+    if settings.immutable.is_some_and(|wanted| wanted != immutable) {
+        return differs(format!("{} immutable", if immutable { "is" } else { "is not" }));
+    }
+    let storage = if is("storage", "memory".into()) { Storage::Memory } else { Storage::File };
+    if settings.storage.is_some_and(|wanted| wanted != storage) {
+        return differs(format!("has storage {storage:?}"));
+    }
+    let replicas = replicas_of(there);
+    if replicas > 1 {
+        release.check_replicas(replicas as usize)?;
+    }
+    if settings.replicas.is_some_and(|wanted| wanted as u64 != replicas) {
+        return differs(format!("has {replicas} replicas (nats stream edit --replicas)"));
+    }
+    Ok(())
+}
+
+fn check_snapshots(there: &Config, name: &str) -> Result<()> {
+    let one = there.get("max_msgs_per_subject").and_then(Value::as_i64) == Some(1);
+    let direct = there.get("allow_direct").and_then(Value::as_bool) == Some(true);
+    let open = there.get("deny_delete").and_then(Value::as_bool) != Some(true);
+    if one && direct && open {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "stream `{name}` must keep one message for each subject, allow direct gets and not deny deletion: remove it, and \
+         let this store make its own; snapshots are only a cache"
+    )))
+}
+
+/// The store's id, given by whoever was first.
+async fn identity(wire: &Wire, names: &Names, deadline: Deadline) -> Result<StoreId> {
+    let fresh = Identity { store_id: StoreId::fresh(), format: FORMAT };
+    let fresh = serde_json::to_vec(&fresh)
+        .map_err(|error| Error::codec("encode the store's id").caused_by(error))?;
+    let attempt = || async {
+        if let Some(there) = wire.leader_get(&names.events, &Get::last(names.identity())).await? {
+            return Ok(there);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED_LAST, "0");
+        wire.publish(names.identity(), headers, fresh.clone().into()).await?;
+        Err(Failure::Nobody("the store's id was just written".to_owned()))
+    };
+    let message = deadline.insist(attempt).await?;
+    let identity: Identity = serde_json::from_slice(&message.payload)
+        .map_err(|error| Error::corrupt("the store's id cannot be read").caused_by(error))?;
+    if identity.format > FORMAT {
+        return Err(Error::unsupported(format!(
+            "the store has format {}, this release knows {FORMAT}: use a later release of tailfold",
+            identity.format
+        )));
+    }
+    Ok(identity.store_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_and_ordered() {
+        assert_eq!(Release::of("2.15.1").unwrap(), Release(2, 15, 1));
+        assert_eq!(Release::of("2.16.0-beta.2").unwrap(), Release(2, 16, 0));
+        assert!(Release::of("2.9.10").unwrap() < SAFE_REPLICAS && Release::of("2.10.23").unwrap() >= SAFE_REPLICAS);
+        assert!(Release::of("zig").is_err());
+        let error = Release(2, 9, 10).check_replicas(3).unwrap_err().to_string();
+        assert!(error.contains("3 replicas") && error.contains("2.10.23"), "{error}");
+    }
+}
