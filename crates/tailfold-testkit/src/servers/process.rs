@@ -5,33 +5,35 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Between two looks at something that is awaited.
 pub(crate) const GLANCE: Duration = Duration::from_millis(5);
 
-/// Starts a server and says its id, then does as told line by line: sends it a signal, collects its exit status (`reap`), or
-/// goes away (`leave`). When its input ends, its owner is gone: it kills the server and removes the directory.
+/// Starts a server and says its id, then does as told line by line and says on its standard error when that is done: sends it
+/// a signal, collects its exit status (`reap`), or goes away (`leave`). When its input ends, its owner is gone: it kills the
+/// server and removes the directory.
 ///
 /// An unreaped server keeps its process id, so that no signal can hit another process. That is why the shell waits for lines
 /// with its own `read` and never for a program, which would reap. When the owner of a paused server dies, the system hangs up
-/// on the group that both are left in, and the shell must survive that.
+/// on the group that both are left in; the shell must survive that, and saying that it is done to nobody.
 const KEEPER: &str = r#"
 directory=$1 log=$2
 shift 2
 "$@" </dev/null 2>>"$log" &
 server=$!
-trap '' HUP INT TERM
+trap '' HUP INT PIPE TERM
 echo "$server"
-exec >/dev/null 2>&1
+exec 3>&2 >/dev/null 2>&1
 while read -r word; do
     case $word in
-        reap) wait "$server"; server= ;;
+        reap) if [ -n "$server" ]; then wait "$server"; server=; fi ;;
         leave) exit ;;
-        *) kill -s "$word" "$server" ;;
+        *) if [ -n "$server" ]; then kill -s "$word" "$server"; fi ;;
     esac
+    echo "$word" >&3
 done
 if [ -n "$server" ]; then
     kill -s KILL "$server"
@@ -46,6 +48,7 @@ fi
 #[derive(Debug)]
 pub(crate) struct Process {
     keeper: Child,
+    done: BufReader<ChildStderr>,
     pid: u32,
     /// Ends when the server does: it alone holds the other end of the pipe.
     until_end: JoinHandle<()>,
@@ -72,8 +75,9 @@ impl Process {
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
+        let done = BufReader::new(keeper.stderr.take().expect("it was asked for a pipe"));
         let mut output = BufReader::new(keeper.stdout.take().expect("it was asked for a pipe"));
         let mut pid = String::new();
         output.read_line(&mut pid)?;
@@ -83,7 +87,7 @@ impl Process {
         let until_end = thread::Builder::new().name(format!("end-of-{pid}")).spawn(move || {
             let _ = io::copy(&mut output, &mut io::sink());
         })?;
-        Ok(Self { keeper, pid, until_end, log: log.to_owned(), log_start })
+        Ok(Self { keeper, done, pid, until_end, log: log.to_owned(), log_start })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -95,14 +99,21 @@ impl Process {
     }
 
     /// Sends a signal, named as `kill -s` names it. Nothing happens if the server has ended.
-    pub(crate) fn signal(&self, name: &str) -> io::Result<()> {
-        self.tell(name)
+    pub(crate) fn signal(&mut self, name: &str) -> io::Result<()> {
+        self.tell(name)?;
+        let mut done = String::new();
+        self.done.read_line(&mut done)?;
+        if done.trim_end() == name {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("tell the keeper of process {} to {name}: `{done}`", self.pid)))
+        }
     }
 
     /// Sends a signal that ends the server, and waits until it has ended.
     pub(crate) fn end_by(&mut self, signal: &str, patience: Duration) -> io::Result<()> {
         if self.is_running() {
-            self.tell(signal)?;
+            self.signal(signal)?;
             let deadline = Instant::now() + patience;
             while self.is_running() {
                 if Instant::now() > deadline {
@@ -114,7 +125,7 @@ impl Process {
                 thread::sleep(GLANCE);
             }
         }
-        self.tell("reap")
+        self.signal("reap")
     }
 
     /// Lets the keeper go, so that another one can take care of the directory. The server must have ended.

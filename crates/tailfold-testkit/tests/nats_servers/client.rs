@@ -66,6 +66,13 @@ impl Client {
         self.hears_within(time)
     }
 
+    pub(crate) fn hear_what_was_said(&mut self) {
+        while self.hears_within(Duration::from_millis(50)) {
+            let said = self.connection.buffer().len();
+            self.connection.consume(said);
+        }
+    }
+
     pub(crate) fn hears_within(&mut self, time: Duration) -> bool {
         self.connection.get_ref().set_read_timeout(Some(time)).unwrap();
         match self.connection.fill_buf() {

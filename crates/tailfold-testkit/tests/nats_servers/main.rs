@@ -95,8 +95,10 @@ fn server_comes_back_when_its_port_is_free_again() {
 fn paused_server_keeps_connections_and_answers_when_it_goes_on() {
     let mut server = NatsServer::start(NatsVersion::V2_15_1).unwrap();
     let mut client = Client::connect(server.port());
+    assert!(client.answers_within(Duration::from_secs(10)));
     server.pause().unwrap();
     assert!(server.is_running());
+    client.hear_what_was_said();
     assert!(!client.answers_within(Duration::from_millis(300)));
     server.resume().unwrap();
     assert!(client.hears_within(Duration::from_secs(10)));
