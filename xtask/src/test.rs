@@ -3,6 +3,8 @@
 use std::env;
 use std::process::Stdio;
 
+use crate::running::Servers;
+use crate::servers;
 use crate::steps::{Watched, cargo, run_watched};
 use crate::tools;
 
@@ -28,7 +30,7 @@ struct Count {
 }
 
 pub(crate) fn run(runner: Runner) -> Result<(), String> {
-    tools::ensure()?;
+    tools::ensure(&tools::FOR_TESTS)?;
     let mut count = Count::default();
     let done = run_steps(runner, &mut count);
     if env::var_os("TAILFOLD_HISTORY_LOG").is_none() {
@@ -43,6 +45,14 @@ pub(crate) fn run(runner: Runner) -> Result<(), String> {
 }
 
 fn run_steps(runner: Runner, count: &mut Count) -> Result<(), String> {
+    servers::fetch()?;
+    // One set for the whole run: with nextest every test is a process.
+    let servers = Servers::start()?;
+    let cargo = |arguments: &[&str]| {
+        let mut command = cargo(arguments);
+        command.envs(servers.environment.iter().map(|(name, value)| (name, value)));
+        command
+    };
     match runner {
         Runner::Nextest => {
             let tests = ["nextest", "run", "--workspace", "--no-fail-fast"];

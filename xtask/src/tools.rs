@@ -1,42 +1,54 @@
 //! Programs that the tests need besides cargo.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::steps;
 
-struct Tool {
+pub(crate) struct Tool {
     program: &'static str,
+    /// What it must be able to do besides being there.
+    asked: &'static [&'static str],
     /// An environment variable that names another program for the same.
     named_by: Option<&'static str>,
     needed_for: &'static str,
     debian: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 2] = [
+pub(crate) const FOR_TESTS: [Tool; 2] = [
     Tool {
         program: "cc",
+        asked: &[],
         named_by: Some("CC"),
         needed_for: "the SQLite that is built in, and linking",
         debian: &["gcc", "libc6-dev"],
     },
     Tool {
         program: "git",
+        asked: &[],
         named_by: None,
         needed_for: "the tests of examples/git-history",
         debian: &["git"],
     },
 ];
 
+pub(crate) const FOR_SERVERS: [Tool; 1] = [Tool {
+    program: "python3",
+    asked: &["-m", "pip", "--version"],
+    named_by: None,
+    needed_for: "fetching the servers that tests run against",
+    debian: &["python3", "python3-pip"],
+}];
+
 /// Installs what is missing with apt where that is possible, else says what to install.
-pub(crate) fn ensure() -> Result<(), String> {
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !tool.is_there()).collect();
+pub(crate) fn ensure(tools: &[Tool]) -> Result<(), String> {
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !tool.is_there()).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().flat_map(|tool| tool.debian).copied().collect();
-    if is_root() && is_on_path("apt-get") {
+    if is_root() && on_path("apt-get").is_some() {
         steps::run(Command::new("apt-get").arg("update"))?;
         let install = ["install", "--yes", "--no-install-recommends"];
         steps::run(
@@ -46,7 +58,7 @@ pub(crate) fn ensure() -> Result<(), String> {
     let missing: Vec<String> = missing
         .iter()
         .filter(|tool| !tool.is_there())
-        .map(|tool| format!("`{}` is missing (needed for {})", tool.program, tool.needed_for))
+        .map(|tool| format!("`{}` is missing (needed for {})", tool.name(), tool.needed_for))
         .collect();
     match missing.as_slice() {
         [] => Ok(()),
@@ -56,16 +68,42 @@ pub(crate) fn ensure() -> Result<(), String> {
 
 impl Tool {
     fn is_there(&self) -> bool {
-        self.named_by.is_some_and(|name| env::var_os(name).is_some()) || is_on_path(self.program)
+        self.named_by.is_some_and(|name| env::var_os(name).is_some())
+            || on_path(self.program)
+                .is_some_and(|program| self.asked.is_empty() || succeeds(&program, self.asked))
+    }
+
+    fn name(&self) -> String {
+        let asked = self.asked.iter().filter(|argument| **argument != "--version");
+        std::iter::once(&self.program).chain(asked).copied().collect::<Vec<_>>().join(" ")
     }
 }
 
-fn is_on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory: std::path::PathBuf| Path::new(&directory).join(program).is_file())
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|candidate| candidate.is_file())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let answer = Command::new("id").arg("-u").stderr(Stdio::null()).output();
     answer.is_ok_and(|answer| answer.stdout.trim_ascii() == b"0")
+}
+
+fn succeeds(program: &Path, arguments: &[&str]) -> bool {
+    let answer = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    answer.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tool_is_missing_where_it_cannot_do_what_is_asked() {
+        let tool = |program, asked| Tool { program, asked, named_by: None, needed_for: "", debian: &[] };
+        assert!(tool("sh", &[]).is_there());
+        assert!(!tool("no-such-tool", &[]).is_there());
+        assert!(!tool("sh", &["-c", "exit 1"]).is_there());
+        assert_eq!(FOR_SERVERS.map(|tool| tool.name()), ["python3 -m pip"]);
+    }
 }

@@ -7,8 +7,9 @@
 //! - [`repository_conformance!`] runs everything that a repository promises over a backend: the ways in which snapshots have
 //!   lied elsewhere, commands, faults, random histories.
 //! - [`verify_chain`] recomputes the chains of a whole store from its log.
+//! - [`servers`] starts NATS servers and clusters for tests, kills, pauses and restarts them, and leaves none behind.
 //!
-//! This crate belongs among `[dev-dependencies]`. It starts no server and keeps no file.
+//! This crate belongs among `[dev-dependencies]`. Only [`servers`] starts a process or writes a file, and only when called.
 //!
 //! # A backend in six steps
 //!
@@ -43,6 +44,8 @@ mod faulty;
 mod fixture;
 mod given;
 pub mod repository;
+#[cfg(unix)]
+pub mod servers;
 mod verify;
 
 pub use faulty::{Fault, FaultCounts, FaultySnapshots};

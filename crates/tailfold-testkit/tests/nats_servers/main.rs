@@ -1,0 +1,299 @@
+//! Servers start, end, come back with their data, and never outlive their owner.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod client;
+
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tailfold_testkit::servers::{NatsCluster, NatsServer, NatsVersion, nats_cluster_urls, nats_url};
+
+use client::Client;
+
+#[test]
+fn every_version_starts_with_jetstream() {
+    for version in NatsVersion::ALL {
+        let server = NatsServer::start(version).unwrap();
+        let mut client = Client::connect(server.port());
+        assert_eq!(client.server_version(), version.number());
+        client.create_stream("S", json!({}));
+    }
+}
+
+#[test]
+fn servers_side_by_side_have_ports_and_directories_of_their_own() {
+    let servers = [0; 2].map(|_| NatsServer::start(NatsVersion::V2_15_1).unwrap());
+    let [one, other] = &servers;
+    assert_ne!(one.url(), other.url());
+    assert_ne!(one.monitor_port(), other.monitor_port());
+    assert_ne!(one.directory(), other.directory());
+    assert_ne!(one.pid(), other.pid());
+}
+
+#[test]
+fn killed_server_comes_back_with_its_data_on_the_same_port() {
+    let mut server = NatsServer::builder(NatsVersion::V2_15_1).sync_always().start().unwrap();
+    let (url, pid) = (server.url(), server.pid());
+    Client::connect(server.port()).create_stream("S", json!({}));
+    Client::connect(server.port()).publish("s.1", "kept");
+    server.kill().unwrap();
+    assert!(!server.is_running());
+    assert!(has_gone(pid), "process {pid} is still there");
+    TcpStream::connect(("127.0.0.1", server.port())).unwrap_err();
+    server.start_again().unwrap();
+    assert_eq!(server.url(), url);
+    assert_ne!(server.pid(), pid);
+    assert_eq!(Client::connect(server.port()).messages_in("S"), 1);
+}
+
+#[test]
+fn stopped_server_ends_in_order_and_a_restarted_one_has_its_data() {
+    let mut server = NatsServer::start(NatsVersion::V2_9_10).unwrap();
+    Client::connect(server.port()).create_stream("S", json!({}));
+    server.pause().unwrap();
+    server.stop().unwrap();
+    assert!(has_gone(server.pid()));
+    assert!(fs::read_to_string(server.log()).unwrap().contains("Server Exiting"));
+    server.stop().unwrap();
+    server.start_again().unwrap();
+    server.restart().unwrap();
+    assert_eq!(Client::connect(server.port()).messages_in("S"), 0);
+}
+
+#[test]
+fn running_server_is_not_started_again() {
+    let mut server = NatsServer::start(NatsVersion::V2_15_1).unwrap();
+    let error = server.start_again().unwrap_err();
+    assert!(error.to_string().contains("still runs"), "{error}");
+    Client::connect(server.port());
+}
+
+#[test]
+fn server_comes_back_when_its_port_is_free_again() {
+    let mut server = NatsServer::start(NatsVersion::V2_15_1).unwrap();
+    server.kill().unwrap();
+    let other = TcpListener::bind(("127.0.0.1", server.port())).unwrap();
+    let other = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        drop(other);
+    });
+    server.start_again().unwrap();
+    other.join().unwrap();
+    Client::connect(server.port());
+}
+
+#[test]
+fn paused_server_keeps_connections_and_answers_when_it_goes_on() {
+    let mut server = NatsServer::start(NatsVersion::V2_15_1).unwrap();
+    let mut client = Client::connect(server.port());
+    assert!(client.answers_within(Duration::from_secs(10)));
+    server.pause().unwrap();
+    assert!(server.is_running());
+    client.hear_what_was_said();
+    assert!(!client.answers_within(Duration::from_millis(300)));
+    server.resume().unwrap();
+    assert!(client.hears_within(Duration::from_secs(10)));
+}
+
+#[test]
+fn fixed_directory_outlives_its_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        NatsServer::builder(NatsVersion::V2_12_8).directory(directory.path().join("data")).start().unwrap()
+    };
+    Client::connect(start().port()).create_stream("S", json!({}));
+    let server = start();
+    assert_eq!(Client::connect(server.port()).messages_in("S"), 0);
+}
+
+#[test]
+fn temporary_directory_goes_with_its_server() {
+    let mut server = NatsServer::start(NatsVersion::V2_15_1).unwrap();
+    let (directory, pid) = (server.directory().to_owned(), server.pid());
+    assert!(directory.join("jetstream").is_dir());
+    server.pause().unwrap();
+    drop(server);
+    assert!(!directory.exists());
+    assert!(has_gone(pid));
+}
+
+#[test]
+fn options_reach_the_server() {
+    let builder = NatsServer::builder(NatsVersion::V2_15_1).sync_always().max_payload(2_000);
+    let server =
+        builder.user_password("me", "a \"secret\"").config_line("max_connections: 7").start().unwrap();
+    let client = Client::connect(server.port());
+    assert_eq!(client.info()["max_payload"], 2_000);
+    assert_eq!(client.info()["auth_required"], true);
+    Client::connect_as(server.port(), "me", "a \"secret\"").create_stream("S", json!({}));
+    let config = fs::read_to_string(server.directory().join("nats.conf")).unwrap();
+    assert!(config.contains("sync_interval: always") && config.contains("max_connections: 7"), "{config}");
+}
+
+#[test]
+fn failed_start_tells_the_end_of_the_log() {
+    let error =
+        NatsServer::builder(NatsVersion::V2_15_1).config_line("no_such_option: 1").start().unwrap_err();
+    assert!(error.to_string().contains("no_such_option"), "{error}");
+    // It is not taken for granted: this version does not know it.
+    let error = NatsServer::builder(NatsVersion::V2_9_10).sync_always().start().unwrap_err();
+    assert!(error.to_string().contains("sync_interval"), "{error}");
+}
+
+#[test]
+fn missing_binary_says_what_to_do() {
+    let message = owner("missing").env("TAILFOLD_NATS_SERVERS", "/nowhere").output().unwrap();
+    let message = String::from_utf8_lossy(&message.stderr);
+    assert!(message.contains("cargo xtask servers") && message.contains("/nowhere/2.15.1"), "{message}");
+}
+
+#[test]
+fn cluster_elects_leaders_and_goes_on_without_one_of_three() {
+    let mut cluster = NatsCluster::start(NatsVersion::V2_15_1, 3).unwrap();
+    assert!(cluster.meta_leader().is_some());
+    assert_eq!(cluster.urls().len(), cluster.size());
+    assert_eq!(cluster.leader_of("S"), None);
+    Client::connect(cluster.node(0).port()).create_stream("S", json!({ "num_replicas": 3 }));
+    Client::connect(cluster.node(1).port()).publish("s.1", "kept");
+    let first = cluster.leader_of("S").unwrap();
+    cluster.kill(first).unwrap();
+    let second = eventually(|| cluster.leader_of("S"));
+    assert_ne!(second, first);
+    Client::connect(cluster.node(second).port()).publish("s.2", "kept");
+    cluster.start_again(first).unwrap();
+    cluster.wait_until_ready().unwrap();
+    assert_eq!(Client::connect(cluster.node(first).port()).messages_in("S"), 2);
+    // A paused leader leads no more.
+    let paused = cluster.leader_of("S").unwrap();
+    cluster.node_mut(paused).pause().unwrap();
+    assert_ne!(eventually(|| cluster.leader_of("S")), paused);
+    cluster.node_mut(paused).resume().unwrap();
+    cluster.wait_until_ready().unwrap();
+}
+
+#[test]
+fn shared_servers_are_those_that_the_environment_names() {
+    let printed = owner("named")
+        .env("TAILFOLD_NATS_2_12_8", "nats://elsewhere:1")
+        .env("TAILFOLD_NATS_CLUSTER", "nats://a:1, nats://b:2")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&printed.stdout);
+    assert!(printed.contains(r#""nats://elsewhere:1" ["nats://a:1", "nats://b:2"]"#), "{printed}");
+}
+
+#[test]
+fn shared_server_is_one_for_all() {
+    let url = nats_url(NatsVersion::V2_15_1);
+    assert_eq!(nats_url(NatsVersion::V2_15_1), url);
+    assert_ne!(nats_url(NatsVersion::V2_12_8), url);
+    let port = url.rsplit(':').next().unwrap().parse().unwrap();
+    assert_eq!(Client::connect(port).server_version(), "2.15.1");
+}
+
+#[test]
+fn server_and_directory_go_when_the_owner_is_killed() {
+    let mut owner = Owner::start("wait");
+    owner.process.kill().unwrap();
+    owner.process.wait().unwrap();
+    owner.leaves_nothing();
+}
+
+#[test]
+fn paused_server_goes_when_the_owner_is_killed() {
+    let mut owner = Owner::start("pause");
+    owner.process.kill().unwrap();
+    owner.process.wait().unwrap();
+    owner.leaves_nothing();
+}
+
+#[test]
+fn server_in_a_static_goes_when_the_owner_exits() {
+    let mut owner = Owner::start("exit");
+    owner.process.stdin.take().unwrap().write_all(b"exit\n").unwrap();
+    owner.process.wait().unwrap();
+    owner.leaves_nothing();
+}
+
+/// The process that the tests above start: this binary, with `OWNER` in the environment.
+#[test]
+fn owner_of_servers() {
+    let Ok(part) = env::var("OWNER") else { return };
+    if part == "missing" {
+        nats_url(NatsVersion::V2_15_1);
+    }
+    if part == "named" {
+        println!("{:?} {:?}", nats_url(NatsVersion::V2_12_8), nats_cluster_urls());
+        return;
+    }
+    let mut server = NatsServer::start(NatsVersion::V2_15_1).unwrap();
+    if part == "pause" {
+        server.pause().unwrap();
+    }
+    println!("\nSERVER {} {}", server.pid(), server.directory().display());
+    let mut word = String::new();
+    std::io::stdin().read_line(&mut word).unwrap();
+    // As with a static, nothing is dropped.
+    std::process::exit(0);
+}
+
+struct Owner {
+    process: Child,
+    server: String,
+    directory: String,
+}
+
+impl Owner {
+    fn start(part: &str) -> Self {
+        let mut process = owner(part).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let said = output.lines().map(Result::unwrap).find(|line| line.starts_with("SERVER")).unwrap();
+        let [_, server, directory] = said.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        let (server, directory) = (server.to_owned(), directory.to_owned());
+        assert!(!has_gone(server.parse().unwrap()) && Path::new(&directory).is_dir());
+        Self { process, server, directory }
+    }
+
+    fn leaves_nothing(&self) {
+        let pid = self.server.parse().unwrap();
+        eventually(|| (has_gone(pid) && !Path::new(&self.directory).exists()).then_some(()));
+    }
+}
+
+fn owner(part: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "owner_of_servers", "--nocapture"]).env("OWNER", part);
+    for name in NatsVersion::ALL.map(NatsVersion::environment) {
+        command.env_remove(name);
+    }
+    command.env_remove("TAILFOLD_NATS_CLUSTER");
+    command
+}
+
+fn has_gone(pid: u32) -> bool {
+    // A process that has ended and is about to be collected has no command line to show, but a state `Z`.
+    let answer = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    let mut state = String::new();
+    answer.stdout.as_slice().read_to_string(&mut state).unwrap();
+    state.trim().is_empty() || state.trim().starts_with('Z')
+}
+
+fn eventually<T>(mut happens: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(done) = happens() {
+            return done;
+        }
+        assert!(Instant::now() < deadline, "it does not happen");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
