@@ -10,8 +10,8 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tailfold::{
-    Commit, Committed, Digest, Error, Expected, Head, NewEvent, Outcome, Result, StreamWrite, Version, VersionRange,
-    Written,
+    Commit, Committed, Digest, Error, Expected, Head, NewEvent, Outcome, Result, StreamWrite, Version,
+    VersionRange, Written,
 };
 
 use crate::commit::{self, End, Place, end_of, fresh_name, position};
@@ -43,14 +43,19 @@ pub(crate) enum Fate {
 impl Shared {
     pub(crate) async fn append(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
         commit.check()?;
-        let name = format!("append to stream `{}`", commit.writes.first().map_or("", |write| write.stream.as_str()));
+        let name =
+            format!("append to stream `{}`", commit.writes.first().map_or("", |write| write.stream.as_str()));
         self.append_checked(commit).await.map_err(|error| error.during(name))
     }
 
     async fn append_checked(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
         self.refuse_what_cannot_be(&commit)?;
         let deadline = self.deadline();
-        let bodies: Vec<Body> = commit.writes.iter().map(|write| Body::of(&write.events, self.wire.client.max_payload())).collect();
+        let bodies: Vec<Body> = commit
+            .writes
+            .iter()
+            .map(|write| Body::of(&write.events, self.wire.client.max_payload()))
+            .collect();
         let id = fresh_name();
         let mut ends = Vec::with_capacity(commit.writes.len());
         for write in &commit.writes {
@@ -87,7 +92,10 @@ impl Shared {
             match self.send(&id, &sendings, deadline).await? {
                 Fate::Stored { last } => return Ok(self.receipt(&commit, &ends, &places, last)),
                 Fate::Beaten if deadline.has_passed() => {
-                    return Err(Error::unavailable(Outcome::NotDone, "others were faster until the deadline"));
+                    return Err(Error::unavailable(
+                        Outcome::NotDone,
+                        "others were faster until the deadline",
+                    ));
                 }
                 Fate::Beaten => (ends, from_leader) = (self.ends_from_leader(&commit, deadline).await?, true),
             }
@@ -96,7 +104,9 @@ impl Shared {
 
     fn refuse_what_cannot_be(&self, commit: &Commit) -> Result<()> {
         if commit.unchanged.is_some() {
-            return Err(Error::unsupported("JetStream cannot check that nothing which matches a filter was added"));
+            return Err(Error::unsupported(
+                "JetStream cannot check that nothing which matches a filter was added",
+            ));
         }
         if commit.snapshot.is_some() {
             return Err(Error::unsupported("JetStream has no transaction over events and snapshots"));
@@ -107,7 +117,10 @@ impl Shared {
             ));
         }
         if commit.writes.len() > MAX_STREAMS {
-            return Err(Error::invalid(format!("{} streams exceed the limit of {MAX_STREAMS} a commit", commit.writes.len())));
+            return Err(Error::invalid(format!(
+                "{} streams exceed the limit of {MAX_STREAMS} a commit",
+                commit.writes.len()
+            )));
         }
         Ok(())
     }
@@ -141,7 +154,8 @@ impl Shared {
     }
 
     async fn attempt(&self, sendings: &[Sending]) -> Result<u64, Failure> {
-        let message = |sending: &Sending| (sending.subject.clone(), sending.headers.clone(), sending.payload.clone());
+        let message =
+            |sending: &Sending| (sending.subject.clone(), sending.headers.clone(), sending.payload.clone());
         let Some((last, others)) = sendings.split_last() else { return Ok(0) };
         let (subject, mut headers, payload) = message(last);
         if !others.is_empty() {
@@ -202,7 +216,10 @@ impl Shared {
         Ok(position.map(|position| Committed { writes, position, snapshot: None, repeated: true }))
     }
 
-    async fn recorded(self: &Arc<Self>, write: &StreamWrite) -> Result<Option<(Written, tailfold::Position)>> {
+    async fn recorded(
+        self: &Arc<Self>,
+        write: &StreamWrite,
+    ) -> Result<Option<(Written, tailfold::Position)>> {
         let Some(base) = write.expected.base_version() else { return Ok(None) };
         let last = Version(base.0.saturating_add(write.events.len() as u64));
         let range = VersionRange::from(Version(base.0.saturating_add(1))).up_to(Some(last));

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use async_nats::HeaderMap;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tailfold::{
-    Chain, Digest, Error, EventData, EventId, EventType, Head, Position, RecordedEvent, Result, SchemaVersion,
-    StreamId, Tag, Timestamp, Version,
+    Chain, Digest, Error, EventData, EventId, EventType, Head, Position, RecordedEvent, Result,
+    SchemaVersion, StreamId, Tag, Timestamp, Version,
 };
 
 use crate::wire::{EXPECTED_LAST, Message};
@@ -140,7 +140,10 @@ impl Place {
         };
         let place = parse().filter(|place| place.first > Version::ZERO && place.first <= place.last);
         place.ok_or_else(|| {
-            Error::corrupt(format!("message {} on `{}` has no place in a stream", message.seq, message.subject))
+            Error::corrupt(format!(
+                "message {} on `{}` has no place in a stream",
+                message.seq, message.subject
+            ))
         })
     }
 

@@ -203,7 +203,8 @@ impl NatsConfig {
             Login::Password(user, password) => options.user_and_password(user.clone(), password.clone()),
             Login::Token(token) => options.token(token.clone()),
             Login::Credentials(path) => options.credentials_file(path).await.map_err(|error| {
-                Error::invalid(format!("credentials file `{}` cannot be used", path.display())).caused_by(error)
+                Error::invalid(format!("credentials file `{}` cannot be used", path.display()))
+                    .caused_by(error)
             })?,
         };
         if let Some(ca) = &self.tls_ca {
@@ -228,7 +229,9 @@ impl NatsConfig {
             "deadline" => {
                 self.deadline(Duration::from_secs(value.parse().map_err(|_| wrong("a number of seconds"))?))
             }
-            "retention" => self.snapshot_retention_days(value.parse().map_err(|_| wrong("a number of days"))?),
+            "retention" => {
+                self.snapshot_retention_days(value.parse().map_err(|_| wrong("a number of days"))?)
+            }
             "credentials" => self.credentials_file(value),
             "tls_ca" => self.tls_authorities(value),
             "tls_cert" => {
@@ -333,7 +336,9 @@ mod tests {
                    &tls_ca=a%20b.pem&tls_cert=c.pem&tls_key=k.pem";
         let config: NatsConfig = url.parse().unwrap();
         assert_eq!(config.servers, ["tls://n1:4222", "tls://n2"]);
-        assert!(matches!(&config.login, Login::Password(user, password) if user == "al:ice" && password == "p@ss"));
+        assert!(
+            matches!(&config.login, Login::Password(user, password) if user == "al:ice" && password == "p@ss")
+        );
         assert!(config.require_tls && config.name == "bank" && config.immutable == Some(true));
         assert_eq!((config.replicas, config.storage), (Some(3), Some(Storage::Memory)));
         assert_eq!((config.deadline, config.snapshot_retention_days), (Duration::from_secs(5), 7));

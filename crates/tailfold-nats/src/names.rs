@@ -192,7 +192,9 @@ mod tests {
 
     #[test]
     fn every_name_is_one_token_and_comes_back() {
-        for id in ["a", "a.b", "*", ">", "a b", "%", "%2E", "é\u{1F600}", "..", "a/b", "$x", "\u{a0}", "TF_ev"] {
+        for id in
+            ["a", "a.b", "*", ">", "a b", "%", "%2E", "é\u{1F600}", "..", "a/b", "$x", "\u{a0}", "TF_ev"]
+        {
             let stream = StreamId::new("cat.egory", id).unwrap();
             let subject = names().commits_of(&stream);
             assert_eq!(subject.split('.').count(), 4, "{subject}");
@@ -208,7 +210,9 @@ mod tests {
 
     #[test]
     fn foreign_subjects_are_corrupt() {
-        for subject in ["tf.ev.a", "tg.ev.a.b", "tf.ev.%zz.b", "tf.ev.a.%F", "tf.ev..b", "tf.ev.a.%FF", "tf.id"] {
+        for subject in
+            ["tf.ev.a", "tg.ev.a.b", "tf.ev.%zz.b", "tf.ev.a.%F", "tf.ev..b", "tf.ev.a.%FF", "tf.id"]
+        {
             let error = names().stream_of(subject).unwrap_err();
             assert!(error.to_string().contains(subject), "{error}");
         }

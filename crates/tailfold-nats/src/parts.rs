@@ -99,7 +99,8 @@ impl Shared {
         let mut events = events.iter().enumerate().peekable();
         for bytes in segments {
             // One segment after the other, so that a purge up to a segment takes all before it.
-            let pieces: Vec<Bytes> = bytes.chunks(self.part_bytes()).map(|piece| bytes.slice_ref(piece)).collect();
+            let pieces: Vec<Bytes> =
+                bytes.chunks(self.part_bytes()).map(|piece| bytes.slice_ref(piece)).collect();
             let write = |piece: Bytes| {
                 let subject = &subject;
                 async move {
@@ -122,7 +123,9 @@ impl Shared {
         payload.put_u8(IN_PARTS);
         payload.put_slice(&manifest);
         if payload.len() + HEADER_ALLOWANCE > self.wire.client.max_payload() {
-            return Err(Error::invalid("a commit has too many origins, or is too large, for the server's max_payload"));
+            return Err(Error::invalid(
+                "a commit has too many origins, or is too large, for the server's max_payload",
+            ));
         }
         Ok(payload.freeze())
     }
@@ -141,7 +144,10 @@ impl Shared {
     ) -> Result<Vec<RecordedEvent>> {
         let place = Place::of(message)?;
         let corrupt = |what: &str| {
-            Error::corrupt(format!("commit {} of stream `{stream}`, versions {} to {}: {what}", message.seq, place.first, place.last))
+            Error::corrupt(format!(
+                "commit {} of stream `{stream}`, versions {} to {}: {what}",
+                message.seq, place.first, place.last
+            ))
         };
         let broken = || corrupt("its bytes are not events");
         let mut payload = message.payload.clone();
@@ -169,7 +175,10 @@ impl Shared {
                         .events(stream, message.seq, place.first, segment.first, segment.before, bytes)
                         .ok_or_else(broken)?;
                     // What was cut off ends where an origin begins.
-                    if chain.is_none() && segment.first > place.first && !more.first().is_some_and(|event| event.data.origin) {
+                    if chain.is_none()
+                        && segment.first > place.first
+                        && !more.first().is_some_and(|event| event.data.origin)
+                    {
                         return Err(corrupt("a part is missing"));
                     }
                     events.extend(more);
@@ -220,7 +229,8 @@ impl Shared {
     pub(crate) fn lowest_part_from(&self, message: &Message, from: Version) -> Result<Option<u64>> {
         let Some((&IN_PARTS, manifest)) = message.payload.split_first() else { return Ok(None) };
         let manifest: Manifest = serde_json::from_slice(manifest).map_err(|error| {
-            Error::corrupt(format!("commit {}: the list of its parts cannot be read", message.seq)).caused_by(error)
+            Error::corrupt(format!("commit {}: the list of its parts cannot be read", message.seq))
+                .caused_by(error)
         })?;
         let needed = manifest.segments.into_iter().filter(|segment| segment.first >= from);
         Ok(needed.flat_map(|segment| segment.parts).min())

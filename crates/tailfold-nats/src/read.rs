@@ -67,7 +67,11 @@ impl Shared {
     }
 
     /// The last message of a stream as the leader knows it, which is all that is acknowledged.
-    pub(crate) async fn last_from_leader(&self, stream: &StreamId, deadline: Deadline) -> Result<Option<Message>> {
+    pub(crate) async fn last_from_leader(
+        &self,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<Option<Message>> {
         let get = Get::last(self.names.commits_of(stream));
         let ask = || async {
             let last = self.wire.leader_get(&self.names.events, &get).await?;
@@ -124,6 +128,21 @@ impl Shared {
         self.read(stream, range, Direction::Forward).try_concat().await
     }
 
+    /// The first commit that is left of a stream's life, as the leader knows it.
+    pub(crate) async fn first_commit(&self, stream: &StreamId) -> Result<Option<Message>> {
+        let subject = self.names.commits_of(stream);
+        let mut from = 1;
+        loop {
+            let get = Get::next(subject.as_str(), from);
+            let first = self.deadline().insist(|| self.wire.leader_get(&self.names.events, &get)).await?;
+            match first {
+                // It ends the life before.
+                Some(tombstone) if commit::is_tombstone(&tombstone) => from = tombstone.seq + 1,
+                first => return Ok(first),
+            }
+        }
+    }
+
     /// The commit of a stream that holds a version, given a later commit; `None` if it was cut off.
     pub(crate) async fn locate(
         &self,
@@ -152,10 +171,12 @@ impl Shared {
                 continue;
             };
             let place = Place::of(&message)?;
-            if holds(place) {
+            // A tombstone lies before the first version, whatever it says: it belongs to the life before.
+            let is_before = commit::is_tombstone(&message) || place.last < version;
+            if !is_before && holds(place) {
                 return Ok(Some(message));
             }
-            if place.last < version {
+            if is_before {
                 lowest = message.seq + 1;
             } else {
                 highest = middle - 1;
@@ -222,7 +243,8 @@ impl Reading {
             Some(walked) => Source::Walked(walked),
             None => Source::Scanned(Box::new(self.scan(&newest).await?), VecDeque::new()),
         };
-        let forward = Forward { reading: self, source, decoder: Decoder::default(), before: None, next: None };
+        let forward =
+            Forward { reading: self, source, decoder: Decoder::default(), before: None, next: None };
         Ok(stream::try_unfold(forward, Forward::batch).boxed())
     }
 
@@ -297,9 +319,7 @@ impl Reading {
         if oldest.version <= self.from {
             return Ok(());
         }
-        let first = Get::next(self.shared.names.commits_of(&self.stream), 1);
-        let ask = || self.shared.wire.leader_get(&self.shared.names.events, &first);
-        let first = self.shared.deadline().insist(ask).await?;
+        let first = self.shared.first_commit(&self.stream).await?;
         if oldest.data.origin && first.is_some_and(|first| first.seq == seq) {
             return Ok(());
         }
@@ -309,7 +329,10 @@ impl Reading {
     fn removed(&self) -> Error {
         Error::unavailable(
             Outcome::NotDone,
-            format!("events of stream `{}` from version {} to {} were removed meanwhile", self.stream, self.from, self.to),
+            format!(
+                "events of stream `{}` from version {} to {} were removed meanwhile",
+                self.stream, self.from, self.to
+            ),
         )
     }
 
@@ -354,7 +377,8 @@ impl Forward {
             if let Some(before) = self.before {
                 self.reading.check_link(before, place)?;
             }
-            let events = self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
+            let events =
+                self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
             if self.before.is_none() {
                 self.reading.check_beginning(message.seq, events.first()).await?;
             }
@@ -378,7 +402,8 @@ impl Backward {
             if self.found.is_empty() {
                 self.found = self.reading.older(&message).await?.into();
             }
-            let events = self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
+            let events =
+                self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
             if self.found.is_empty() {
                 self.reading.check_beginning(message.seq, events.first()).await?;
             }

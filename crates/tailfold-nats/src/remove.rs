@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use tailfold::{
-    Digest, Error, EventId, Outcome, Removal, Removed, Result, SlotFilter, StreamId, Timestamp, Tombstone, Version,
+    Digest, Error, EventId, Outcome, Removal, Removed, Result, SlotFilter, StreamId, Timestamp, Tombstone,
+    Version,
 };
 
 use crate::append::{Fate, Sending};
 use crate::commit::{self, Decoder, End, Place, fresh_name, position};
 use crate::parts::Body;
 use crate::store::Shared;
-use crate::wire::{Get, Message};
 
 impl Shared {
     pub(crate) async fn remove(self: &Arc<Self>, stream: &StreamId, removal: Removal) -> Result<Removed> {
@@ -28,7 +28,12 @@ impl Shared {
 
     /// The tombstone replaces all commits of the stream in one step, if nobody appended meanwhile. What lies elsewhere is
     /// of no use without them and goes after: if that is interrupted, erasing again completes it.
-    async fn erase(self: &Arc<Self>, stream: &StreamId, id: EventId, recorded_at: Timestamp) -> Result<Removed> {
+    async fn erase(
+        self: &Arc<Self>,
+        stream: &StreamId,
+        id: EventId,
+        recorded_at: Timestamp,
+    ) -> Result<Removed> {
         self.refuse_if_immutable()?;
         let deadline = self.deadline();
         loop {
@@ -102,10 +107,7 @@ impl Shared {
 
     /// The first version of a stream that is there.
     async fn first_version(&self, stream: &StreamId) -> Result<Version> {
-        let get = Get::next(self.names.commits_of(stream), 1);
-        let first: Option<Message> =
-            self.deadline().insist(|| self.wire.leader_get(&self.names.events, &get)).await?;
-        let Some(first) = first else { return Ok(Version::FIRST) };
+        let Some(first) = self.first_commit(stream).await? else { return Ok(Version::FIRST) };
         let place = Place::of(&first)?;
         if place.first == Version::FIRST && !self.is_in_parts(&first) {
             return Ok(Version::FIRST);

@@ -235,7 +235,14 @@ impl Consumer {
         }
         let body = json!({ "stream_name": wanted.stream, "config": config });
         let Created { name } = shared.wire.api(&format!("CONSUMER.CREATE.{}", wanted.stream), &body).await?;
-        Ok(Self { shared: shared.clone(), stream: wanted.stream.clone(), name, inbox, messages, delivered: 0 })
+        Ok(Self {
+            shared: shared.clone(),
+            stream: wanted.stream.clone(),
+            name,
+            inbox,
+            messages,
+            delivered: 0,
+        })
     }
 
     async fn request(&self, wait: bool) -> Result<(), Failure> {

@@ -105,7 +105,9 @@ impl Release {
         let mut next = || numbers.next().and_then(Result::ok);
         match (next(), next(), next()) {
             (Some(major), Some(minor), Some(patch)) => Ok(Self(major, minor, patch)),
-            _ => Err(Error::unsupported(format!("a server of version `{version}`: not a release of nats-server"))),
+            _ => Err(Error::unsupported(format!(
+                "a server of version `{version}`: not a release of nats-server"
+            ))),
         }
     }
 
@@ -159,9 +161,8 @@ async fn open_stream(wire: &Wire, wanted: Config, deadline: Deadline) -> Result<
     if !changed {
         return Ok(there);
     }
-    let update = || async {
-        wire.api::<Info>(&format!("STREAM.UPDATE.{name}"), &there).await.map(|info| info.config)
-    };
+    let update =
+        || async { wire.api::<Info>(&format!("STREAM.UPDATE.{name}"), &there).await.map(|info| info.config) };
     insist_on_setup(&name, deadline, update).await
 }
 
@@ -180,12 +181,19 @@ fn replicas_of(config: &Config) -> u64 {
 fn check(settings: &NatsConfig, there: &Config, release: Release, name: &str) -> Result<()> {
     let is = |key: &str, wanted: Value| there.get(key).unwrap_or(&Value::Null) == &wanted;
     let off = |key: &str| there.get(key).and_then(Value::as_i64).unwrap_or(0) <= 0;
-    let unsafe_ = |what: &str, remedy: &str| Err(Error::unsupported(format!("stream `{name}` {what}: {remedy}")));
+    let unsafe_ =
+        |what: &str, remedy: &str| Err(Error::unsupported(format!("stream `{name}` {what}: {remedy}")));
     if !is("retention", "limits".into()) {
-        return unsafe_("does not keep its messages by limits", "move it aside, and let this store make its own");
+        return unsafe_(
+            "does not keep its messages by limits",
+            "move it aside, and let this store make its own",
+        );
     }
     if !off("max_age") || !off("max_msgs_per_subject") {
-        return unsafe_("would lose events by age or number", "nats stream edit --max-age 0 --max-msgs-per-subject=-1");
+        return unsafe_(
+            "would lose events by age or number",
+            "nats stream edit --max-age 0 --max-msgs-per-subject=-1",
+        );
     }
     if !is("discard", "new".into()) {
         return unsafe_("would discard old events when it is full", "nats stream edit --discard new");
@@ -200,7 +208,10 @@ fn check(settings: &NatsConfig, there: &Config, release: Release, name: &str) ->
     }
     let immutable = is("deny_purge", true.into());
     if !immutable && !is("allow_rollup_hdrs", true.into()) {
-        return unsafe_("does not allow roll-ups, so that streams cannot be erased", "nats stream edit --allow-rollup");
+        return unsafe_(
+            "does not allow roll-ups, so that streams cannot be erased",
+            "nats stream edit --allow-rollup",
+        );
     }
     let differs = |what: String| {
         Err(Error::invalid(format!("stream `{name}` {what}: leave the setting out, or change the stream")))
@@ -238,8 +249,8 @@ fn check_snapshots(there: &Config, name: &str) -> Result<()> {
 /// The store's id, given by whoever was first.
 async fn identity(wire: &Wire, names: &Names, deadline: Deadline) -> Result<StoreId> {
     let fresh = Identity { store_id: StoreId::fresh(), format: FORMAT };
-    let fresh = serde_json::to_vec(&fresh)
-        .map_err(|error| Error::codec("encode the store's id").caused_by(error))?;
+    let fresh =
+        serde_json::to_vec(&fresh).map_err(|error| Error::codec("encode the store's id").caused_by(error))?;
     let attempt = || async {
         if let Some(there) = wire.leader_get(&names.events, &Get::last(names.identity())).await? {
             return Ok(there);
@@ -269,7 +280,10 @@ mod tests {
     fn releases_are_read_and_ordered() {
         assert_eq!(Release::of("2.15.1").unwrap(), Release(2, 15, 1));
         assert_eq!(Release::of("2.16.0-beta.2").unwrap(), Release(2, 16, 0));
-        assert!(Release::of("2.9.10").unwrap() < SAFE_REPLICAS && Release::of("2.10.23").unwrap() >= SAFE_REPLICAS);
+        assert!(
+            Release::of("2.9.10").unwrap() < SAFE_REPLICAS
+                && Release::of("2.10.23").unwrap() >= SAFE_REPLICAS
+        );
         assert!(Release::of("zig").is_err());
         let error = Release(2, 9, 10).check_replicas(3).unwrap_err().to_string();
         assert!(error.contains("3 replicas") && error.contains("2.10.23"), "{error}");

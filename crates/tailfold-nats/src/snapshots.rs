@@ -84,7 +84,9 @@ impl SnapshotStore for NatsStore {
 
     async fn compare_and_remove(&self, slot: &Slot, read: &StoredSnapshot) -> Result<bool> {
         let removed = self.shared.compare_and_remove(slot, read).await;
-        removed.map_err(|error| error.during(format!("remove snapshot `{slot}` at version {}", read.head.version)))
+        removed.map_err(|error| {
+            error.during(format!("remove snapshot `{slot}` at version {}", read.head.version))
+        })
     }
 
     async fn mark_used(&self, used: &[(Slot, Version)], day: Day) -> Result<()> {
@@ -107,7 +109,11 @@ impl SnapshotStore for NatsStore {
 }
 
 impl Shared {
-    pub(crate) async fn newest(&self, slot: &Slot, at_or_below: Option<Version>) -> Result<Option<StoredSnapshot>> {
+    pub(crate) async fn newest(
+        &self,
+        slot: &Slot,
+        at_or_below: Option<Version>,
+    ) -> Result<Option<StoredSnapshot>> {
         let read = async {
             let subject = self.names.newest_of(slot);
             let Some(message) = self.snapshot_message(&subject).await? else { return Ok(None) };
@@ -277,7 +283,8 @@ impl Shared {
     ) -> Result<Option<u64>> {
         let name = fresh_name();
         let (parts, payload) = self.write_parts(slot, &name, &save.bytes, save.day, deadline).await?;
-        let label = Label { head: save.head, used: save.day, size: save.bytes.len() as u64, save: name, parts };
+        let label =
+            Label { head: save.head, used: save.day, size: save.bytes.len() as u64, save: name, parts };
         let written = self.replace(subject, &label, payload, after, deadline).await?;
         if written.is_none() {
             self.purge_snapshot_parts(slot, &label).await?;
@@ -327,13 +334,15 @@ impl Shared {
         headers.insert(EXPECTED_LAST, after.to_string());
         self.add_ttl(&mut headers);
         let attempt = || async {
-            let failure = match self.wire.publish(subject.to_owned(), headers.clone(), payload.clone()).await {
+            let failure = match self.wire.publish(subject.to_owned(), headers.clone(), payload.clone()).await
+            {
                 Ok(seq) => return Ok(Some(seq)),
                 Err(failure) => failure,
             };
             let there = self.wire.leader_get(&self.names.snapshots, &Get::last(subject)).await?;
             let mine = there.as_ref().filter(|there| {
-                there.header(SAVE) == Some(&*label.save) && there.header(USED) == Some(&*label.used.0.to_string())
+                there.header(SAVE) == Some(&*label.save)
+                    && there.header(USED) == Some(&*label.used.0.to_string())
             });
             match mine {
                 Some(mine) if mine.seq > after => Ok(Some(mine.seq)),
@@ -366,7 +375,8 @@ impl Shared {
         loop {
             let there = self.snapshot_from_leader(&subject, deadline).await?;
             let after = there.as_ref().map_or(0, |there| there.seq);
-            if let Some(seq) = self.replace(&subject, label, message.payload.clone(), after, deadline).await? {
+            if let Some(seq) = self.replace(&subject, label, message.payload.clone(), after, deadline).await?
+            {
                 return Ok(Found::new(slot, subject, seq, label.clone()));
             }
         }
@@ -499,10 +509,12 @@ impl Shared {
                     let bytes = self.joined(slot, &label.save, parts).await?;
                     let old = label.clone();
                     label.save = fresh_name();
-                    (label.parts, payload) = self.write_parts(slot, &label.save, &bytes, day, deadline).await?;
+                    (label.parts, payload) =
+                        self.write_parts(slot, &label.save, &bytes, day, deadline).await?;
                     renewed = Some(old);
                 }
-                let replaced = self.replace(&subject, &label, payload, message.seq, deadline).await?.is_some();
+                let replaced =
+                    self.replace(&subject, &label, payload, message.seq, deadline).await?.is_some();
                 if let Some(old) = renewed {
                     self.purge_snapshot_parts(slot, if replaced { &old } else { &label }).await?;
                 }
@@ -526,7 +538,8 @@ impl Shared {
             while let Some(page) = scan.page().await? {
                 for message in page {
                     let name = self.names.snapshot_of(&message.subject)?;
-                    let found_here = Found::new(&name.slot, message.subject.clone(), message.seq, Label::of(&message)?);
+                    let found_here =
+                        Found::new(&name.slot, message.subject.clone(), message.seq, Label::of(&message)?);
                     found.push((found_here, name.older.is_some()));
                 }
             }
@@ -540,7 +553,9 @@ impl Shared {
         let mut newest: Option<&Found> = None;
         for (found, is_older) in found.iter().rev() {
             match newest.filter(|newest| newest.info.slot == found.info.slot) {
-                Some(newest) if *is_older && found.label.head.version >= newest.label.head.version => continue,
+                Some(newest) if *is_older && found.label.head.version >= newest.label.head.version => {
+                    continue;
+                }
                 _ if !is_older => newest = Some(found),
                 _ => {}
             }
@@ -585,7 +600,9 @@ fn by_slot(found: impl Iterator<Item = Found>) -> Vec<Vec<Found>> {
     let mut slots: Vec<Vec<Found>> = Vec::new();
     for found in found {
         match slots.last_mut() {
-            Some(slot) if slot.last().is_some_and(|last| last.info.slot == found.info.slot) => slot.push(found),
+            Some(slot) if slot.last().is_some_and(|last| last.info.slot == found.info.slot) => {
+                slot.push(found)
+            }
             _ => slots.push(vec![found]),
         }
     }
@@ -619,7 +636,10 @@ impl Label {
             })
         };
         parse().ok_or_else(|| {
-            Error::corrupt(format!("message {} on `{}` is labelled as no snapshot", message.seq, message.subject))
+            Error::corrupt(format!(
+                "message {} on `{}` is labelled as no snapshot",
+                message.seq, message.subject
+            ))
         })
     }
 

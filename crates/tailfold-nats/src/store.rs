@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::try_join;
 use tailfold::{
-    Capabilities, Commit, Committed, Direction, EventBatches, EventStore, Filter, Follow, Head, LogBatches, Position,
-    Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot, StreamBatches, StreamId, Version,
-    VersionRange,
+    Capabilities, Commit, Committed, Direction, EventBatches, EventStore, Filter, Follow, Head, LogBatches,
+    Position, Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot, StreamBatches,
+    StreamId, Version, VersionRange,
 };
 
 use crate::commit::Place;

@@ -60,7 +60,9 @@ pub(crate) mod code {
     /// Another message with the same expectation is being stored.
     pub(crate) const IN_FLIGHT: u64 = 10164;
     pub(crate) const NO_MESSAGE: u64 = 10037;
+    /// What deleting a message answers that is not there, depending on where it would be.
     pub(crate) const NOT_DELETED: u64 = 10057;
+    pub(crate) const NO_SEQUENCE: u64 = 10043;
     /// Also what an election looks like.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
     pub(crate) const MESSAGE_TOO_LARGE: u64 = 10054;
@@ -141,7 +143,12 @@ impl Wire {
     }
 
     /// Sends a message without waiting for the server to take it.
-    pub(crate) async fn send(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), Failure> {
+    pub(crate) async fn send(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), Failure> {
         let sent = self.client.publish_with_headers(subject, headers, payload).await;
         sent.map_err(|error| Failure::Silence(error.to_string()))
     }
@@ -192,7 +199,12 @@ impl Wire {
     }
 
     /// Removes the messages of a subject, those before a sequence if one is given. Answers how many.
-    pub(crate) async fn purge(&self, stream: &str, subject: &str, before: Option<u64>) -> Result<u64, Failure> {
+    pub(crate) async fn purge(
+        &self,
+        stream: &str,
+        subject: &str,
+        before: Option<u64>,
+    ) -> Result<u64, Failure> {
         let mut body = serde_json::json!({ "filter": subject });
         if let (Some(seq), Some(body)) = (before, body.as_object_mut()) {
             body.insert("seq".to_owned(), seq.into());
@@ -207,7 +219,7 @@ impl Wire {
         match self.api::<Done>(&format!("STREAM.MSG.DELETE.{stream}"), &body).await {
             Ok(_) => Ok(true),
             Err(Failure::Refused(refusal))
-                if matches!(refusal.error, code::NOT_DELETED | code::NO_MESSAGE) =>
+                if matches!(refusal.error, code::NOT_DELETED | code::NO_SEQUENCE | code::NO_MESSAGE) =>
             {
                 Ok(false)
             }
@@ -216,12 +228,12 @@ impl Wire {
     }
 
     async fn ask(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
-        self.client.send_request(subject, request.timeout(Some(PATIENCE))).await.map_err(|error| {
-            match error.kind() {
-                RequestErrorKind::NoResponders => Failure::Nobody("nobody answers for the stream".to_owned()),
-                RequestErrorKind::TimedOut => Failure::Silence(format!("no answer in {PATIENCE:?}")),
-                _ => Failure::Silence(error.to_string()),
-            }
+        self.client.send_request(subject, request.timeout(Some(PATIENCE))).await.map_err(|error| match error
+            .kind()
+        {
+            RequestErrorKind::NoResponders => Failure::Nobody("nobody answers for the stream".to_owned()),
+            RequestErrorKind::TimedOut => Failure::Silence(format!("no answer in {PATIENCE:?}")),
+            _ => Failure::Silence(error.to_string()),
         })
     }
 }

@@ -12,7 +12,8 @@ use crate::stream::{Head, Version};
 pub enum Removal {
     /// Everything, snapshots of every fold included. A tombstone event (type [`EventType::TOMBSTONE`], payload: the head
     /// that was erased, as JSON) takes a new position in the log; filters of the stream's category match it.
-    /// The stream reads as empty afterwards and its versions start again at 1, with another genesis.
+    /// The stream reads as empty afterwards and its versions start again at 1, with another genesis. A store may let it
+    /// replace the tombstone of an earlier life of the stream, which says nothing more to whoever has not seen either.
     Erase {
         /// Identity of the tombstone.
         id: EventId,
