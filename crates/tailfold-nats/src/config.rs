@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, Event};
 use tailfold::{Error, Outcome, Result};
+use tokio::sync::watch;
 
 use crate::names::{Names, text_of};
 use crate::store::NatsStore;
+use crate::wire::Wire;
 
 /// How to connect to a store; every setting has a default that suits one server on a trusted network.
 ///
@@ -183,21 +185,27 @@ impl NatsConfig {
             if self.snapshot_retention_days == 0 {
                 return Err(Error::invalid("snapshots must be kept for 1 day at least"));
             }
-            let options = self.options().await?;
+            let (broken, breaks) = watch::channel(0);
+            let options = self.options(broken).await?;
             let client = options.connect(self.servers.as_slice()).await.map_err(|error| {
                 Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error)
             })?;
-            crate::setup::open(&self, names, client).await
+            crate::setup::open(&self, names, Wire { client, breaks }).await
         };
         connected.await.map_err(|error: Error| error.during(format!("connect to {self}")))
     }
 
-    async fn options(&self) -> Result<ConnectOptions> {
+    async fn options(&self, broken: watch::Sender<u64>) -> Result<ConnectOptions> {
         let mut options = ConnectOptions::new()
             .name("tailfold")
             .connection_timeout(Duration::from_secs(5))
             .require_tls(self.require_tls)
-            .event_callback(|event| async move { tracing::info!(%event, "connection to NATS") });
+            .event_callback(move |event| {
+                if let Event::Disconnected = event {
+                    broken.send_modify(|times| *times += 1);
+                }
+                async move { tracing::info!(%event, "connection to NATS") }
+            });
         options = match &self.login {
             Login::Nobody => options,
             Login::Password(user, password) => options.user_and_password(user.clone(), password.clone()),

@@ -1,6 +1,6 @@
 //! Opening a store: its streams are created, and those that are there are checked.
 
-use async_nats::{Client, HeaderMap};
+use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -32,9 +32,8 @@ struct Identity {
 /// The configuration of a stream, as the server tells it.
 type Config = Map<String, Value>;
 
-pub(crate) async fn open(settings: &NatsConfig, names: Names, client: Client) -> Result<NatsStore> {
-    let release = Release::of(&client.server_info().version)?;
-    let wire = Wire { client };
+pub(crate) async fn open(settings: &NatsConfig, names: Names, wire: Wire) -> Result<NatsStore> {
+    let release = Release::of(&wire.client.server_info().version)?;
     let deadline = Deadline::after(settings.deadline);
     let replicas = settings.replicas.unwrap_or(1);
     if replicas > 1 {
@@ -90,7 +89,7 @@ pub(crate) async fn open(settings: &NatsConfig, names: Names, client: Client) ->
         immutable: is_on(&events, "deny_purge"),
         several_streams: is_on(&events, "allow_atomic"),
         several_filters: release >= Release(2, 10, 0),
-        snapshot_ttl: is_on(&snapshots, "allow_msg_ttl").then(|| life.as_secs()),
+        snapshot_ttl: is_on(&snapshots, "allow_msg_ttl").then_some(life.as_secs()),
         renew_parts_after: (i64::from(settings.snapshot_retention_days) / 10).max(1),
         wire,
         names,

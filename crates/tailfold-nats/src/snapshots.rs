@@ -264,7 +264,7 @@ impl Shared {
                 if let Some(there) = there {
                     self.purge_snapshot_parts(slot, &Label::of(&there)?).await?;
                 }
-                return Ok(Saved::Stored { pruned: self.prune(slot, save.keep, newest.version).await? });
+                return Ok(Saved::Stored { pruned: self.prune(slot, save.keep, save.head.version).await? });
             }
             if deadline.has_passed() {
                 return Err(Error::unavailable(Outcome::NotDone, "others saved until the deadline"));
@@ -393,8 +393,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes older snapshots beyond what is kept. Everybody who saves does so after saving, so that the last one sees all.
-    async fn prune(&self, slot: &Slot, keep: Keep, newest: Version) -> Result<u64> {
+    /// Removes older snapshots beyond what is kept. Everybody who saves does so after saving, with the newest one as it is
+    /// then, so that the last one sees all.
+    async fn prune(&self, slot: &Slot, keep: Keep, saved: Version) -> Result<u64> {
+        let newest = match keep {
+            // Nothing below is kept, whatever the newest is.
+            Keep::Newest => saved,
+            _ if keeps(keep) == usize::MAX => return Ok(0),
+            _ => {
+                let subject = self.names.newest_of(slot);
+                let newest = self.snapshot_from_leader(&subject, self.deadline()).await?;
+                newest.as_ref().map(Label::of).transpose()?.map_or(saved, |newest| newest.head.version)
+            }
+        };
         let older = self.older_versions(slot, newest).await?;
         let excess = (older.len() + 1).saturating_sub(keeps(keep));
         let mut pruned = 0;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tailfold::{Error, Outcome};
+use tokio::sync::watch;
 
 /// Longest wait for an answer before the request counts as lost and is settled or repeated.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ pub(crate) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) client: Client,
+    /// Changes when the connection breaks: what is on its way then is never answered.
+    pub(crate) breaks: watch::Receiver<u64>,
 }
 
 /// A stored message.
@@ -228,9 +231,14 @@ impl Wire {
     }
 
     async fn ask(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
-        self.client.send_request(subject, request.timeout(Some(PATIENCE))).await.map_err(|error| match error
-            .kind()
-        {
+        let mut breaks = self.breaks.clone();
+        breaks.mark_unchanged();
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject, request.timeout(Some(PATIENCE))) => answer,
+            // The sender lives as long as the client.
+            Ok(()) = breaks.changed() => return Err(Failure::Silence("the connection broke".to_owned())),
+        };
+        answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Failure::Nobody("nobody answers for the stream".to_owned()),
             RequestErrorKind::TimedOut => Failure::Silence(format!("no answer in {PATIENCE:?}")),
             _ => Failure::Silence(error.to_string()),
