@@ -239,7 +239,9 @@ impl Wire {
             Ok(()) = breaks.changed() => return Err(Failure::Silence("the connection broke".to_owned())),
         };
         answer.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => Failure::Nobody("nobody answers for the stream".to_owned()),
+            RequestErrorKind::NoResponders => {
+                Failure::Nobody("nobody is there: no JetStream, or no leader".to_owned())
+            }
             RequestErrorKind::TimedOut => Failure::Silence(format!("no answer in {PATIENCE:?}")),
             _ => Failure::Silence(error.to_string()),
         })

@@ -4,6 +4,7 @@ use tailfold::EventId;
 use tailfold_nats::{NatsConfig, NatsStore};
 use tailfold_testkit::Fixture;
 
+#[allow(dead_code, reason = "the other test binary takes only the name")]
 /// A store of its own on a server that others use too.
 pub(crate) async fn fixture(servers: Vec<String>, replicas: usize) -> Fixture<NatsStore> {
     let store = NatsConfig::new(servers).name(fresh_name()).replicas(replicas).connect().await;

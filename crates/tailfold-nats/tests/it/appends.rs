@@ -1,0 +1,180 @@
+//! Appends whose acknowledgement is lost, late, or never comes.
+
+use crate::proxy::Proxy;
+use crate::support::*;
+
+/// The answer to an append is lost with the connection: the append is settled and succeeds, and is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_acknowledgement_is_settled() {
+    let server = own_server(NatsVersion::V2_15_1).await;
+    let proxy = Proxy::to(server.port()).await;
+    let (store, witness) = (open(&proxy.url(), "tf").await, open(&server.url(), "tf").await);
+    let stream = stream("account/1");
+    let mut expected = Expected::NoStream;
+    for round in 0..5u64 {
+        proxy.lose_answers();
+        let commit = Commit::new(stream.clone(), expected, events(2));
+        let append = tokio::spawn({
+            let store = store.clone();
+            async move { store.append(commit).await }
+        });
+        // It is recorded, but the writer cannot know.
+        while witness.head(&stream).await.unwrap().is_none_or(|head| head.version.0 < 2 * round + 2) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!append.is_finished());
+        let began = Instant::now();
+        proxy.cut().await;
+        let committed = append.await.unwrap().unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "settled when the connection broke, not by a timeout"
+        );
+        assert!(!committed.repeated);
+        assert_eq!(committed.writes[0].head, witness.head(&stream).await.unwrap().unwrap());
+        expected = Expected::Head(committed.writes[0].head);
+    }
+    assert_eq!(read(&witness, &stream).await.len(), 10);
+}
+
+/// While an acknowledgement is lost, somebody else appends: no false conflict, no duplicate, for one stream and for several.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_acknowledgement_is_settled_although_others_append_after_it() {
+    let server = own_server(NatsVersion::V2_15_1).await;
+    let proxy = Proxy::to(server.port()).await;
+    let (store, other) = (open(&proxy.url(), "tf").await, open(&server.url(), "tf").await);
+    let (one, two) = (stream("account/1"), stream("account/2"));
+    for round in 0..4 {
+        // So that the writer's only message is the commit.
+        let head = store.head(&one).await.unwrap();
+        let before = head.map_or(0, |head| head.version.0);
+        let mut commit = Commit::new(one.clone(), Expected::from_head(head), events(1));
+        if round % 2 == 1 {
+            let head = store.head(&two).await.unwrap();
+            commit = commit.and(two.clone(), Expected::from_head(head), events(2));
+        }
+        proxy.lose_answers();
+        let appending = tokio::spawn({
+            let store = store.clone();
+            async move { store.append(commit).await }
+        });
+        while other.head(&one).await.unwrap().is_none_or(|head| head.version.0 <= before) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        append(&other, &one, events(1)).await;
+        append(&other, &two, events(1)).await;
+        proxy.cut().await;
+        let committed = appending.await.unwrap().unwrap();
+        assert!(!committed.repeated);
+        assert_eq!(committed.writes[0].head.version.0, before + 1);
+        assert_eq!(other.head(&one).await.unwrap().unwrap().version.0, before + 2);
+        let recorded = other.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+        let last = recorded.iter().find(|event| event.position == committed.position).unwrap();
+        assert_eq!(last.head(), committed.writes.last().unwrap().head);
+    }
+    tailfold_testkit::verify_chain(&other).await.unwrap();
+}
+
+/// No answer until the deadline: the outcome is unknown, never a conflict; the same commit again settles it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_answer_the_outcome_is_unknown_after_the_deadline() {
+    let mut server = own_server(NatsVersion::V2_15_1).await;
+    let config = NatsConfig::new([server.url()]).deadline(Duration::from_secs(1));
+    let store = config.connect().await.unwrap();
+    let stream = stream("account/1");
+    let head = append(&store, &stream, events(3)).await.writes[0].head;
+    let server = tokio::task::spawn_blocking(move || {
+        server.pause().unwrap();
+        server
+    });
+    let mut server = server.await.unwrap();
+    let commit = Commit::new(stream.clone(), Expected::Head(head), events(2));
+    let error = store.append(commit.clone()).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error}");
+    assert!(error.to_string().starts_with("append to stream `account/1`: "), "{error}");
+    let error = store.head(&stream).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
+    tokio::task::spawn_blocking(move || {
+        server.resume().unwrap();
+        server
+    })
+    .await
+    .unwrap();
+}
+
+/// A server that is killed and comes back costs time, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_and_repeats_nothing() {
+    let mut server = own_server(NatsVersion::V2_15_1).await;
+    let url = server.url();
+    let store = open(&url, "tf").await;
+    let writers: Vec<_> = (0..8)
+        .map(|number| {
+            let (store, stream) = (store.clone(), stream(&format!("account/{number}")));
+            tokio::spawn(async move {
+                let (mut head, mut ids) = (None, Vec::new());
+                for _ in 0..150 {
+                    let event = event("1");
+                    ids.push(event.data().id);
+                    let commit = Commit::new(stream.clone(), Expected::from_head(head), vec![event]);
+                    head = Some(store.append(commit).await.unwrap().writes[0].head);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                (stream, ids)
+            })
+        })
+        .collect();
+    let _server = tokio::task::spawn_blocking(move || {
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(250));
+            server.kill().unwrap();
+            server.start_again().unwrap();
+        }
+        server
+    })
+    .await
+    .unwrap();
+    for writer in writers {
+        let (stream, ids) = writer.await.unwrap();
+        let recorded: Vec<_> = read(&store, &stream).await.iter().map(|event| event.data.id).collect();
+        assert_eq!(recorded, ids);
+    }
+    tailfold_testkit::verify_chain(&store).await.unwrap();
+}
+
+/// Servers before 2.12 store the messages of a batch one by one: there, a commit to several streams is refused before
+/// anything is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_streams_need_a_server_that_stores_batches_whole() {
+    let url = tokio::task::spawn_blocking(|| nats_url(NatsVersion::V2_9_10)).await.unwrap();
+    let store = open(&url, &fresh_name()).await;
+    assert!(!store.capabilities().several_streams);
+    let commit =
+        Commit::new(stream("a/1"), Expected::Any, events(1)).and(stream("a/2"), Expected::Any, events(1));
+    let error = store.append(commit).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unsupported);
+    assert!(error.to_string().contains("2.12"), "{error}");
+    assert!(fresh_store().await.0.capabilities().several_streams);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_to_more_streams_than_a_batch_holds_is_invalid() {
+    let (store, _) = fresh_store().await;
+    let writes = |count: u64| -> Commit {
+        let write = |number| StreamWrite {
+            stream: stream(&format!("a/{number}")),
+            expected: Expected::NoStream,
+            events: events(1),
+        };
+        (0..count).map(write).collect()
+    };
+    let error = store.append(writes(1001)).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Invalid);
+    assert!(store.streams_to_vec(Filter::all()).await.unwrap().is_empty());
+    let commit = writes(1000);
+    let committed = store.append(commit.clone()).await.unwrap();
+    assert_eq!(store.streams_to_vec(Filter::all()).await.unwrap().len(), 1000);
+    assert_eq!(store.append(commit).await.unwrap(), Committed { repeated: true, ..committed.clone() });
+    let log = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+    assert_eq!(log.last().unwrap().position, committed.position);
+}

@@ -1,0 +1,16 @@
+//! What this store promises besides the contract, on real servers.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod names;
+mod support;
+
+mod appends;
+mod damage;
+mod loads;
+mod logins;
+mod parts;
+mod proxy;
+mod setup;
+mod snapshots;
