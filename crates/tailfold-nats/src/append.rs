@@ -135,7 +135,7 @@ impl Shared {
                 Err(failure) => failure,
             };
             tracing::debug!(?failure, id, "an append without acknowledgement");
-            if let Failure::Silence(_) = &failure {
+            if failure.may_be_done() {
                 outcome = Outcome::Unknown;
             }
             if !failure.is_passing() {

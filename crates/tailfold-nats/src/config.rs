@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
@@ -190,7 +191,7 @@ impl NatsConfig {
             let client = options.connect(self.servers.as_slice()).await.map_err(|error| {
                 Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error)
             })?;
-            crate::setup::open(&self, names, Wire { client, breaks }).await
+            crate::setup::open(&self, names, Wire { client, breaks, closed: Arc::default() }).await
         };
         connected.await.map_err(|error: Error| error.during(format!("connect to {self}")))
     }

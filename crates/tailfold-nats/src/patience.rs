@@ -24,21 +24,40 @@ impl Deadline {
         Instant::now() >= self.0
     }
 
-    /// Does what changes nothing, or what may be done twice, until it is answered.
+    /// Asks until there is an answer.
     pub(crate) async fn insist<T, F>(self, attempt: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut backoff = Backoff::new();
+        self.repeat(attempt).await.map_err(|(failure, _)| failure.into_error(Outcome::NotDone))
+    }
+
+    /// Makes a change that may be made twice, until it is known to be made.
+    pub(crate) async fn insist_on_change<T, F>(self, attempt: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.repeat(attempt).await.map_err(|(failure, outcome)| failure.into_error(outcome))
+    }
+
+    async fn repeat<T, F>(self, attempt: impl Fn() -> F) -> std::result::Result<T, (Failure, Outcome)>
+    where
+        F: Future<Output = std::result::Result<T, Failure>>,
+    {
+        let (mut backoff, mut outcome) = (Backoff::new(), Outcome::NotDone);
         loop {
-            match attempt().await {
+            let failure = match attempt().await {
                 Ok(value) => return Ok(value),
-                Err(failure) if failure.is_passing() && !self.has_passed() => {
-                    tracing::debug!(?failure, "asked again");
-                    backoff.pause().await;
-                }
-                Err(failure) => return Err(failure.into_error(Outcome::NotDone)),
+                Err(failure) => failure,
+            };
+            if failure.may_be_done() {
+                outcome = Outcome::Unknown;
             }
+            if !failure.is_passing() || self.has_passed() {
+                return Err((failure, outcome));
+            }
+            tracing::debug!(?failure, "asked again");
+            backoff.pause().await;
         }
     }
 }

@@ -228,7 +228,14 @@ impl Reading {
             true => last,
             false => match self.shared.locate(&self.stream, self.to, &last).await? {
                 Some(newest) => newest,
-                None => return Ok(nothing()),
+                None => {
+                    // It was cut off, or all of it is gone.
+                    let first = self.shared.first_commit(&self.stream).await?;
+                    return match first.as_ref().map(Place::of).transpose()? {
+                        Some(first) if first.first > self.to => Ok(nothing()),
+                        _ => Err(self.removed()),
+                    };
+                }
             },
         };
         if direction == Direction::Backward {

@@ -57,7 +57,10 @@ impl Shared {
             match self.send(&attempt, &[sending], deadline).await? {
                 Fate::Stored { last } => {
                     self.ends.note(stream, &End::after_erase(stream, last, place));
-                    let snapshots = self.remove_rest(stream, last).await?;
+                    let snapshots = self.remove_rest(stream, last).await.map_err(|error| {
+                        let half = "the events are erased, what lies beside them is not yet: erase again";
+                        Error::unavailable(Outcome::Unknown, half).caused_by(error)
+                    })?;
                     let events = head.version.next().since(first);
                     return Ok(Removed { events, snapshots, tombstone: Some(position(last, 0)) });
                 }
@@ -91,7 +94,7 @@ impl Shared {
         let first = self.first_version(stream).await?;
         let subject = self.names.commits_of(stream);
         let purge = || self.wire.purge(&self.names.events, &subject, Some(commit.seq));
-        self.deadline().insist(purge).await?;
+        self.deadline().insist_on_change(purge).await?;
         // Where the commit is not in parts, all parts before it are those of commits that are gone.
         self.purge_parts(stream, self.lowest_part_from(&commit, origin)?.unwrap_or(commit.seq)).await?;
         let snapshots = self.forget_below(stream.as_str(), origin).await?;
@@ -101,7 +104,7 @@ impl Shared {
     async fn purge_parts(&self, stream: &StreamId, before: u64) -> Result<()> {
         let subject = self.names.parts_of(stream);
         let purge = || self.wire.purge(&self.names.events, &subject, Some(before));
-        self.deadline().insist(purge).await?;
+        self.deadline().insist_on_change(purge).await?;
         Ok(())
     }
 

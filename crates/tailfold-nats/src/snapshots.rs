@@ -350,7 +350,7 @@ impl Shared {
                 _ => Err(failure),
             }
         };
-        let replaced = deadline.insist(attempt).await?;
+        let replaced = deadline.insist_on_change(attempt).await?;
         if let Some(seq) = replaced {
             self.written.note(subject, seq);
         }
@@ -388,7 +388,7 @@ impl Shared {
         let newest = newest.as_ref().map(Label::of).transpose()?;
         if newest.is_none_or(|newest| newest.head.version <= copy.label.head.version) {
             let delete = || self.wire.delete(&self.names.snapshots, copy.seq);
-            deadline.insist(delete).await?;
+            deadline.insist_on_change(delete).await?;
         }
         Ok(())
     }
@@ -451,7 +451,7 @@ impl Shared {
                 return Ok(false);
             }
             // Its parts belong to the promoted message now.
-            deadline.insist(|| self.wire.delete(&self.names.snapshots, next.seq)).await?;
+            deadline.insist_on_change(|| self.wire.delete(&self.names.snapshots, next.seq)).await?;
             self.purge_snapshot_parts(slot, &found.label).await?;
             return Ok(true);
         }
@@ -482,7 +482,7 @@ impl Shared {
 
     async fn delete(&self, found: &Found) -> Result<bool> {
         let delete = || self.wire.delete(&self.names.snapshots, found.seq);
-        let deleted = self.deadline().insist(delete).await?;
+        let deleted = self.deadline().insist_on_change(delete).await?;
         self.written.note(&found.subject, found.seq + 1);
         if deleted {
             self.purge_snapshot_parts(&found.info.slot, &found.label).await?;
@@ -494,7 +494,7 @@ impl Shared {
         if label.parts.is_some() {
             let subject = self.names.snapshot_parts_of(slot, &label.save);
             let purge = || self.wire.purge(&self.names.snapshots, &subject, None);
-            self.deadline().insist(purge).await?;
+            self.deadline().insist_on_change(purge).await?;
         }
         Ok(())
     }
@@ -589,7 +589,7 @@ impl Shared {
             let parts = self.names.snapshot_parts_where(&filter);
             for subject in self.names.snapshots_where(&filter).into_iter().chain([parts]) {
                 let purge = || self.wire.purge(&self.names.snapshots, &subject, None);
-                self.deadline().insist(purge).await?;
+                self.deadline().insist_on_change(purge).await?;
             }
             Ok(swept)
         };

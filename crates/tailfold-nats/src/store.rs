@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,6 +67,7 @@ impl NatsStore {
     /// # Errors
     /// `Unavailable` if the connection is gone.
     pub async fn close(&self) -> Result<()> {
+        self.shared.wire.closed.store(true, Ordering::Relaxed);
         self.shared.wire.client.drain().await.map_err(|error| {
             tailfold::Error::unavailable(tailfold::Outcome::NotDone, "close the connection").caused_by(error)
         })

@@ -1,6 +1,8 @@
 //! Requests to JetStream, one attempt each, and what can go wrong with them.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
@@ -24,6 +26,7 @@ pub(crate) struct Wire {
     pub(crate) client: Client,
     /// Changes when the connection breaks: what is on its way then is never answered.
     pub(crate) breaks: watch::Receiver<u64>,
+    pub(crate) closed: Arc<AtomicBool>,
 }
 
 /// A stored message.
@@ -44,6 +47,8 @@ pub(crate) enum Failure {
     Nobody(String),
     /// No answer, or none that can be read: it may have been done.
     Silence(String),
+    /// The store was closed.
+    Closed,
 }
 
 /// An error of the JetStream API.
@@ -231,6 +236,9 @@ impl Wire {
     }
 
     async fn ask(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Failure::Closed);
+        }
         let mut breaks = self.breaks.clone();
         breaks.mark_unchanged();
         let answer = tokio::select! {
@@ -300,6 +308,7 @@ impl Failure {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Nobody(_) | Self::Silence(_) => true,
+            Self::Closed => false,
             Self::Refused(refusal) => {
                 refusal.code >= 500
                     || matches!(
@@ -308,6 +317,11 @@ impl Failure {
                     )
             }
         }
+    }
+
+    /// Whether the request may have been carried out.
+    pub(crate) fn may_be_done(&self) -> bool {
+        matches!(self, Self::Silence(_))
     }
 
     /// Whether the server said no, so that the request was not carried out.
@@ -327,6 +341,7 @@ impl Failure {
             Self::Nobody(reason) | Self::Silence(reason) => {
                 Error::unavailable(outcome, "the server did not answer").caused_by(reason)
             }
+            Self::Closed => Error::unavailable(outcome, "the store was closed"),
         }
     }
 }

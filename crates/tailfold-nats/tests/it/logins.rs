@@ -146,6 +146,12 @@ async fn a_closed_store_does_nothing_more() {
     let (store, name) = fresh_store().await;
     append(&store, &stream("a/1"), events(1)).await;
     store.close().await.unwrap();
+    let began = Instant::now();
+    let error = store.head(&stream("a/1")).await.unwrap_err();
+    assert!(error.to_string().ends_with("the store was closed"), "{error}");
+    let error = store.append(Commit::new(stream("a/1"), Expected::Any, events(1))).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(1));
     let again = open(&shared_server().await, &name).await;
     assert_eq!(read(&again, &stream("a/1")).await.len(), 1);
 }
