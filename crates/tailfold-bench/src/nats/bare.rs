@@ -38,7 +38,7 @@ impl BareNats {
 
     /// Stores a message and answers its sequence.
     ///
-    /// By `send_request`, which was 1 to 3 % faster than `jetstream::Context::publish_with_headers`.
+    /// By `send_request`: `jetstream::Context::publish_with_headers` does the same and takes a permit besides.
     pub(crate) async fn publish(&self, subject: Subject, headers: HeaderMap, payload: Bytes) -> Result<u64> {
         let request = Request::new().headers(headers).payload(payload);
         let answer = self.client.send_request(subject, request).await?;
