@@ -117,11 +117,11 @@ async fn all_sides(
 }
 
 /// One of the tasks, which goes on where it stopped.
-trait Task: Send + 'static {
+pub(crate) trait Task: Send + 'static {
     fn append(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-fn throughput<T: Task>(tasks: Vec<T>) -> Side<'static, Throughput> {
+pub(crate) fn throughput<T: Task>(tasks: Vec<T>) -> Side<'static, Throughput> {
     let tasks = Arc::new(Mutex::new(tasks));
     side(move || {
         let tasks = tasks.clone();

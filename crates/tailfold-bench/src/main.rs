@@ -8,6 +8,9 @@ mod appending;
 mod bare;
 mod harness;
 mod long_history;
+mod nats;
+mod nats_appending;
+mod nats_loading;
 mod trade;
 mod workloads;
 

@@ -25,7 +25,7 @@ impl Output {
         if !self.began {
             self.began = true;
             println!(
-                "{:<22} {:>12} {:>12}  {:<9} {:>6}  {:<9} met",
+                "{:<24} {:>12} {:>12}  {:<9} {:>6}  {:<9} met",
                 "name", "figure", "limit", "unit", "ratio", "bar"
             );
         }
@@ -33,7 +33,7 @@ impl Output {
         if self.samples {
             for (value, limit) in &figure.samples {
                 println!(
-                    "{:<22} {:>12} {:>12}  {:<9} {:>6.3}",
+                    "{:<24} {:>12} {:>12}  {:<9} {:>6.3}",
                     "",
                     short(*value),
                     short(*limit),
@@ -56,7 +56,7 @@ fn row(figure: &Figure) -> String {
         (false, false) => (format!("{:.3}", figure.ratio), "NO"),
     };
     let Figure { name, unit, value, limit, .. } = figure;
-    format!("{name:<22} {:>12} {:>12}  {unit:<9} {ratio:>6}  {bar:<9} {met}", short(*value), short(*limit))
+    format!("{name:<24} {:>12} {:>12}  {unit:<9} {ratio:>6}  {bar:<9} {met}", short(*value), short(*limit))
 }
 
 fn line(figure: &Figure, samples: bool) -> String {

@@ -66,7 +66,7 @@ pub(crate) fn usage(workloads: &[Workload]) -> String {
          Workloads:\n",
     );
     for workload in workloads {
-        text += &format!("  {:<16} {}\n", workload.name, workload.what);
+        text += &format!("  {:<18} {}\n", workload.name, workload.what);
     }
     text += "\n  --json        one JSON object a line: name, value, unit, limit, ratio\n  \
              --samples     the samples of every pair as well\n  \

@@ -5,6 +5,12 @@ mod append_64;
 mod append_64_tags;
 mod load_flat;
 mod load_snapshot;
+mod nats_append_1;
+mod nats_append_256;
+mod nats_load;
+mod nats_load_tail_10;
+mod nats_replay;
+mod nats_snapshot_8_mib;
 pub(crate) mod replay;
 mod snapshot_cost;
 
@@ -15,6 +21,7 @@ use tokio::sync::OnceCell;
 
 use crate::harness::{Figure, Result, Settings};
 use crate::long_history::LongHistory;
+use crate::nats::{self, NatsHistory};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
@@ -31,6 +38,12 @@ pub(crate) const ALL: &[Workload] = &[
     load_flat::WORKLOAD,
     load_snapshot::WORKLOAD,
     snapshot_cost::WORKLOAD,
+    nats_append_1::WORKLOAD,
+    nats_append_256::WORKLOAD,
+    nats_load::WORKLOAD,
+    nats_load_tail_10::WORKLOAD,
+    nats_replay::WORKLOAD,
+    nats_snapshot_8_mib::WORKLOAD,
 ];
 
 pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
@@ -40,6 +53,10 @@ pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
         let names: Vec<_> = ALL.iter().map(|workload| workload.name).collect();
         return Err(format!("no workload `{name}`: there are {} and all", names.join(", ")).into());
     }
+    // Now, and not after minutes of other workloads.
+    if chosen.iter().any(|workload| workload.name.starts_with("nats-")) {
+        nats::check_server()?;
+    }
     Ok(chosen)
 }
 
@@ -48,15 +65,21 @@ pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     long_history: OnceCell<LongHistory>,
+    nats_history: OnceCell<NatsHistory>,
 }
 
 impl Context {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, long_history: OnceCell::new() })
+        Arc::new(Self { settings, long_history: OnceCell::new(), nats_history: OnceCell::new() })
     }
 
     /// The store with a stream of a million events, built when it is first needed.
     pub(crate) async fn long_history(&self) -> Result<&LongHistory> {
         self.long_history.get_or_try_init(LongHistory::build).await
+    }
+
+    /// The store on NATS with a million events of others, built when it is first needed.
+    pub(crate) async fn nats_history(&self) -> Result<&NatsHistory> {
+        self.nats_history.get_or_try_init(NatsHistory::build).await
     }
 }
