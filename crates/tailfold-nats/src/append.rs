@@ -24,12 +24,23 @@ use crate::wire::{Failure, Get};
 const MAX_STREAMS: usize = 1000;
 
 /// A commit's message for one stream.
-pub(crate) struct Sending {
+pub(crate) struct Sending<'a> {
     pub(crate) subject: String,
-    /// The last message that it names.
-    pub(crate) after: u64,
-    pub(crate) headers: HeaderMap,
+    /// What it comes after, and names.
+    pub(crate) end: &'a End,
+    pub(crate) place: Place,
+    /// It is the tombstone.
+    pub(crate) erases: bool,
     pub(crate) payload: Bytes,
+}
+
+impl Sending<'_> {
+    fn headers(&self, id: &str) -> HeaderMap {
+        match self.erases {
+            true => self.end.tombstone_headers(id, self.place),
+            false => self.end.headers(id, self.place),
+        }
+    }
 }
 
 /// What became of messages that were sent until it was known.
@@ -43,9 +54,11 @@ pub(crate) enum Fate {
 impl Shared {
     pub(crate) async fn append(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
         commit.check()?;
-        let name =
-            format!("append to stream `{}`", commit.writes.first().map_or("", |write| write.stream.as_str()));
-        self.append_checked(commit).await.map_err(|error| error.during(name))
+        let stream = commit.writes.first().map(|write| write.stream.clone());
+        self.append_checked(commit).await.map_err(|error| {
+            let stream = stream.as_ref().map_or("", |stream| stream.as_str());
+            error.during(format!("append to stream `{stream}`"))
+        })
     }
 
     async fn append_checked(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
@@ -78,18 +91,22 @@ impl Shared {
                 continue;
             }
             let mut places = Vec::with_capacity(ends.len());
-            let mut sendings = Vec::with_capacity(ends.len());
-            for ((write, body), end) in commit.writes.iter().zip(&bodies).zip(&ends) {
-                let place = end.place(write.events.iter().map(NewEvent::digest));
-                sendings.push(Sending {
-                    subject: self.names.commits_of(&write.stream),
-                    after: end.seq,
-                    headers: end.headers(&id, place),
-                    payload: self.payload(&write.stream, &write.events, body, place, deadline).await?,
-                });
-                places.push(place);
-            }
-            match self.send(&id, &sendings, deadline).await? {
+            let fate = {
+                let mut sendings = Vec::with_capacity(ends.len());
+                for ((write, body), end) in commit.writes.iter().zip(&bodies).zip(&ends) {
+                    let place = end.place(write.events.iter().map(NewEvent::digest));
+                    sendings.push(Sending {
+                        subject: self.names.commits_of(&write.stream),
+                        end,
+                        place,
+                        erases: false,
+                        payload: self.payload(&write.stream, &write.events, body, place, deadline).await?,
+                    });
+                    places.push(place);
+                }
+                self.send(&id, &sendings, deadline).await?
+            };
+            match fate {
                 Fate::Stored { last } => return Ok(self.receipt(&commit, &ends, &places, last)),
                 Fate::Beaten if deadline.has_passed() => {
                     return Err(Error::unavailable(
@@ -126,11 +143,11 @@ impl Shared {
     }
 
     /// Sends messages until it is known what became of them.
-    pub(crate) async fn send(&self, id: &str, sendings: &[Sending], deadline: Deadline) -> Result<Fate> {
+    pub(crate) async fn send(&self, id: &str, sendings: &[Sending<'_>], deadline: Deadline) -> Result<Fate> {
         let mut backoff = Backoff::new();
         let mut outcome = Outcome::NotDone;
         loop {
-            let failure = match self.attempt(sendings).await {
+            let failure = match self.attempt(id, sendings).await {
                 Ok(last) => return Ok(Fate::Stored { last }),
                 Err(failure) => failure,
             };
@@ -153,9 +170,9 @@ impl Shared {
         }
     }
 
-    async fn attempt(&self, sendings: &[Sending]) -> Result<u64, Failure> {
+    async fn attempt(&self, id: &str, sendings: &[Sending<'_>]) -> Result<u64, Failure> {
         let message =
-            |sending: &Sending| (sending.subject.clone(), sending.headers.clone(), sending.payload.clone());
+            |sending: &Sending<'_>| (sending.subject.clone(), sending.headers(id), sending.payload.clone());
         let Some((last, others)) = sendings.split_last() else { return Ok(0) };
         let (subject, mut headers, payload) = message(last);
         if !others.is_empty() {
@@ -172,9 +189,9 @@ impl Shared {
     }
 
     /// What became of an attempt, if it can be said.
-    async fn settle(&self, id: &str, sendings: &[Sending]) -> Result<Option<Fate>, Failure> {
+    async fn settle(&self, id: &str, sendings: &[Sending<'_>]) -> Result<Option<Fate>, Failure> {
         for (index, sending) in sendings.iter().enumerate() {
-            let next = Get::next(sending.subject.as_str(), sending.after + 1);
+            let next = Get::next(sending.subject.as_str(), sending.end.seq + 1);
             match self.wire.leader_get(&self.names.events, &next).await? {
                 Some(message) if commit::is_of(&message, id) => {
                     // A batch is stored without anything in between.
@@ -197,7 +214,7 @@ impl Shared {
         let count = commit.writes.len();
         for (index, ((write, end), place)) in commit.writes.iter().zip(ends).zip(places).enumerate() {
             let seq = last - (count - 1 - index) as u64;
-            self.ends.note(&write.stream, &end.then(seq, *place));
+            self.ends.note(&write.stream, end.then(seq, *place));
             writes.push(Written { stream: write.stream.clone(), first: place.first, head: place.head() });
         }
         let position = places.last().map_or(end_of(last), |place| position(last, place.len() - 1));

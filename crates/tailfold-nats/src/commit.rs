@@ -82,10 +82,16 @@ impl End {
     }
 
     fn at(seq: u64, place: Place, before: &str) -> Self {
-        let mut pointers = format!("{}:{seq}", place.last);
-        for pointer in before.split(',').take(POINTERS - 1).filter(|pointer| !pointer.is_empty()) {
+        let rest = match before.match_indices(',').nth(POINTERS - 2) {
+            Some((end, _)) => before.get(..end).unwrap_or_default(),
+            None => before,
+        };
+        let mut pointers = String::with_capacity(rest.len() + 42);
+        // Writing to a string does not fail.
+        let _ = write!(pointers, "{}:{seq}", place.last);
+        if !rest.is_empty() {
             pointers.push(',');
-            pointers.push_str(pointer);
+            pointers.push_str(rest);
         }
         Self { seq, version: place.last, chain: place.after, pointers }
     }
@@ -189,10 +195,13 @@ pub(crate) fn end_of(seq: u64) -> Position {
 }
 
 /// Writes events one after the other, as FORMAT.md says.
-pub(crate) fn encode<'a>(events: impl IntoIterator<Item = &'a EventData>) -> BytesMut {
+pub(crate) fn encode<'a>(kind: u8, events: impl IntoIterator<Item = &'a EventData>) -> BytesMut {
     let mut body = BytesMut::new();
     for event in events {
         body.reserve(128 + event.metadata.len() + event.payload.len());
+        if body.is_empty() {
+            body.put_u8(kind);
+        }
         body.put_slice(event.id.as_uuid().as_bytes());
         // Core's limits: types and tags have at most 255 bytes, an event at most 32 tags.
         put_short(&mut body, event.event_type.as_str());
@@ -301,8 +310,5 @@ pub(crate) fn batch_headers(headers: &mut HeaderMap, batch: &str, number: usize,
 
 /// A name that nobody else takes.
 pub(crate) fn fresh_name() -> String {
-    let mut name = String::with_capacity(32);
-    // Writing to a string does not fail.
-    let _ = write!(name, "{}", uuid::Uuid::now_v7().simple());
-    name
+    uuid::Uuid::now_v7().simple().encode_lower(&mut [0; 32]).to_owned()
 }

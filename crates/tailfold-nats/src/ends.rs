@@ -44,13 +44,13 @@ impl Ends {
     }
 
     /// Remembers an end, unless a later one is known.
-    pub(crate) fn note(&self, stream: &StreamId, end: &End) {
+    pub(crate) fn note(&self, stream: &StreamId, end: End) {
         let mut known = self.known();
         match known.get_mut(stream) {
             Some(older) if older.seq >= end.seq => {}
-            Some(older) => *older = end.clone(),
+            Some(older) => *older = end,
             None => {
-                if known.push(stream.clone(), end.clone()).is_some() {
+                if known.push(stream.clone(), end).is_some() {
                     self.has_forgotten.store(true, Ordering::Relaxed);
                 }
             }

@@ -151,13 +151,14 @@ impl Log {
                 }
             }
             let Some(message) = self.found.pop_front() else { break };
-            let count = Place::of(&message)?.len();
+            let place = Place::of(&message)?;
+            let count = place.len();
             if looked_at > 0 && looked_at as u64 + count > MAX_BATCH {
                 self.found.push_front(message);
                 break;
             }
             let stream = self.shared.names.stream_of(&message.subject)?;
-            let found = match self.shared.events_of(&mut self.decoder, &stream, &message).await {
+            let found = match self.shared.events_of(&mut self.decoder, &stream, &message, place).await {
                 Ok(found) => found,
                 // A part may be missing because the commit was removed meanwhile.
                 Err(error) => match self.shared.still_there(&message).await {

@@ -57,26 +57,19 @@ impl Body {
         let mut segments = Vec::new();
         for to in begins {
             let events = events.get(from..to).unwrap_or_default();
-            segments.push(commit::encode(events.iter().map(NewEvent::data)).freeze());
+            segments.push(commit::encode(WHOLE, events.iter().map(NewEvent::data)).freeze());
             from = to;
         }
         match segments.as_slice() {
-            [only] if only.len() + HEADER_ALLOWANCE < max_payload => Self::Whole(whole(only)),
-            _ => Self::Segments(segments),
+            [only] if only.len() + HEADER_ALLOWANCE < max_payload => Self::Whole(only.clone()),
+            _ => Self::Segments(segments.into_iter().map(|segment| segment.slice(1..)).collect()),
         }
     }
 
     /// One event that is never in parts.
     pub(crate) fn of_tombstone(event: &EventData) -> Bytes {
-        whole(&commit::encode([event]))
+        commit::encode(WHOLE, [event]).freeze()
     }
-}
-
-fn whole(events: &[u8]) -> Bytes {
-    let mut body = BytesMut::with_capacity(1 + events.len());
-    body.put_u8(WHOLE);
-    body.put_slice(events);
-    body.freeze()
 }
 
 impl Shared {
@@ -141,8 +134,8 @@ impl Shared {
         decoder: &mut Decoder,
         stream: &StreamId,
         message: &Message,
+        place: Place,
     ) -> Result<Vec<RecordedEvent>> {
-        let place = Place::of(message)?;
         let corrupt = |what: &str| {
             Error::corrupt(format!(
                 "commit {} of stream `{stream}`, versions {} to {}: {what}",

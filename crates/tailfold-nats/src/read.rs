@@ -86,7 +86,7 @@ impl Shared {
         };
         let last = deadline.insist(ask).await?;
         if let Some(last) = &last {
-            self.ends.note(stream, &End::after(stream, last)?);
+            self.ends.note(stream, End::after(stream, last)?);
         }
         Ok(last)
     }
@@ -101,7 +101,9 @@ impl Shared {
         if let Some(known) = known {
             match self.wire.direct_last(&self.names.events, &self.names.commits_of(stream)).await {
                 Ok(Some(last)) if last.seq >= known => {
-                    self.ends.note(stream, &End::after(stream, &last)?);
+                    if last.seq > known {
+                        self.ends.note(stream, End::after(stream, &last)?);
+                    }
                     return Ok(Some(last));
                 }
                 // Another replica may know of an event.
@@ -384,8 +386,11 @@ impl Forward {
             if let Some(before) = self.before {
                 self.reading.check_link(before, place)?;
             }
-            let events =
-                self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
+            let events = self
+                .reading
+                .shared
+                .events_of(&mut self.decoder, &self.reading.stream, &message, place)
+                .await?;
             if self.before.is_none() {
                 self.reading.check_beginning(message.seq, events.first()).await?;
             }
@@ -406,11 +411,15 @@ impl Backward {
                 break;
             }
             let Some(message) = self.found.pop_front() else { break };
+            let place = Place::of(&message)?;
             if self.found.is_empty() {
                 self.found = self.reading.older(&message).await?.into();
             }
-            let events =
-                self.reading.shared.events_of(&mut self.decoder, &self.reading.stream, &message).await?;
+            let events = self
+                .reading
+                .shared
+                .events_of(&mut self.decoder, &self.reading.stream, &message, place)
+                .await?;
             if self.found.is_empty() {
                 self.reading.check_beginning(message.seq, events.first()).await?;
             }

@@ -50,13 +50,14 @@ impl Shared {
             let attempt = fresh_name();
             let sending = Sending {
                 subject: self.names.commits_of(stream),
-                after: end.seq,
-                headers: end.tombstone_headers(&attempt, place),
+                end: &end,
+                place,
+                erases: true,
                 payload: Body::of_tombstone(&tombstone),
             };
             match self.send(&attempt, &[sending], deadline).await? {
                 Fate::Stored { last } => {
-                    self.ends.note(stream, &End::after_erase(stream, last, place));
+                    self.ends.note(stream, End::after_erase(stream, last, place));
                     let snapshots = self.remove_rest(stream, last).await.map_err(|error| {
                         let half = "the events are erased, what lies beside them is not yet: erase again";
                         Error::unavailable(Outcome::Unknown, half).caused_by(error)
@@ -87,7 +88,7 @@ impl Shared {
             return Err(none());
         }
         let commit = self.locate(stream, origin, &last).await?.ok_or_else(none)?;
-        let events = self.events_of(&mut Decoder::default(), stream, &commit).await?;
+        let events = self.events_of(&mut Decoder::default(), stream, &commit, Place::of(&commit)?).await?;
         if !events.iter().any(|event| event.version == origin && event.data.origin) {
             return Err(none());
         }
@@ -115,7 +116,7 @@ impl Shared {
         if place.first == Version::FIRST && !self.is_in_parts(&first) {
             return Ok(Version::FIRST);
         }
-        let events = self.events_of(&mut Decoder::default(), stream, &first).await?;
+        let events = self.events_of(&mut Decoder::default(), stream, &first, place).await?;
         Ok(events.first().map_or(place.first, |event| event.version))
     }
 

@@ -131,11 +131,12 @@ impl Scan {
                 Err(failure) => return Arrived::Lost(failure),
             },
         };
-        if self.owed == 0 {
+        // Before what was asked for has arrived, so that the server never waits; one that waits for more is asked once.
+        if self.owed == 0 || self.wanted.to.is_some() && self.owed <= PULL / 2 {
             if let Err(failure) = consumer.request(self.wanted.to.is_none()).await {
                 return Arrived::Lost(failure);
             }
-            self.owed = PULL;
+            self.owed += PULL;
         }
         let first = match timeout(POLL * 2, consumer.messages.next()).await {
             Ok(Some(message)) => message,
@@ -150,7 +151,7 @@ impl Scan {
                     (Some((message, delivery)), Some(consumer)) if delivery == consumer.delivered + 1 => {
                         consumer.delivered = delivery;
                         messages.push(message);
-                        self.owed -= 1;
+                        self.owed = self.owed.saturating_sub(1);
                     }
                     _ => {
                         let reason = "a message was lost on its way from the consumer".to_owned();
@@ -277,7 +278,7 @@ impl Drop for Consumer {
 /// `$JS.ACK.<stream>.<consumer>.<attempts>.<sequence>.<number>...`, or with domain and account before the stream.
 fn stored(message: async_nats::Message) -> Option<(Message, u64)> {
     let reply = message.reply.as_deref()?;
-    let before = if reply.split('.').count() >= 11 { 7 } else { 5 };
+    let before = if reply.bytes().filter(|byte| *byte == b'.').count() >= 10 { 7 } else { 5 };
     let mut places = reply.split('.').skip(before);
     let seq = places.next()?.parse().ok()?;
     let delivery = places.next()?.parse().ok()?;

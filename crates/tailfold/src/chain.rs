@@ -135,7 +135,12 @@ impl fmt::Debug for Digest {
 }
 
 fn write_hex(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 impl FromStr for Chain {
@@ -143,11 +148,20 @@ impl FromStr for Chain {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || Error::invalid(format!("chain {text:?}: must be 32 hexadecimal digits"));
-        if text.len() != 32 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-            return Err(wrong());
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            b'A'..=b'F' => Some(digit - b'A' + 10),
+            _ => None,
+        };
+        let digits: &[u8; 32] = text.as_bytes().try_into().map_err(|_| wrong())?;
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let &[high, low] = pair else { return Err(wrong()) };
+            let (high, low) = value(high).zip(value(low)).ok_or_else(wrong)?;
+            *byte = high << 4 | low;
         }
-        let number = u128::from_str_radix(text, 16).map_err(|_| wrong())?;
-        Ok(Self(number.to_be_bytes()))
+        Ok(Self(bytes))
     }
 }
 
