@@ -154,7 +154,7 @@ async fn run(Options { seed, seconds, short }: Options) -> Result<bool, String> 
         violations.len(),
         directory.keep().display()
     );
-    for violation in violations.iter().take(50) {
+    for violation in violations.iter().take(truth::MOST_LISTED) {
         println!("  {violation}");
     }
     Ok(false)

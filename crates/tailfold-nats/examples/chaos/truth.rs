@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use tailfold::{Chain, Head, StreamId, Version};
 
+/// Violations that are told at once, and in the end.
+pub(crate) const MOST_LISTED: usize = 50;
+
 /// What became of an operation, as its writer was told.
 #[derive(Clone, Debug)]
 pub(crate) enum Fate {
@@ -167,8 +170,11 @@ impl Truth {
     }
 
     pub(crate) fn violation(&self, what: String) {
-        println!("VIOLATION: {what}");
-        self.known().violations.push(what);
+        let mut known = self.known();
+        if known.violations.len() < MOST_LISTED {
+            println!("VIOLATION: {what}");
+        }
+        known.violations.push(what);
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
