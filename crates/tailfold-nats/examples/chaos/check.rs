@@ -62,7 +62,7 @@ pub(crate) async fn check(config: NatsConfig, truth: &Truth, followers: Vec<Live
     for (number, operation) in &operations {
         let found = found.get(number).map(Vec::as_slice).unwrap_or_default();
         if let Some(wrong) = wrong_about(operation, found) {
-            truth.violation(format!("operation {number}, {}: {wrong}", operation.fate));
+            truth.violation(format!("{} {number}, {}: {wrong}", operation.by, operation.fate));
         }
     }
     if let Some(number) = found.keys().find(|number| !operations.contains_key(number)) {

@@ -47,6 +47,8 @@ pub(crate) struct Stretch {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
+    /// How it was sent.
+    pub(crate) by: &'static str,
     /// Streams, and the events for each. One that is decided on a loaded state may be sent several times, once stored.
     pub(crate) writes: Vec<(StreamId, u64)>,
     pub(crate) fate: Fate,
@@ -107,10 +109,10 @@ impl Truth {
     }
 
     /// An operation begins: from now on it may happen. Answers its number.
-    pub(crate) fn begin(&self, writes: Vec<(StreamId, u64)>) -> u64 {
+    pub(crate) fn begin(&self, by: &'static str, writes: Vec<(StreamId, u64)>) -> u64 {
         let mut known = self.known();
         let number = known.operations.len() as u64 + 1;
-        known.operations.insert(number, Operation { writes, fate: Fate::Unknown });
+        known.operations.insert(number, Operation { by, writes, fate: Fate::Unknown });
         number
     }
 

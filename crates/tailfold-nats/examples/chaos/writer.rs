@@ -91,7 +91,7 @@ impl Writer {
         let large = writes.len() == 1 && self.rng.u8(0..100) == 0;
         let counts: Vec<u64> = writes.iter().map(|_| self.rng.u64(1..5)).collect();
         let streams = writes.iter().zip(&counts).map(|((stream, _), count)| (stream.clone(), *count));
-        let number = truth.begin(streams.collect());
+        let number = truth.begin("append", streams.collect());
         let mut parts = writes.into_iter().zip(counts).map(|((stream, head), count)| {
             let steps = steps(number, count, if large { LARGE } else { self.rng.usize(0..300) });
             let events = events(&steps).expect("a step is an event");
@@ -158,7 +158,7 @@ impl Writer {
     async fn execute(&mut self, id: &StreamId) {
         let truth = self.client.truth.clone();
         let (count, ballast) = (self.rng.u64(1..4), self.rng.usize(0..300));
-        let number = truth.begin(vec![(id.clone(), count)]);
+        let number = truth.begin("execute", vec![(id.clone(), count)]);
         let begun = Instant::now();
         let decide = move |_: &_| Ok::<_, std::convert::Infallible>(steps(number, count, ballast));
         let answer = self.client.accounts.execute(id.id(), decide).await;
