@@ -99,7 +99,7 @@ async fn run(Options { seed, seconds, short }: Options) -> Result<bool, String> 
     }
 
     let stop = Arc::new(AtomicBool::new(false));
-    let followers: Vec<LiveReader> = clients.iter().take(2).map(|client| LiveReader::start(client)).collect();
+    let followers: Vec<LiveReader> = clients.iter().take(2).map(LiveReader::start).collect();
     let mut tasks = Vec::new();
     for (number, client) in (0..WRITERS).zip(clients.iter().cycle()) {
         let life = writer::write(client.clone(), number, rng.fork(), stop.clone());
