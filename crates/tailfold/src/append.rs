@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing::Instrument as _;
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{
     EventData, EventId, EventMeta, EventType, Metadata, NewEvent, Position, SchemaVersion, Tag,
 };
@@ -253,18 +253,27 @@ impl<F: Fold> Inner<F> {
         })
     }
 
-    /// An append whose outcome is unknown is sent again as it is: the store recognises what it has.
+    /// An append whose outcome is unknown is sent again as it is: the store recognises what it has. A repetition that the
+    /// store does not answer says nothing about the attempts before it: the outcome stays unknown.
     async fn append_settled(&self, commit: Commit) -> Result<Committed> {
         let mut attempt = 0;
+        let mut unknown: Option<Error> = None;
         loop {
-            match self.events.append(commit.clone()).await {
-                Err(error) if error.is_outcome_unknown() && attempt < self.retry.limit => {
-                    tracing::warn!(%error, attempt, "outcome of an append unknown: sending the same commit again");
-                    self.retry.pause(attempt).await;
-                    attempt += 1;
-                }
+            let error = match self.events.append(commit.clone()).await {
+                Err(error) if error.is_outcome_unknown() => error,
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => match &unknown {
+                    Some(before) => before.clone(),
+                    None => return Err(error),
+                },
                 settled => return settled,
+            };
+            if attempt == self.retry.limit {
+                return Err(error);
             }
+            tracing::warn!(%error, attempt, "outcome of an append unknown: sending the same commit again");
+            unknown = Some(error);
+            self.retry.pause(attempt).await;
+            attempt += 1;
         }
     }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tailfold::{
     Capabilities, Commit, Committed, Direction, ErrorKind, Event, EventBatches, EventMeta, EventStore,
     Filter, Fold, Follow, Head, LogBatches, MemoryStore, Outcome, Position, RecordedEvent, Removal, Removed,
-    Repository, Result, Rule, SlotFilter, SnapshotAndTail, SnapshotConfig, SnapshotStoreExt as _, State,
-    StoreId, StreamBatches, StreamId, VersionRange,
+    Repository, Result, Retry, Rule, SlotFilter, SnapshotAndTail, SnapshotConfig, SnapshotStoreExt as _,
+    State, StoreId, StreamBatches, StreamId, VersionRange,
 };
 
 /// Answers reads of one stream with something missing, or loses acknowledgements of appends.
@@ -23,6 +23,8 @@ struct Wrong {
     acknowledgements_lost: Arc<AtomicU8>,
     /// Whether the commit is lost as well.
     before: bool,
+    /// Appends that nobody takes, after those whose acknowledgements are lost.
+    refused: Arc<AtomicU8>,
 }
 
 impl Wrong {
@@ -32,6 +34,7 @@ impl Wrong {
             way: Arc::default(),
             acknowledgements_lost: Arc::default(),
             before: false,
+            refused: Arc::default(),
         }
     }
 }
@@ -59,6 +62,9 @@ impl EventStore for Wrong {
         let broken = || tailfold::Error::unavailable(Outcome::Unknown, "broken pipe");
         if lost && self.before {
             return Err(broken());
+        }
+        if !lost && self.refused.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            return Err(tailfold::Error::unavailable(Outcome::NotDone, "nobody is there"));
         }
         let committed = self.inner.append(commit).await?;
         if lost { Err(broken()) } else { Ok(committed) }
@@ -193,4 +199,22 @@ async fn an_unknown_outcome_is_settled_without_deciding_again() {
             .unwrap_err();
         assert!(error.is_outcome_unknown(), "{error}");
     }
+}
+
+/// What a repetition was told says nothing about the attempt before it, which may have been recorded.
+#[tokio::test]
+async fn an_unknown_outcome_stays_unknown_when_the_repetition_is_not_done() {
+    let append = async |refused| {
+        let store = Wrong { acknowledgements_lost: Arc::new(AtomicU8::new(1)), ..Wrong::new() };
+        store.refused.store(refused, Ordering::SeqCst);
+        let retry = Retry { limit: 4, ..Retry::default() };
+        let repository = Repository::<Counter>::events_only(store).retry(retry).build().unwrap();
+        let added =
+            repository.execute("1", |_: &Counter| Ok::<_, ()>(CounterEvent::Added { amount: 1 })).await;
+        assert_eq!(repository.load("1").await.unwrap().state().total, 1);
+        added.map(Result::unwrap)
+    };
+    assert!(append(3).await.unwrap().is_repeated());
+    let error = append(u8::MAX).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "recorded, and told as: {error}");
 }

@@ -1,4 +1,4 @@
-//! Ports of the loopback interface, and questions to whoever listens there.
+//! Free ports of the loopback interface, and questions to servers.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -21,21 +21,21 @@ pub(crate) fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
 }
 
 /// The first bytes that a server says of its own accord.
-pub(crate) fn greeting<const N: usize>(port: u16) -> io::Result<[u8; N]> {
+pub(crate) fn greeting<const N: usize>(address: SocketAddr) -> io::Result<[u8; N]> {
     let mut said = [0; N];
-    connect(port)?.read_exact(&mut said)?;
+    connect(address)?.read_exact(&mut said)?;
     Ok(said)
 }
 
 /// The body of an answer with status 200 to a plain HTTP request; any other status is an error.
-pub(crate) fn http_get(port: u16, target: &str) -> io::Result<Vec<u8>> {
-    let mut connection = connect(port)?;
+pub(crate) fn http_get(address: SocketAddr, target: &str) -> io::Result<Vec<u8>> {
+    let mut connection = connect(address)?;
     // Version 1.0: the answer ends with the connection and is not cut into chunks.
-    connection.write_all(format!("GET {target} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())?;
+    connection.write_all(format!("GET {target} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer)?;
     let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("get {target} of port {port}: no HTTP answer"))
+        io::Error::new(io::ErrorKind::InvalidData, format!("get {target} of {address}: no HTTP answer"))
     })?;
     let body = answer.split_off(head_end + 4);
     let status = String::from_utf8_lossy(&answer);
@@ -44,12 +44,12 @@ pub(crate) fn http_get(port: u16, target: &str) -> io::Result<Vec<u8>> {
     } else {
         let status = status.lines().next().unwrap_or_default();
         let body = String::from_utf8_lossy(&body);
-        Err(io::Error::other(format!("get {target} of port {port}: {status}: {}", body.trim())))
+        Err(io::Error::other(format!("get {target} of {address}: {status}: {}", body.trim())))
     }
 }
 
-fn connect(port: u16) -> io::Result<TcpStream> {
-    let connection = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect_timeout(&address, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     Ok(connection)

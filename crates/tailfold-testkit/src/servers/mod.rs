@@ -1,4 +1,5 @@
-//! Servers for tests: started on private ports of the loopback interface, in directories of their own, and never left behind.
+//! Servers for tests: started on private ports of the loopback interface, or in networks of their own, in directories of
+//! their own, and never left behind.
 //!
 //! A server ends with its handle, and at the latest with the process that started it, even if that is killed or keeps the
 //! handle in a `static`. What is started here is a server to test against: nothing about it is fit for production.
@@ -8,6 +9,7 @@
 
 mod loopback;
 mod nats;
+mod network;
 mod process;
 
 pub use nats::{NatsBuilder, NatsCluster, NatsServer, NatsVersion, nats_cluster_urls, nats_url};

@@ -7,7 +7,7 @@ mod client;
 
 use std::env;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -178,6 +178,38 @@ fn cluster_elects_leaders_and_goes_on_without_one_of_three() {
     assert_ne!(eventually(|| cluster.leader_of("S")), paused);
     cluster.node_mut(paused).resume().unwrap();
     cluster.wait_until_ready().unwrap();
+}
+
+#[test]
+fn node_that_is_cut_off_is_heard_of_by_nobody_until_it_is_connected_again() {
+    let mut cluster = match NatsServer::builder(NatsVersion::V2_15_1).own_networks().start_cluster(3) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            println!("NOT RUN: cutting off a node: {error}");
+            return;
+        }
+        cluster => cluster.unwrap(),
+    };
+    let leader = cluster.meta_leader().unwrap();
+    let address = cluster.node(leader).url().strip_prefix("nats://").unwrap().parse().unwrap();
+    let connects = || TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok();
+    assert!(connects());
+    cluster.cut_off(leader).unwrap();
+    assert!(!connects());
+    assert_ne!(eventually(|| cluster.meta_leader()), leader);
+    cluster.reconnect(leader).unwrap();
+    cluster.wait_until_ready().unwrap();
+    assert!(connects());
+    drop(cluster);
+    let own = format!("tf{:x}-", std::process::id());
+    let links = || fs::read_dir("/sys/class/net").unwrap().map(|link| link.unwrap().file_name());
+    eventually(|| links().all(|link| !link.to_string_lossy().starts_with(&own)).then_some(()));
+}
+
+#[test]
+fn nodes_on_the_loopback_interface_cannot_be_cut_off() {
+    let mut cluster = NatsCluster::start(NatsVersion::V2_15_1, 3).unwrap();
+    assert_eq!(cluster.cut_off(0).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(cluster.reconnect(0).unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
 #[test]

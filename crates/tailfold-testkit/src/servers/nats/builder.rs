@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::server::Ports;
+use super::server::Place;
 use super::{NatsCluster, NatsServer, NatsVersion};
 
 /// Starts servers that differ from [`NatsServer::start`]: what is left out has the server's own default.
@@ -14,6 +14,7 @@ use super::{NatsCluster, NatsServer, NatsVersion};
 pub struct NatsBuilder {
     pub(super) version: NatsVersion,
     pub(super) directory: Option<PathBuf>,
+    pub(super) own_networks: bool,
     secured: bool,
     jetstream: String,
     lines: String,
@@ -23,13 +24,20 @@ pub struct NatsBuilder {
 pub(super) struct Membership {
     pub(super) name: String,
     pub(super) cluster_port: u16,
-    /// The cluster ports of all nodes.
-    pub(super) routes: Vec<u16>,
+    /// Where all nodes listen for each other: `host:port`.
+    pub(super) routes: Vec<String>,
 }
 
 impl NatsBuilder {
     pub(super) fn new(version: NatsVersion) -> Self {
-        Self { version, directory: None, secured: false, jetstream: String::new(), lines: String::new() }
+        Self {
+            version,
+            directory: None,
+            own_networks: false,
+            secured: false,
+            jetstream: String::new(),
+            lines: String::new(),
+        }
     }
 
     /// Syncs to disk before each acknowledgement; the server's default is every two minutes. Servers before 2.10 do not know
@@ -75,6 +83,14 @@ impl NatsBuilder {
         self
     }
 
+    /// Gives each node of a cluster a network namespace and an address of its own, so that
+    /// [`NatsCluster::cut_off`] can cut single nodes off. Takes Linux, root and iproute2; clients must be on this machine.
+    /// Single servers stay on the loopback interface.
+    pub fn own_networks(mut self) -> Self {
+        self.own_networks = true;
+        self
+    }
+
     /// Starts one server, and returns when it answers.
     ///
     /// # Errors
@@ -88,7 +104,8 @@ impl NatsBuilder {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start), and if the nodes do not come together in 60 seconds.
+    /// As [`start`](Self::start), and if the nodes do not come together in 60 seconds; `Unsupported` if they are to have
+    /// [networks of their own](Self::own_networks) and this machine does not let us make any.
     pub fn start_cluster(self, nodes: usize) -> io::Result<NatsCluster> {
         NatsCluster::start_by(&self, nodes)
     }
@@ -100,23 +117,22 @@ impl NatsBuilder {
     pub(super) fn write_config(
         &self,
         directory: &Path,
-        ports: Ports,
+        place: &Place,
         membership: Option<&Membership>,
     ) -> io::Result<PathBuf> {
-        let Ports { client, monitor } = ports;
+        let Place { host, client, monitor, .. } = place;
         let store = quoted(&directory.to_string_lossy());
         let mut config = format!(
-            "listen: 127.0.0.1:{client}\nhttp: 127.0.0.1:{monitor}\njetstream {{ store_dir: {store}{} }}\n{}",
+            "listen: {host}:{client}\nhttp: {host}:{monitor}\njetstream {{ store_dir: {store}{} }}\n{}",
             self.jetstream, self.lines
         );
         if let Some(Membership { name, cluster_port, routes }) = membership {
-            let routes: Vec<String> =
-                routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+            let routes: Vec<String> = routes.iter().map(|route| format!("\"nats://{route}\"")).collect();
             let routes = routes.join(", ");
             write!(
                 config,
                 "server_name: {name}\n\
-                 cluster {{ name: tailfold, listen: 127.0.0.1:{cluster_port}, routes: [{routes}] }}\n"
+                 cluster {{ name: tailfold, listen: {host}:{cluster_port}, routes: [{routes}] }}\n"
             )
             .map_err(io::Error::other)?;
         }
@@ -142,9 +158,10 @@ mod tests {
             .sync_always()
             .max_payload(2_000)
             .user_password("u", "a\"b\\");
-        let membership = Membership { name: "n1".to_owned(), cluster_port: 3, routes: vec![3, 6] };
-        let ports = Ports { client: 1, monitor: 2 };
-        let path = builder.write_config(directory.path(), ports, Some(&membership)).unwrap();
+        let routes = ["127.0.0.1:3", "127.0.0.1:6"].map(str::to_owned).to_vec();
+        let membership = Membership { name: "n1".to_owned(), cluster_port: 3, routes };
+        let place = Place::on_loopback(1, 2);
+        let path = builder.write_config(directory.path(), &place, Some(&membership)).unwrap();
         let expected = format!(
             "listen: 127.0.0.1:1\nhttp: 127.0.0.1:2\n\
              jetstream {{ store_dir: \"{}\", sync_interval: always }}\n\

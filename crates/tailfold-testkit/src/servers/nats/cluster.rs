@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::builder::Membership;
-use super::server::{Home, PORT_ATTEMPTS, Ports};
+use super::server::{Home, PORT_ATTEMPTS, Place};
 use super::{NatsBuilder, NatsServer, NatsVersion};
 use crate::servers::loopback;
+use crate::servers::network::Network;
 use crate::servers::process::GLANCE;
 
 /// For an election, and for the nodes to have what they missed.
@@ -33,6 +34,8 @@ const AGREEMENT_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct NatsCluster {
     nodes: Vec<NatsServer>,
+    // Dropped last: the servers in it have ended before it goes.
+    network: Option<Network>,
 }
 
 impl NatsCluster {
@@ -116,7 +119,43 @@ impl NatsCluster {
         self.node_mut(index).launch_again(NatsServer::is_listening)
     }
 
-    /// Waits until there is a leader and every node that runs, and is not paused, has what it missed.
+    /// Cuts a node off: nothing reaches it any more, neither from clients nor from the others, and nothing comes from it.
+    /// Connections stay open and are silent, as when a cable is pulled.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the cluster was not started with [`NatsBuilder::own_networks`].
+    ///
+    /// # Panics
+    ///
+    /// If there is no such node.
+    pub fn cut_off(&mut self, index: usize) -> io::Result<()> {
+        self.network()?.cut(index)?;
+        self.node_mut(index).cut_off = true;
+        Ok(())
+    }
+
+    /// Ends what [`cut_off`](Self::cut_off) began.
+    ///
+    /// # Errors
+    ///
+    /// As [`cut_off`](Self::cut_off).
+    ///
+    /// # Panics
+    ///
+    /// If there is no such node.
+    pub fn reconnect(&mut self, index: usize) -> io::Result<()> {
+        self.network()?.heal(index)?;
+        self.node_mut(index).cut_off = false;
+        Ok(())
+    }
+
+    fn network(&self) -> io::Result<&Network> {
+        let problem = "the nodes of this cluster share a network: start it with `own_networks`";
+        self.network.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, problem))
+    }
+
+    /// Waits until there is a leader and every node that runs, and is not paused or cut off, has what it missed.
     ///
     /// # Errors
     ///
@@ -147,16 +186,31 @@ impl NatsCluster {
     }
 
     fn launch(builder: &NatsBuilder, size: usize) -> io::Result<Self> {
-        let ports: Vec<[u16; 3]> = (0..size).map(|_| loopback::free_ports()).collect::<Result<_, _>>()?;
-        let routes: Vec<u16> = ports.iter().map(|&[_, _, cluster]| cluster).collect();
-        let nodes = ports.iter().enumerate().map(|(index, &[client, monitor, cluster_port])| {
+        let network = if builder.own_networks { Some(Network::create(size)?) } else { None };
+        let mut places = Vec::with_capacity(size);
+        for index in 0..size {
+            places.push(match &network {
+                // Nobody else is there, so that all can have the usual ports.
+                Some(network) => {
+                    let (host, namespace) = (network.host(index).into(), Some(network.namespace(index)));
+                    (Place { host, client: 4222, monitor: 8222, namespace }, 6222)
+                }
+                None => {
+                    let [client, monitor, cluster_port] = loopback::free_ports()?;
+                    (Place::on_loopback(client, monitor), cluster_port)
+                }
+            });
+        }
+        let routes: Vec<String> =
+            places.iter().map(|(place, cluster_port)| format!("{}:{cluster_port}", place.host)).collect();
+        let nodes = places.into_iter().enumerate().map(|(index, (place, cluster_port))| {
             let name = node_name(index);
             let home =
                 Home::new(builder.directory.as_ref().map(|directory| directory.join(&name)).as_deref())?;
             let membership = Membership { name, cluster_port, routes: routes.clone() };
-            NatsServer::launch(builder, home, Ports { client, monitor }, Some(&membership))
+            NatsServer::launch(builder, home, place, Some(&membership))
         });
-        Ok(Self { nodes: nodes.collect::<io::Result<_>>()? })
+        Ok(Self { nodes: nodes.collect::<io::Result<_>>()?, network })
     }
 
     /// Waits until all nodes have found each other.

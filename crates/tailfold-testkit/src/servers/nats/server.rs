@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::mem;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,15 +41,27 @@ pub struct NatsServer {
     paused: bool,
     version: NatsVersion,
     scheme: &'static str,
-    ports: Ports,
+    /// Nothing reaches it.
+    pub(super) cut_off: bool,
+    place: Place,
     home: Home,
     config: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ports {
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) host: IpAddr,
     pub(super) client: u16,
     pub(super) monitor: u16,
+    /// The network namespace that it runs in, if it has one of its own.
+    pub(super) namespace: Option<String>,
+}
+
+impl Place {
+    pub(super) fn on_loopback(client: u16, monitor: u16) -> Self {
+        Self { host: Ipv4Addr::LOCALHOST.into(), client, monitor, namespace: None }
+    }
 }
 
 /// The directory of a server.
@@ -73,19 +86,20 @@ impl NatsServer {
         NatsBuilder::new(version)
     }
 
-    /// Where clients connect: `nats://127.0.0.1:<port>`, with `tls:` for [`NatsBuilder::tls`].
+    /// Where clients connect: `nats://127.0.0.1:<port>`, with `tls:` for [`NatsBuilder::tls`], and with an address of its own
+    /// for [`NatsBuilder::own_networks`].
     pub fn url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme, self.ports.client)
+        format!("{}://{}:{}", self.scheme, self.place.host, self.place.client)
     }
 
     /// The port for clients; the same after a restart.
     pub fn port(&self) -> u16 {
-        self.ports.client
+        self.place.client
     }
 
     /// The port that answers plain HTTP requests about the server, such as `/jsz`; the same after a restart.
     pub fn monitor_port(&self) -> u16 {
-        self.ports.monitor
+        self.place.monitor
     }
 
     /// The id of the server's own process; another one after a restart.
@@ -172,7 +186,7 @@ impl NatsServer {
         for attempt in 1.. {
             let [client, monitor] = loopback::free_ports()?;
             let home = Home::new(builder.directory.as_deref())?;
-            let server = Self::launch(builder, home, Ports { client, monitor }, None)?;
+            let server = Self::launch(builder, home, Place::on_loopback(client, monitor), None)?;
             match server.wait_until(Self::is_ready) {
                 Err(_) if server.lost_a_port() && attempt < PORT_ATTEMPTS => {}
                 ready => return ready.map(|()| server),
@@ -185,13 +199,13 @@ impl NatsServer {
     pub(super) fn launch(
         builder: &NatsBuilder,
         home: Home,
-        ports: Ports,
+        place: Place,
         membership: Option<&Membership>,
     ) -> io::Result<Self> {
-        let config = builder.write_config(home.path(), ports, membership)?;
-        let process = run(builder.version, &home, &config)?;
+        let config = builder.write_config(home.path(), &place, membership)?;
+        let process = run(builder.version, &home, &config, &place)?;
         let (version, scheme) = (builder.version, builder.scheme());
-        Ok(Self { process, paused: false, version, scheme, ports, home, config })
+        Ok(Self { process, paused: false, cut_off: false, version, scheme, place, home, config })
     }
 
     /// As [`start_again`](Self::start_again), for a readiness of its own.
@@ -201,7 +215,7 @@ impl NatsServer {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         for attempt in 1.. {
-            let process = run(self.version, &self.home, &self.config)?;
+            let process = run(self.version, &self.home, &self.config, &self.place)?;
             mem::replace(&mut self.process, process).dismiss()?;
             self.paused = false;
             match self.wait_until(&ready) {
@@ -244,17 +258,17 @@ impl NatsServer {
 
     /// Whether a question would be answered.
     pub(super) fn is_awake(&self) -> bool {
-        self.is_running() && !self.paused
+        self.is_running() && !self.paused && !self.cut_off
     }
 
     /// Clients can connect.
     pub(super) fn is_listening(&self) -> Result<(), String> {
-        match loopback::greeting(self.ports.client) {
+        match loopback::greeting(self.address(self.place.client)) {
             Ok([b'I', b'N', b'F', b'O']) => Ok(()),
             Ok(other) => {
-                Err(format!("port {} says {:?}", self.ports.client, String::from_utf8_lossy(&other)))
+                Err(format!("port {} says {:?}", self.place.client, String::from_utf8_lossy(&other)))
             }
-            Err(error) => Err(format!("port {} does not answer: {error}", self.ports.client)),
+            Err(error) => Err(format!("port {} does not answer: {error}", self.place.client)),
         }
     }
 
@@ -265,7 +279,11 @@ impl NatsServer {
     }
 
     pub(super) fn monitor(&self, target: &str) -> io::Result<Vec<u8>> {
-        loopback::http_get(self.ports.monitor, target)
+        loopback::http_get(self.address(self.place.monitor), target)
+    }
+
+    fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.place.host, port)
     }
 }
 
@@ -289,10 +307,19 @@ impl Home {
     }
 }
 
-fn run(version: NatsVersion, home: &Home, config: &Path) -> io::Result<Process> {
+fn run(version: NatsVersion, home: &Home, config: &Path, place: &Place) -> io::Result<Process> {
     let temporary = match home {
         Home::Temporary(directory) => Some(directory.path()),
         Home::Fixed(_) => None,
     };
-    Process::start(&version.program()?, [Path::new("-c"), config], &home.path().join("log"), temporary)
+    let (program, log) = (version.program()?, home.path().join("log"));
+    match &place.namespace {
+        None => Process::start(&program, [Path::new("-c"), config], &log, temporary),
+        // It becomes the server: the process id is the same.
+        Some(namespace) => {
+            let enter = ["netns", "exec", namespace].map(Path::new);
+            let arguments = enter.into_iter().chain([&*program, Path::new("-c"), config]);
+            Process::start(Path::new("ip"), arguments, &log, temporary)
+        }
+    }
 }
