@@ -3,6 +3,7 @@
 //! The file holds messages and not what JetStream makes of them on disk: any release of the server takes them back, under any
 //! name, with other replicas and in other storage.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use crate::wire::Message;
 
 /// What erases and truncations disturb is done again that often.
 const ATTEMPTS: u32 = 5;
+/// A snapshot that is replaced while others are copied comes with the next round. One that still is, after so many, is left
+/// out: it is taken anew when it is due.
+const ROUNDS: u32 = 8;
 /// Pages of messages that wait for the disk.
 const WAITING: usize = 8;
 /// Headers that are the store's own. The others tell a server what to do with a message and are of no meaning later.
@@ -81,10 +85,17 @@ impl Shared {
 
     async fn copy(self: &Arc<Self>, gone: u64, tell: &mpsc::Sender<Told>) -> Result<bool> {
         // Snapshots come first: whatever they stand for is in the events that are copied after them.
-        let last_seq = self.last_sequence(&self.names.snapshots).await?;
-        self.copy_stream(Kind::Snapshots, &self.names.snapshots, last_seq, tell).await?;
+        let mut from = 1;
+        for _ in 0..ROUNDS {
+            let last_seq = self.last_sequence(&self.names.snapshots).await?;
+            if last_seq < from {
+                break;
+            }
+            self.copy_stream(Kind::Snapshots, &self.names.snapshots, from..=last_seq, tell).await?;
+            from = last_seq + 1;
+        }
         let cut = self.facts(&self.names.events).await?.state;
-        let copied = self.copy_stream(Kind::Events, &self.names.events, cut.last_seq, tell).await?;
+        let copied = self.copy_stream(Kind::Events, &self.names.events, 1..=cut.last_seq, tell).await?;
         let after = self.facts(&self.names.events).await?.state;
         // What was removed may be here or may not, and what names it as well.
         if [cut.gone(), after.gone()] != [gone; 2] {
@@ -105,15 +116,15 @@ impl Shared {
         self: &Arc<Self>,
         kind: Kind,
         stream: &str,
-        last_seq: u64,
+        sequences: RangeInclusive<u64>,
         tell: &mpsc::Sender<Told>,
     ) -> Result<u64> {
         let wanted = Wanted {
             stream: stream.to_owned(),
             subjects: vec![self.names.everything()],
             headers_only: false,
-            from: 1,
-            to: Some(last_seq),
+            from: *sequences.start(),
+            to: Some(*sequences.end()),
         };
         let mut scan = Scan::new(self.clone(), wanted);
         let mut copied = 0;

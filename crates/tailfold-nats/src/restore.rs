@@ -57,15 +57,18 @@ async fn restore(settings: NatsConfig, path: &Path) -> Result<NatsStore> {
     setup::refuse_if_there(&wire, &names, Deadline::after(patience)).await?;
     let id = StoreId::fresh();
     let filled = async {
-        let names = Names::new(&settings.name)?;
-        let store = setup::open(&settings, names, client, Purpose::Restore(id)).await?;
+        // Fillers must be purged before nobody can purge any more.
+        let purgeable = settings.clone().immutable(false);
+        let store =
+            setup::open(&purgeable, Names::new(&settings.name)?, client.clone(), Purpose::Restore(id)).await?;
         store.shared.fill(reader).await?;
-        setup::finish_restore(&wire, &store.shared.names, id, store.shared.deadline()).await?;
-        Ok(store)
+        if settings.immutable == Some(true) {
+            setup::make_immutable(&wire, &names, Deadline::after(patience)).await?;
+        }
+        setup::finish_restore(&wire, &names, id, Deadline::after(patience)).await
     };
-    let error = match filled.await {
-        Ok(store) => return Ok(store),
-        Err(error) => error,
+    let Err(error) = filled.await else {
+        return setup::open(&settings, names, client, Purpose::Use).await;
     };
     if let Err(left) = setup::undo_restore(&wire, &names, id, Deadline::after(patience)).await {
         tracing::warn!(error = %left, "the streams of a restore that failed are left");
@@ -126,12 +129,9 @@ impl Shared {
         self.pad(&mut events, next, last_seq + 1).await?;
         events.settle().await?;
         snapshots.settle().await?;
-        if !self.immutable {
-            let filler = self.names.filler();
-            let purge = || self.wire.purge(&self.names.events, &filler, None);
-            self.deadline().insist(purge).await?;
-        }
-        Ok(())
+        let filler = self.names.filler();
+        let purge = || self.wire.purge(&self.names.events, &filler, None);
+        self.deadline().insist(purge).await.map(drop)
     }
 
     /// Takes the places from a sequence up to another, without it.
@@ -225,4 +225,44 @@ fn lost(why: &dyn std::fmt::Display) -> Error {
 
 fn stopped(error: tokio::task::JoinError) -> Error {
     Error::unavailable(Outcome::NotDone, "stopped").caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use tailfold::{ErrorKind, EventStore as _};
+    use tailfold_testkit::servers::{NatsVersion, nats_url};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_is_half_restored_opens_for_nobody_until_it_is_finished_or_undone() {
+        let url = tokio::task::block_in_place(|| nats_url(NatsVersion::V2_15_1));
+        let settings = NatsConfig::new([url]).name(StoreId::fresh().to_string().replace('-', ""));
+        for finishes in [false, true] {
+            let (names, client) = settings.client().await.unwrap();
+            let (wire, id, deadline) =
+                (Wire { client: client.clone() }, StoreId::fresh(), Deadline::after(settings.deadline));
+            let half = setup::open(&settings, names, client.clone(), Purpose::Restore(id)).await.unwrap();
+            let names = &half.shared.names;
+            for create in [false, true] {
+                let error = settings.clone().create_if_missing(create).connect().await.unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::Unavailable(Outcome::NotDone)), "{error}");
+                assert!(error.to_string().contains("is being restored"), "{error}");
+            }
+            // Somebody else's restore neither joins it nor takes it away.
+            let other = Purpose::Restore(StoreId::fresh());
+            let error = setup::open(&settings, Names::new(&settings.name).unwrap(), client, other).await;
+            assert_eq!(*error.unwrap_err().kind(), ErrorKind::Invalid);
+            setup::undo_restore(&wire, names, StoreId::fresh(), deadline).await.unwrap();
+            assert!(setup::refuse_if_there(&wire, names, deadline).await.is_err());
+            if finishes {
+                setup::finish_restore(&wire, names, id, deadline).await.unwrap();
+                setup::undo_restore(&wire, names, id, deadline).await.unwrap();
+                assert_eq!(settings.clone().connect().await.unwrap().store_id().await.unwrap(), id);
+            } else {
+                setup::undo_restore(&wire, names, id, deadline).await.unwrap();
+                setup::refuse_if_there(&wire, names, deadline).await.unwrap();
+            }
+        }
+    }
 }

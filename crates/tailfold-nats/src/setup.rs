@@ -369,6 +369,19 @@ pub(crate) async fn finish_restore(
     deadline.insist(attempt).await
 }
 
+/// Has the events' stream refuse for ever to be purged.
+pub(crate) async fn make_immutable(wire: &Wire, names: &Names, deadline: Deadline) -> Result<()> {
+    let name = &names.events;
+    let attempt = || async {
+        let mut config = wire.api::<Info>(&format!("STREAM.INFO.{name}"), &json!({})).await?.config;
+        config.insert("deny_purge".to_owned(), true.into());
+        // One excludes the other.
+        config.insert("allow_rollup_hdrs".to_owned(), false.into());
+        wire.api::<Info>(&format!("STREAM.UPDATE.{name}"), &config).await.map(|info| info.config)
+    };
+    insist_on_setup(name, deadline, attempt).await.map(drop)
+}
+
 /// Removes the streams of a store that a backup was to be restored to, if it is the one of that id and not finished.
 pub(crate) async fn undo_restore(
     wire: &Wire,
