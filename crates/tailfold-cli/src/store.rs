@@ -107,6 +107,16 @@ impl Open {
         })
     }
 
+    /// How many appends can be under way, one sent after the other, that end up in the log in the order in which they were
+    /// sent.
+    pub(crate) fn appends_in_order(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => 1024,
+            // One that must look for its stream's end first is overtaken.
+            Self::Nats(_) => 1,
+        }
+    }
+
     /// What an append is when it returns. NATS servers sync when they are set up to.
     pub(crate) fn appended(&self) -> &'static str {
         match self {
@@ -187,12 +197,7 @@ pub(crate) struct LocationParser;
 impl TypedValueParser for LocationParser {
     type Value = Location;
 
-    fn parse_ref(
-        &self,
-        command: &Command,
-        _: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<Location, clap::Error> {
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Location, clap::Error> {
         let parsed = match value.to_str() {
             Some(text) => text.parse(),
             None => Ok(Location::Sqlite(value.into())),

@@ -53,7 +53,9 @@ pub(crate) struct Record {
 pub(crate) enum Item {
     Record(Record),
     /// Nothing; the last sequence of the events' stream.
-    End { last_seq: u64 },
+    End {
+        last_seq: u64,
+    },
 }
 
 /// A backup that is being written, under a passing name.

@@ -204,9 +204,10 @@ impl NatsConfig {
             return Err(Error::invalid("snapshots must be kept for 1 day at least"));
         }
         let options = self.options().await?;
-        let client = options.connect(self.servers.as_slice()).await.map_err(|error| {
-            Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error)
-        })?;
+        let client = options
+            .connect(self.servers.as_slice())
+            .await
+            .map_err(|error| Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error))?;
         Ok((names, client))
     }
 

@@ -60,7 +60,8 @@ async fn restore(settings: NatsConfig, path: &Path) -> Result<NatsStore> {
         // Fillers must be purged before nobody can purge any more.
         let purgeable = settings.clone().immutable(false);
         let store =
-            setup::open(&purgeable, Names::new(&settings.name)?, client.clone(), Purpose::Restore(id)).await?;
+            setup::open(&purgeable, Names::new(&settings.name)?, client.clone(), Purpose::Restore(id))
+                .await?;
         store.shared.fill(reader).await?;
         if settings.immutable == Some(true) {
             setup::make_immutable(&wire, &names, Deadline::after(patience)).await?;
@@ -108,7 +109,9 @@ impl Shared {
                 Item::Record(record) if record.kind == Kind::Snapshots => {
                     let mut headers = headers_of(&record);
                     self.add_ttl(&mut headers);
-                    snapshots.send(None, self.names.absolute(&record.subject), headers, record.payload).await?;
+                    snapshots
+                        .send(None, self.names.absolute(&record.subject), headers, record.payload)
+                        .await?;
                 }
                 Item::Record(record) if record.seq < next => {
                     return Err(Error::corrupt(format!(
@@ -203,7 +206,9 @@ impl<'a> Upload<'a> {
             Err(_) => return Err(lost(&format!("no answer in {:?}", self.patience))),
         };
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(Failure::Nobody("nobody answers for the stream".to_owned()).into_error(Outcome::NotDone));
+            return Err(
+                Failure::Nobody("nobody answers for the stream".to_owned()).into_error(Outcome::NotDone)
+            );
         }
         let stored = acknowledged(&answer.payload).map_err(|failure| failure.into_error(Outcome::NotDone))?;
         let mut said = answer.subject.rsplit('.').map(str::parse::<u64>);

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tailfold::{
-    Commit, Day, ErrorKind, EventData, EventStore as _, EventStoreExt as _, EventType, Expected, Filter, Head,
-    Keep, NewEvent, Position, RecordedEvent, Removal, Save, Slot, SlotFilter, SnapshotInfo,
+    Commit, Day, ErrorKind, EventData, EventStore as _, EventStoreExt as _, EventType, Expected, Filter,
+    Head, Keep, NewEvent, Position, RecordedEvent, Removal, Save, Slot, SlotFilter, SnapshotInfo,
     SnapshotStore as _, StreamId, Tag, Timestamp, Version, verify_chains,
 };
 use tailfold_nats::{NatsConfig, NatsStore, Storage};
@@ -186,7 +186,10 @@ async fn a_backup_of_a_store_in_use_is_one_state() {
                         }
                         // Now and then, so that a backup finds the time.
                         if number % 1500 == 1499 {
-                            store.remove(&stream(&name), Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+                            store
+                                .remove(&stream(&name), Removal::erase(Timestamp::from_micros(0)))
+                                .await
+                                .unwrap();
                         }
                     }
                 })
@@ -201,7 +204,14 @@ async fn a_backup_of_a_store_in_use_is_one_state() {
             let copied = log(&restored).await;
             // What was acknowledged before the backup began is in it.
             assert!(copied.last().unwrap().position.0 >= last, "{version}");
-            last = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().last().unwrap().position.0;
+            last = store
+                .read_all_to_vec(Position::ZERO, Filter::all())
+                .await
+                .unwrap()
+                .last()
+                .unwrap()
+                .position
+                .0;
             for (info, _) in snapshots(&restored).await {
                 let name = stream(info.slot.key());
                 let head = restored.head(&name).await.unwrap().unwrap();
