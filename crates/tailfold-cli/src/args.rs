@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     backup, demo, export, import, reindex, restore, show, snapshots, state, stats, streams, sweep, verify,
 };
-use crate::store::Location;
+use crate::store::{Location, LocationParser};
 
 /// Looks into stores of tailfold, checks, moves and mends them.
 ///
@@ -24,6 +24,13 @@ Examples:
   tailfold --store flights.db state airport/JFK --as-of 2013-02-01
   tailfold --store flights.db verify        recompute every chain, check every snapshot
 
+Stores on NATS JetStream:
+  tailfold --store nats://localhost:4222 stats            the store `tf`, the name that the library gives without being told
+  tailfold --store nats://n1,n2,n3:4222/bank?credentials=bank.creds verify
+  A URL names the servers, the store, and settings: credentials, tls_ca, tls_cert, tls_key (paths), deadline (seconds), and for
+  a store that is created replicas, storage, immutable, retention. `tls://` requires TLS. Only `demo`, `import` and `restore`
+  create a store. Other users of the machine see a command line: prefer a credentials file to a password.
+
 Exit codes:
   0  done
   1  failed: the message on stderr names the operation and the thing
@@ -32,8 +39,9 @@ Exit codes:
   130  interrupted"
 )]
 pub struct Args {
-    /// The store: a path, or `sqlite:PATH`. Default: `tailfold.db` in the working directory; `demo` takes a temporary one.
-    #[arg(long, global = true, value_name = "STORE")]
+    /// The store: a path, `sqlite:PATH`, or `nats://[USER:PASSWORD@]HOST[:PORT][/NAME]`. Default: `tailfold.db` in the working
+    /// directory; `demo` takes a temporary one.
+    #[arg(long, global = true, value_name = "STORE", value_parser = LocationParser)]
     pub store: Option<Location>,
 
     /// Writes JSON to stdout and nothing else: one object, or one object a line where the command lists things.
@@ -78,7 +86,7 @@ pub enum Command {
     /// Makes a new store of a backup; it gets a store id of its own.
     #[command(after_long_help = restore::HELP)]
     Restore(restore::Options),
-    /// Builds the index of tags anew from the events.
+    /// Builds the index of tags anew from the events, where the store has one.
     #[command(after_long_help = reindex::HELP)]
     Reindex,
     /// Writes all events as JSON lines, with exact bytes.

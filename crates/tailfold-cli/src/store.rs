@@ -1,21 +1,28 @@
 //! Which store, and how it is opened.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 use tailfold::Store;
+use tailfold_nats::{NatsConfig, NatsStore};
 use tailfold_sqlite::{SqliteConfig, SqliteStore};
 
 use crate::error::{Error, Result};
 
-/// Where a store is: a path, or `sqlite:PATH`. Other schemes are refused by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a store is: a path, `sqlite:PATH`, or the URL of a store on NATS. Other schemes are refused by name.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Location {
     /// A file.
     Sqlite(PathBuf),
+    /// Streams of NATS JetStream.
+    Nats(Box<NatsConfig>),
 }
 
 /// How a store is opened.
@@ -33,6 +40,7 @@ pub(crate) enum Access {
 #[derive(Clone, Debug)]
 pub(crate) enum Open {
     Sqlite(SqliteStore),
+    Nats(NatsStore),
 }
 
 impl Location {
@@ -42,50 +50,95 @@ impl Location {
     }
 
     pub(crate) async fn open(&self, access: Access) -> Result<Open> {
-        let Self::Sqlite(path) = self;
-        let config = SqliteConfig::new(path)
-            .read_only(access == Access::Read)
-            .create_if_missing(access == Access::Create);
-        Ok(Open::Sqlite(config.open().await?))
+        let create = access == Access::Create;
+        Ok(match self {
+            Self::Sqlite(path) => {
+                let config =
+                    SqliteConfig::new(path).read_only(access == Access::Read).create_if_missing(create);
+                Open::Sqlite(config.open().await?)
+            }
+            Self::Nats(config) => {
+                Open::Nats(config.as_ref().clone().create_if_missing(create).connect().await?)
+            }
+        })
     }
 
     /// Makes a new store here of a backup.
-    pub(crate) async fn restore(&self, backup: &Path) -> Result<()> {
-        let Self::Sqlite(path) = self;
-        Ok(SqliteStore::restore(backup, path).await?)
+    pub(crate) async fn restore(&self, backup: &Path) -> Result<Open> {
+        match self {
+            Self::Sqlite(path) => {
+                SqliteStore::restore(backup, path).await?;
+                self.open(Access::Write).await
+            }
+            Self::Nats(config) => Ok(Open::Nats(config.as_ref().clone().restore(backup).await?)),
+        }
     }
 }
 
 impl Open {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
-        let Self::Sqlite(store) = self;
-        Arc::new(store.clone())
+        match self {
+            Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Nats(store) => Arc::new(store.clone()),
+        }
     }
 
     pub(crate) async fn close(&self) -> Result<()> {
-        let Self::Sqlite(store) = self;
-        Ok(store.close().await?)
+        Ok(match self {
+            Self::Sqlite(store) => store.close().await?,
+            Self::Nats(store) => store.close().await?,
+        })
     }
 
     pub(crate) async fn backup_to(&self, target: &Path) -> Result<()> {
-        let Self::Sqlite(store) = self;
-        Ok(store.backup_to(target).await?)
+        Ok(match self {
+            Self::Sqlite(store) => store.backup_to(target).await?,
+            Self::Nats(store) => store.backup_to(target).await?,
+        })
     }
 
     pub(crate) async fn reindex(&self) -> Result<()> {
-        let Self::Sqlite(store) = self;
-        Ok(store.reindex().await?)
+        Ok(match self {
+            Self::Sqlite(store) => store.reindex().await?,
+            Self::Nats(_) => {
+                let reason = "a store on NATS has no index of tags: a filter by tag reads the log";
+                return Err(tailfold::Error::unsupported(reason).during("reindex").into());
+            }
+        })
     }
 
-    /// Has the engine check its own file.
+    /// How many appends can be under way, one sent after the other, that end up in the log in the order in which they were
+    /// sent.
+    pub(crate) fn appends_in_order(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => 1024,
+            // One that must look for its stream's end first is overtaken.
+            Self::Nats(_) => 1,
+        }
+    }
+
+    /// What an append is when it returns. NATS servers sync when they are set up to.
+    pub(crate) fn appended(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "durable",
+            Self::Nats(_) => "acknowledged",
+        }
+    }
+
+    /// Has the engine check its own file. Stores without one have nothing to check.
     pub(crate) async fn check_file(&self) -> Result<(), tailfold::Error> {
-        let Self::Sqlite(store) = self;
-        store.check().await
+        match self {
+            Self::Sqlite(store) => store.check().await,
+            Self::Nats(_) => Ok(()),
+        }
     }
 
-    /// Bytes on disk, the log that is not yet in the file included.
-    pub(crate) fn file_bytes(&self) -> Result<u64> {
-        let Self::Sqlite(store) = self;
+    /// Bytes on disk, the log that is not yet in the file included; of streams, the bytes that the server tells.
+    pub(crate) async fn bytes(&self) -> Result<u64> {
+        let store = match self {
+            Self::Sqlite(store) => store,
+            Self::Nats(store) => return Ok(store.bytes().await?),
+        };
         let mut total = size(store.path())?.unwrap_or(0);
         let mut log = store.path().as_os_str().to_owned();
         log.push("-wal");
@@ -105,11 +158,17 @@ fn size(path: &Path) -> Result<Option<u64>> {
 impl FromStr for Location {
     type Err = String;
 
+    /// The error never tells the text, which may hold a password.
     fn from_str(text: &str) -> Result<Self, String> {
         let path = match text.split_once("://") {
+            Some(("nats" | "tls", _)) => {
+                let config = text.parse::<NatsConfig>().map_err(|error| error.to_string())?;
+                return Ok(Self::Nats(Box::new(config)));
+            }
             Some((scheme, _)) => {
                 return Err(format!(
-                    "no stores of scheme `{scheme}://` in this release: name a file, as a path or as `sqlite:PATH`"
+                    "no stores of scheme `{scheme}://` in this release: name a file, as a path or as `sqlite:PATH`, or a \
+                     store on NATS as `nats://HOST[:PORT][/NAME]`"
                 ));
             }
             None => text.strip_prefix("sqlite:").unwrap_or(text),
@@ -121,10 +180,32 @@ impl FromStr for Location {
     }
 }
 
+/// Without what must stay secret.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Sqlite(path) = self;
-        path.display().fmt(f)
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Nats(config) => config.fmt(f),
+        }
+    }
+}
+
+/// Reads a location from the command line. A message of clap's own would tell the whole value, password and all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocationParser;
+
+impl TypedValueParser for LocationParser {
+    type Value = Location;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Location, clap::Error> {
+        let parsed = match value.to_str() {
+            Some(text) => text.parse(),
+            None => Ok(Location::Sqlite(value.into())),
+        };
+        parsed.map_err(|reason: String| {
+            let message = format!("invalid value for '--store <STORE>': {reason}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
     }
 }
 
@@ -133,11 +214,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_a_path_with_or_without_its_scheme() {
+    fn a_store_is_a_path_or_a_url_of_a_scheme_that_is_known() {
         let location = |text: &str| text.parse::<Location>();
-        assert_eq!(location("sqlite:a/b.db"), Ok(Location::Sqlite("a/b.db".into())));
-        assert_eq!(location("a/b.db"), Ok(Location::Sqlite("a/b.db".into())));
-        assert!(location("nats://localhost").unwrap_err().contains("`nats://`"));
-        assert!(location("sqlite:").is_err());
+        for text in ["sqlite:a/b.db", "a/b.db"] {
+            assert!(matches!(location(text), Ok(Location::Sqlite(path)) if path == Path::new("a/b.db")));
+        }
+        for (text, shown) in [
+            ("nats://ada:geheim@h1,h2:4333/bank?replicas=3", "nats://h1,h2:4333/bank"),
+            ("tls://h", "tls://h/tf"),
+        ] {
+            assert_eq!(location(text).unwrap().to_string(), shown);
+        }
+        for (text, reason) in [
+            ("postgres://ada:geheim@h/db", "`postgres://`"),
+            ("nats://ada:geheim@h/a.b", "store name"),
+            ("sqlite:", "the path is empty"),
+        ] {
+            let error = location(text).unwrap_err();
+            assert!(error.contains(reason) && !error.contains("geheim"), "{error}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use tailfold::{Error, Outcome, Result};
 use tokio::sync::watch;
 
 use crate::names::{Names, text_of};
+use crate::setup::Purpose;
 use crate::store::NatsStore;
 use crate::wire::Wire;
 
@@ -51,6 +52,7 @@ pub struct NatsConfig {
     pub(crate) immutable: Option<bool>,
     pub(crate) deadline: Duration,
     pub(crate) snapshot_retention_days: u32,
+    pub(crate) create_if_missing: bool,
 }
 
 #[derive(Clone)]
@@ -85,6 +87,7 @@ impl NatsConfig {
             immutable: None,
             deadline: Duration::from_secs(30),
             snapshot_retention_days: 90,
+            create_if_missing: true,
         }
     }
 
@@ -175,31 +178,49 @@ impl NatsConfig {
         self
     }
 
+    /// Whether a store that is not there is created. Without it, [`NatsConfig::connect`] changes nothing on the server: it
+    /// also leaves features off that the server has learned since the streams were created. Default: yes.
+    #[must_use]
+    pub fn create_if_missing(mut self, create: bool) -> Self {
+        self.create_if_missing = create;
+        self
+    }
+
     /// Connects, creates the store's streams if they are missing, and checks those that are there.
     ///
     /// # Errors
-    /// `Invalid` for settings that contradict each other or the streams; `Unsupported` for a server or a stream's setting
+    /// `Invalid` for settings that contradict each other or the streams, and for a store that is missing and not to be
+    /// created; `Unsupported` for a server or a stream's setting
     /// that would lose events or answer wrongly; `Unavailable` if no server answers or lets us in. Each says what to do.
     pub async fn connect(self) -> Result<NatsStore> {
         let connected = async {
-            let names = Names::new(&self.name)?;
-            if self.snapshot_retention_days == 0 {
-                return Err(Error::invalid("snapshots must be kept for 1 day at least"));
-            }
-            let (broken, breaks) = watch::channel(0);
-            let options = self.options(broken).await?;
-            let client = options.connect(self.servers.as_slice()).await.map_err(|error| {
-                Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error)
-            })?;
-            crate::setup::open(&self, names, Wire { client, breaks, closed: Arc::default() }).await
+            let (names, wire) = self.wire().await?;
+            crate::setup::open(&self, names, wire, Purpose::Use).await
         };
         connected.await.map_err(|error: Error| error.during(format!("connect to {self}")))
+    }
+
+    /// The names of the store's streams, and a connection that has not looked at them.
+    pub(crate) async fn wire(&self) -> Result<(Names, Wire)> {
+        let names = Names::new(&self.name)?;
+        if self.snapshot_retention_days == 0 {
+            return Err(Error::invalid("snapshots must be kept for 1 day at least"));
+        }
+        let (broken, breaks) = watch::channel(0);
+        let options = self.options(broken).await?;
+        let client = options
+            .connect(self.servers.as_slice())
+            .await
+            .map_err(|error| Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error))?;
+        Ok((names, Wire { client, breaks, closed: Arc::default() }))
     }
 
     async fn options(&self, broken: watch::Sender<u64>) -> Result<ConnectOptions> {
         let mut options = ConnectOptions::new()
             .name("tailfold")
             .connection_timeout(Duration::from_secs(5))
+            // The third that is not answered ends the connection: well before an operation's deadline.
+            .ping_interval(Duration::from_secs(5))
             .require_tls(self.require_tls)
             .event_callback(move |event| {
                 if let Event::Disconnected = event {

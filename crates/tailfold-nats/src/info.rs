@@ -8,7 +8,44 @@ use tailfold::Result;
 
 use crate::store::Shared;
 
+/// What a stream is like and how much is in it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct StreamFacts {
+    pub(crate) config: ConfigFacts,
+    pub(crate) state: StateFacts,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ConfigFacts {
+    /// `file` or `memory`.
+    pub(crate) storage: String,
+    pub(crate) num_replicas: usize,
+    #[serde(default)]
+    pub(crate) deny_purge: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct StateFacts {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) last_seq: u64,
+}
+
+impl StateFacts {
+    /// Messages that were there once.
+    pub(crate) fn gone(&self) -> u64 {
+        self.last_seq.saturating_sub(self.messages)
+    }
+}
+
 impl Shared {
+    /// What the leader tells of a stream.
+    pub(crate) async fn facts(&self, stream: &str) -> Result<StreamFacts> {
+        let operation = format!("STREAM.INFO.{stream}");
+        let body = json!({});
+        self.deadline().insist(|| self.wire.api(&operation, &body)).await
+    }
+
     /// The last sequence of a stream.
     pub(crate) async fn last_sequence(&self, stream: &str) -> Result<u64> {
         #[derive(Deserialize)]

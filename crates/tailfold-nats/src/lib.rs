@@ -18,6 +18,8 @@
 //! replicas, and what happens in an election.
 
 mod append;
+mod archive;
+mod backup;
 mod commit;
 mod config;
 mod ends;
@@ -28,6 +30,7 @@ mod parts;
 mod patience;
 mod read;
 mod remove;
+mod restore;
 mod scan;
 mod setup;
 mod snapshots;

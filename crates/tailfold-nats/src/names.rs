@@ -63,6 +63,26 @@ impl Names {
         format!("{}.id", self.prefix)
     }
 
+    /// Every subject of both streams.
+    pub(crate) fn everything(&self) -> String {
+        format!("{}.>", self.prefix)
+    }
+
+    /// A subject without the store's name: the same in a store of another name.
+    pub(crate) fn relative<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        subject.strip_prefix(&self.prefix)?.strip_prefix('.')
+    }
+
+    /// A subject of this store.
+    pub(crate) fn absolute(&self, relative: &str) -> String {
+        format!("{}.{relative}", self.prefix)
+    }
+
+    /// What takes the place of messages that are gone, in a store that was restored. No stream has its parts there.
+    pub(crate) fn filler(&self) -> String {
+        format!("{}.ch.gone", self.prefix)
+    }
+
     pub(crate) fn all_commits(&self) -> String {
         format!("{}.ev.>", self.prefix)
     }

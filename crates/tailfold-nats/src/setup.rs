@@ -1,10 +1,11 @@
 //! Opening a store: its streams are created, and those that are there are checked.
 
 use async_nats::HeaderMap;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use tailfold::{Error, Result, StoreId};
+use tailfold::{Error, Outcome, Result, StoreId};
 
 use crate::config::{NatsConfig, Storage};
 use crate::ends::{Ends, WrittenSubjects};
@@ -19,6 +20,10 @@ const FORMAT: u32 = 1;
 /// (github.com/nats-io/nats-server, issue 4320 and later fixes).
 const SAFE_REPLICAS: Release = Release(2, 10, 23);
 
+/// Sequence of the message that keeps everybody out of a store that is being restored. No event is ever there, since a store
+/// begins with its id.
+pub(crate) const RESTORING_AT: u64 = 1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Release(u64, u64, u64);
 
@@ -27,14 +32,32 @@ struct Release(u64, u64, u64);
 struct Identity {
     store_id: StoreId,
     format: u32,
+    /// Of a store that a backup is being restored to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    restoring: bool,
+}
+
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be used, and created if the settings say so.
+    Use,
+    /// To be filled from a backup, as a new store of that id. Nobody else can open it before [`finish_restore`].
+    Restore(StoreId),
 }
 
 /// The configuration of a stream, as the server tells it.
 type Config = Map<String, Value>;
 
-pub(crate) async fn open(settings: &NatsConfig, names: Names, wire: Wire) -> Result<NatsStore> {
+pub(crate) async fn open(
+    settings: &NatsConfig,
+    names: Names,
+    wire: Wire,
+    purpose: Purpose,
+) -> Result<NatsStore> {
     let release = Release::of(&wire.client.server_info().version)?;
     let deadline = Deadline::after(settings.deadline);
+    let create = settings.create_if_missing;
     let replicas = settings.replicas.unwrap_or(1);
     if replicas > 1 {
         release.check_replicas(replicas)?;
@@ -55,9 +78,11 @@ pub(crate) async fn open(settings: &NatsConfig, names: Names, wire: Wire) -> Res
             "allow_rollup_hdrs": !immutable,
         });
         let extra = (release >= Release(2, 12, 0)).then(|| json!({ "allow_atomic": true }));
-        open_stream(&wire, merged(&shape, [Some(own), extra]), deadline).await?
+        open_stream(&wire, merged(&shape, [Some(own), extra]), create, deadline).await?
     };
     check(settings, &events, release, &names.events)?;
+    // Before there is more of it, a store that is being restored must look like none to everybody else.
+    let id = identity(&wire, &names, create, purpose, deadline).await?;
     // Both streams of a store are alike.
     if let Some(shape) = shape.as_object_mut() {
         for alike in ["storage", "num_replicas"] {
@@ -74,12 +99,11 @@ pub(crate) async fn open(settings: &NatsConfig, names: Names, wire: Wire) -> Res
             true => json!({ "allow_msg_ttl": true }),
             false => json!({ "max_age": life.as_nanos() as u64 }),
         };
-        open_stream(&wire, merged(&shape, [Some(own), Some(expiry)]), deadline).await?
+        open_stream(&wire, merged(&shape, [Some(own), Some(expiry)]), create, deadline).await?
     };
     check_snapshots(&snapshots, &names.snapshots)?;
 
     let is_on = |config: &Config, name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
-    let id = identity(&wire, &names, deadline).await?;
     let shared = Shared {
         ends: Ends::new(),
         written: WrittenSubjects::new(),
@@ -137,12 +161,13 @@ struct Info {
     config: Config,
 }
 
-/// The stream as it is; created, if it was missing, and with features switched on that the server has learned since.
-async fn open_stream(wire: &Wire, wanted: Config, deadline: Deadline) -> Result<Config> {
+/// The stream as it is; if `create`, made where it is missing, and with features switched on that the server has learned since.
+async fn open_stream(wire: &Wire, wanted: Config, create: bool, deadline: Deadline) -> Result<Config> {
     let name = wanted.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let attempt = || async {
         match wire.api::<Info>(&format!("STREAM.INFO.{name}"), &json!({})).await {
             Ok(info) => Ok(info.config),
+            Err(failure) if !create && failure.is_refused(code::STREAM_NOT_FOUND) => Ok(Config::new()),
             Err(failure) if failure.is_refused(code::STREAM_NOT_FOUND) => {
                 wire.api::<Info>(&format!("STREAM.CREATE.{name}"), &wanted).await.map(|info| info.config)
             }
@@ -150,6 +175,12 @@ async fn open_stream(wire: &Wire, wanted: Config, deadline: Deadline) -> Result<
         }
     };
     let mut there = insist_on_setup(&name, deadline, attempt).await?;
+    if there.is_empty() {
+        return Err(missing(&name));
+    }
+    if !create {
+        return Ok(there);
+    }
     let mut changed = false;
     for feature in ["allow_atomic", "allow_msg_ttl"] {
         if wanted.get(feature) == Some(&Value::Bool(true)) && there.get(feature) != Some(&Value::Bool(true)) {
@@ -245,21 +276,54 @@ fn check_snapshots(there: &Config, name: &str) -> Result<()> {
     )))
 }
 
+fn missing(stream: &str) -> Error {
+    Error::invalid(format!("there is no such store: the server has no stream `{stream}`"))
+}
+
+/// Refuses a store whose streams are there, whoever has made them.
+pub(crate) async fn refuse_if_there(wire: &Wire, names: &Names, deadline: Deadline) -> Result<()> {
+    for name in [&names.events, &names.snapshots] {
+        let operation = format!("STREAM.INFO.{name}");
+        let attempt = || async {
+            match wire.api::<Info>(&operation, &json!({})).await {
+                Ok(_) => Ok(true),
+                Err(failure) if failure.is_refused(code::STREAM_NOT_FOUND) => Ok(false),
+                Err(failure) => Err(failure),
+            }
+        };
+        if deadline.insist(attempt).await? {
+            return Err(Error::invalid(format!("the server has a stream `{name}` already")));
+        }
+    }
+    Ok(())
+}
+
 /// The store's id, given by whoever was first.
-async fn identity(wire: &Wire, names: &Names, deadline: Deadline) -> Result<StoreId> {
-    let fresh = Identity { store_id: StoreId::fresh(), format: FORMAT };
-    let fresh =
-        serde_json::to_vec(&fresh).map_err(|error| Error::codec("encode the store's id").caused_by(error))?;
+async fn identity(
+    wire: &Wire,
+    names: &Names,
+    create: bool,
+    purpose: Purpose,
+    deadline: Deadline,
+) -> Result<StoreId> {
+    let (store_id, restoring) = match purpose {
+        Purpose::Use => (StoreId::fresh(), false),
+        Purpose::Restore(store_id) => (store_id, true),
+    };
+    let fresh = encode(&Identity { store_id, format: FORMAT, restoring })?;
     let attempt = || async {
         if let Some(there) = wire.leader_get(&names.events, &Get::last(names.identity())).await? {
-            return Ok(there);
+            return Ok(Some(there));
+        }
+        if !create {
+            return Ok(None);
         }
         let mut headers = HeaderMap::new();
         headers.insert(EXPECTED_LAST, "0");
-        wire.publish(names.identity(), headers, fresh.clone().into()).await?;
+        wire.publish(names.identity(), headers, fresh.clone()).await?;
         Err(Failure::Nobody("the store's id was just written".to_owned()))
     };
-    let message = deadline.insist(attempt).await?;
+    let message = deadline.insist(attempt).await?.ok_or_else(|| missing(&names.events))?;
     let identity: Identity = serde_json::from_slice(&message.payload)
         .map_err(|error| Error::corrupt("the store's id cannot be read").caused_by(error))?;
     if identity.format > FORMAT {
@@ -268,7 +332,95 @@ async fn identity(wire: &Wire, names: &Names, deadline: Deadline) -> Result<Stor
             identity.format
         )));
     }
-    Ok(identity.store_id)
+    match purpose {
+        Purpose::Use if identity.restoring => Err(Error::unavailable(
+            Outcome::NotDone,
+            format!(
+                "a backup is being restored to it, or the restore was cut off: wait, or remove the streams `{}` and `{}` \
+                 and restore again",
+                names.events, names.snapshots
+            ),
+        )),
+        Purpose::Restore(id) if id != identity.store_id || message.seq != RESTORING_AT => {
+            Err(Error::invalid("somebody else has made the store meanwhile"))
+        }
+        _ => Ok(identity.store_id),
+    }
+}
+
+/// Lets everybody open a store that was filled from a backup.
+pub(crate) async fn finish_restore(
+    wire: &Wire,
+    names: &Names,
+    store_id: StoreId,
+    deadline: Deadline,
+) -> Result<()> {
+    let finished = encode(&Identity { store_id, format: FORMAT, restoring: false })?;
+    let attempt = || async {
+        match wire.leader_get(&names.events, &Get::last(names.identity())).await? {
+            Some(there) if there.payload == finished => return Ok(()),
+            _ => {}
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED_LAST, RESTORING_AT.to_string());
+        wire.publish(names.identity(), headers, finished.clone()).await.map(drop)
+    };
+    deadline.insist(attempt).await
+}
+
+/// Has the events' stream refuse for ever to be purged.
+pub(crate) async fn make_immutable(wire: &Wire, names: &Names, deadline: Deadline) -> Result<()> {
+    let name = &names.events;
+    let attempt = || async {
+        let mut config = wire.api::<Info>(&format!("STREAM.INFO.{name}"), &json!({})).await?.config;
+        config.insert("deny_purge".to_owned(), true.into());
+        // One excludes the other.
+        config.insert("allow_rollup_hdrs".to_owned(), false.into());
+        wire.api::<Info>(&format!("STREAM.UPDATE.{name}"), &config).await.map(|info| info.config)
+    };
+    insist_on_setup(name, deadline, attempt).await.map(drop)
+}
+
+/// Removes the streams of a store that a backup was to be restored to, if it is the one of that id and not finished.
+pub(crate) async fn undo_restore(
+    wire: &Wire,
+    names: &Names,
+    store_id: StoreId,
+    deadline: Deadline,
+) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Done {
+        #[serde(rename = "success")]
+        _success: bool,
+    }
+    let id = || async {
+        match wire.leader_get(&names.events, &Get::last(names.identity())).await {
+            Err(failure) if failure.is_refused(code::STREAM_NOT_FOUND) => Ok(None),
+            found => found,
+        }
+    };
+    let id = deadline.insist(id).await?;
+    let id = id.and_then(|message| serde_json::from_slice::<Identity>(&message.payload).ok());
+    if id.is_none_or(|id| id.store_id != store_id || !id.restoring) {
+        return Ok(());
+    }
+    // The one with the id goes last, so that what is left of a removal that is cut off cannot be taken for a store.
+    for name in [&names.snapshots, &names.events] {
+        let operation = format!("STREAM.DELETE.{name}");
+        let attempt = || async {
+            match wire.api::<Done>(&operation, &json!({})).await {
+                Err(failure) if !failure.is_refused(code::STREAM_NOT_FOUND) => Err(failure),
+                _ => Ok(()),
+            }
+        };
+        deadline.insist(attempt).await?;
+    }
+    Ok(())
+}
+
+fn encode(identity: &Identity) -> Result<Bytes> {
+    let bytes = serde_json::to_vec(identity);
+    Ok(bytes.map_err(|error| Error::codec("encode the store's id").caused_by(error))?.into())
 }
 
 #[cfg(test)]

@@ -357,7 +357,7 @@ impl Shared {
         Ok(replaced)
     }
 
-    fn add_ttl(&self, headers: &mut HeaderMap) {
+    pub(crate) fn add_ttl(&self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.snapshot_ttl {
             headers.insert(TTL, format!("{seconds}s"));
         }

@@ -62,6 +62,18 @@ impl NatsStore {
         url.parse::<NatsConfig>()?.connect().await
     }
 
+    /// Bytes that the store's streams take on the server, events and snapshots together, as it tells them: one copy of each,
+    /// however many replicas there are.
+    ///
+    /// # Errors
+    /// `Unavailable` if the server does not answer.
+    pub async fn bytes(&self) -> Result<u64> {
+        let Shared { names, .. } = &*self.shared;
+        let facts = try_join(self.shared.facts(&names.events), self.shared.facts(&names.snapshots)).await;
+        let (events, snapshots) = facts.map_err(|error| error.during("ask for the size of the streams"))?;
+        Ok(events.state.bytes + snapshots.state.bytes)
+    }
+
     /// Sends what is still on its way and closes the connection. Streams and data stay; clones fail from then on.
     ///
     /// # Errors

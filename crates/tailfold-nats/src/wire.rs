@@ -144,10 +144,7 @@ impl Wire {
     ) -> Result<u64, Failure> {
         let request = Request::new().headers(headers).payload(payload);
         let answer = self.ask(subject, request).await?;
-        match read::<Ack>(&answer.payload)? {
-            Ack { error: Some(refusal), .. } => Err(Failure::Refused(refusal)),
-            Ack { seq, .. } => Ok(seq),
-        }
+        acknowledged(&answer.payload)
     }
 
     /// Sends a message without waiting for the server to take it.
@@ -259,6 +256,14 @@ impl Wire {
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("state", &self.client.connection_state()).finish()
+    }
+}
+
+/// The sequence of a message that the server has stored, from its answer.
+pub(crate) fn acknowledged(answer: &[u8]) -> Result<u64, Failure> {
+    match read::<Ack>(answer)? {
+        Ack { error: Some(refusal), .. } => Err(Failure::Refused(refusal)),
+        Ack { seq, .. } => Ok(seq),
     }
 }
 

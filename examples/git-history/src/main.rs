@@ -3,9 +3,11 @@
 mod fold;
 mod git;
 mod log;
+mod store;
 mod tree;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -16,11 +18,11 @@ use clap::Parser;
 use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 use tailfold::{Loaded, Repository, Rule, SnapshotConfig, Source, Version};
-use tailfold_sqlite::SqliteStore;
 
 use fold::History;
 use git::Git;
 use log::Log;
+use store::Place;
 use tree::{ObjectId, Tree};
 
 /// Feeds a git history into a store, one commit an event, then loads the tree at a commit from there and says what it
@@ -46,9 +48,10 @@ struct Arguments {
     #[arg(long, value_name = "RULE", default_value = "every:100")]
     policy: Rule,
 
-    /// The store to write to; commits that it holds already are not read again [default: a temporary one]
-    #[arg(long, value_name = "PATH")]
-    store: Option<PathBuf>,
+    /// The store to write to, a file or `nats://HOST[:PORT][/NAME]`; commits that it holds already are not read again
+    /// [default: a temporary file]
+    #[arg(long, value_name = "STORE")]
+    store: Option<OsString>,
 
     /// Print one JSON object and nothing else
     #[arg(long)]
@@ -78,7 +81,10 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;
-    let path = arguments.store.unwrap_or_else(|| temporary.path().join("history.tailfold"));
+    let place = match &arguments.store {
+        Some(store) => Place::named(store)?,
+        None => Place::File(temporary.path().join("history.tailfold")),
+    };
     let snapshots = SnapshotConfig { policy: arguments.policy, ..SnapshotConfig::default() };
     let git = Git::at(arguments.repo.as_deref().unwrap_or(Path::new(".")));
     let input: Box<dyn BufRead> = match &arguments.log {
@@ -86,19 +92,19 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         None => Box::new(BufReader::new(git.log()?)),
     };
 
-    let store = SqliteStore::open(&path).await?;
-    let histories = Repository::builder(store.clone()).snapshots(snapshots.clone()).build()?;
+    let open = place.open().await?;
+    let histories = Repository::builder(open.store()).snapshots(snapshots.clone()).build()?;
     let fed = feed(&histories, Log::new(input), arguments.at.unwrap_or(u64::MAX)).await?;
     // Waits for snapshots that are still being written.
     histories.close().await?;
-    store.close().await?;
+    open.close().await?;
 
     // Opened anew, so that nothing is served from memory.
-    let store = SqliteStore::open(&path).await?;
-    let histories = Repository::<History>::builder(store.clone()).snapshots(snapshots).build()?;
+    let open = place.open().await?;
+    let histories = Repository::<History>::builder(open.store()).snapshots(snapshots).build()?;
     let loaded = histories.load(STREAM).at(fed.commits).await?;
     histories.close().await?;
-    store.close().await?;
+    open.close().await?;
 
     if loaded.state().commit != Some(fed.last) {
         return Err(AnotherHistory(fed).into());
@@ -114,7 +120,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Appends the commits of a log up to the wanted one, one durable append each; goes on where the store ends.
+/// Appends the commits of a log up to the wanted one, one append each; goes on where the store ends.
 async fn feed(
     histories: &Repository<History>,
     log: Log<impl BufRead>,

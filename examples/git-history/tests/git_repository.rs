@@ -9,6 +9,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use support::{Repository, failure, git_history, summary};
+use tailfold::EventId;
+use tailfold_testkit::servers::{NatsVersion, nats_url};
 
 /// Adds, changes, deletes, renames, modes, links, awkward names, a submodule, a merge, an empty commit.
 fn awkward_history() -> Repository {
@@ -138,25 +140,46 @@ fn names_of_32_bytes_are_read_too() {
     check(&repository, 2, "every:1", "snapshot", 0);
 }
 
+/// The URL of a new store on a server that others use too.
+fn store_on_nats() -> String {
+    let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
+    format!("{}/history-{own:016x}", nats_url(NatsVersion::V2_15_1))
+}
+
+#[test]
+fn a_url_that_is_wrong_or_leads_nowhere_is_said_without_its_password() {
+    let repository = Repository::new();
+    repository.write("a", "1\n").commit("one");
+    for (store, reason) in [
+        (
+            "nats://ada:geheim@127.0.0.1:1/history",
+            "connect to nats://127.0.0.1:1/history: no server lets us in",
+        ),
+        ("nats://ada:geheim@h?color=red", "no setting `color`"),
+    ] {
+        let error = failure(&["--repo", repository.text(), "--store", store]);
+        assert!(error.contains(reason) && !error.contains("geheim"), "{error}");
+    }
+}
+
 #[test]
 fn a_store_is_fed_on_where_it_ends_and_can_be_asked_for_any_commit() {
-    let repository = awkward_history();
     let directory = tempfile::tempdir().unwrap();
-    let store = directory.path().join("history.tailfold");
+    fed_on(directory.path().join("history.tailfold").to_str().unwrap());
+}
+
+#[test]
+fn a_store_on_nats_is_fed_on_where_it_ends_and_can_be_asked_for_any_commit() {
+    fed_on(&store_on_nats());
+}
+
+fn fed_on(store: &str) {
+    let repository = awkward_history();
     for (commit, replayed, source) in
         [(5, 1, "snapshot"), (13, 1, "snapshot"), (13, 1, "snapshot"), (3, 3, "replay")]
     {
         let at = commit.to_string();
-        let arguments = [
-            "--repo",
-            repository.text(),
-            "--store",
-            store.to_str().unwrap(),
-            "--at",
-            &at,
-            "--policy",
-            "every:4",
-        ];
+        let arguments = ["--repo", repository.text(), "--store", store, "--at", &at, "--policy", "every:4"];
         let summary = summary(&arguments);
         let (files, digest) = digest_by_git(&repository, commit);
         assert_eq!((&summary["commit"], &summary["files"]), (&commit.into(), &files.into()));
@@ -172,8 +195,13 @@ fn a_store_is_fed_on_where_it_ends_and_can_be_asked_for_any_commit() {
 #[test]
 fn a_store_of_another_history_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let store = directory.path().join("history.tailfold");
-    let store = store.to_str().unwrap();
+    let file = directory.path().join("history.tailfold");
+    for store in [file.to_str().unwrap(), &store_on_nats()] {
+        refuses_another_history(store);
+    }
+}
+
+fn refuses_another_history(store: &str) {
     let repository = Repository::new();
     repository.write("a", "1\n").commit("one").write("a", "2\n").commit("two");
     summary(&["--repo", repository.text(), "--store", store]);

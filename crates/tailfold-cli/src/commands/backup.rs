@@ -10,11 +10,15 @@ use crate::output::Output;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-The copy is one consistent state, compacted, on disk when the command ends; nobody waits for it meanwhile. An existing file
-is never replaced. It keeps the store id: make a store of it with `restore`. With --json, one object: {\"target\", \"store_id\"}.
+The copy is one consistent state, on disk when the command ends; nobody waits for it meanwhile. An existing file is never
+replaced. Make a store of it with `restore`. With --json, one object: {\"target\", \"store_id\"}.
 
-Example:
-  tailfold --store flights.db backup flights-2026-01-31.db";
+Of a file, it is a compacted file, which is a store too. Of a store on NATS, it is a file that holds the messages of both streams,
+with a checksum; it begins again if a stream of events is erased or truncated meanwhile.
+
+Examples:
+  tailfold --store flights.db backup flights-2026-01-31.db
+  tailfold --store nats://localhost backup flights.backup";
 
 /// Where to.
 #[derive(Debug, clap::Args)]

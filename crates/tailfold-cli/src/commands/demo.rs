@@ -19,7 +19,7 @@ use crate::table::{Align, Table};
 
 pub(crate) const HELP: &str = "\
 Every row is an event of its airport (`airport/JFK`) and, where it has a tail number, of its aircraft (`aircraft/N14228`): one
-durable append each, many under way, with a snapshot every 100 events. Then every actor is loaded by replay and by snapshot +
+durable append each (on NATS, as durable as the servers make it), many under way, with a snapshot every 100 events. Then every actor is loaded by replay and by snapshot +
 tail, and both are compared with sums made straight from the file.
 
 The data: 80,789 flights that left New York in early 2013 (US Bureau of Transportation Statistics, CC0), part of this program. An
@@ -34,6 +34,7 @@ airports_equal, snapshots, average_replay_events (of loads that a snapshot serve
 Examples:
   tailfold demo
   tailfold demo --store flights.db && tailfold --store flights.db state airport/JFK --as-of 2013-02-01
+  tailfold demo --store nats://localhost:4222/flights
   tailfold demo --input flights.csv.gz --json";
 
 const EVERY: u64 = 100;
@@ -87,6 +88,8 @@ pub(crate) async fn run(store: Option<Location>, options: Options, output: &mut 
 struct Summary {
     input: String,
     store: Option<String>,
+    #[serde(skip)]
+    appended: &'static str,
     flights: u64,
     events: u64,
     events_appended: u64,
@@ -148,9 +151,9 @@ async fn measure(open: &Open, input: Input, lanes: usize, quiet: bool) -> Result
     airports.close().await?;
     let snapshots = kept.iter().map(|stats| stats.snapshots).sum();
     let snapshot_bytes = kept.iter().map(|stats| stats.snapshot_bytes).sum();
-    let store_bytes = open.file_bytes()?;
+    let store_bytes = open.bytes().await?;
     let summary = summarize(name, imported, of_aircraft, of_airports, &times);
-    Ok(Summary { snapshots, snapshot_bytes, store_bytes, ..summary })
+    Ok(Summary { appended: open.appended(), snapshots, snapshot_bytes, store_bytes, ..summary })
 }
 
 fn summarize(
@@ -169,6 +172,7 @@ fn summarize(
     Summary {
         input,
         store: None,
+        appended: "",
         flights: imported.flights,
         events: aircraft.events + airports.events,
         events_appended: imported.appended,
@@ -206,7 +210,7 @@ fn print(summary: &Summary, output: &mut Output) -> Result<()> {
     };
     row("events", grouped(summary.events), found);
     if summary.events_appended > 0 {
-        let note = format!("one durable append each, {:.1} s", summary.import_seconds);
+        let note = format!("one {} append each, {:.1} s", summary.appended, summary.import_seconds);
         row("events/s", rounded(summary.events_per_second), note);
     }
     let longest = summary.longest_stream.clone().unwrap_or_default();

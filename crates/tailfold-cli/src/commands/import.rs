@@ -35,9 +35,10 @@ Examples:
   tailfold --store copy.db import flights.jsonl.gz
   tailfold --store a.db export | tailfold --store b.db import";
 
-/// Most events in one commit, and most commits under way.
+/// Most events in one commit.
 const RUN: usize = 512;
-const UNDER_WAY: usize = 1024;
+/// Lines that are read ahead.
+const WAITING: usize = 1024;
 
 /// From where.
 #[derive(Debug, clap::Args)]
@@ -53,13 +54,13 @@ pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> R
     } else {
         format!("import from `{}`", options.file.display())
     };
-    let (send, mut lines) = mpsc::channel(UNDER_WAY);
+    let (send, mut lines) = mpsc::channel(WAITING);
     let reading = {
         let (file, name) = (options.file, name.clone());
         tokio::task::spawn_blocking(move || read_lines(&file, &name, &send))
     };
     let progress = Progress::new(output.is_json(), "events", None);
-    let mut import = Import::begin(open.store(), name).await?;
+    let mut import = Import::begin(open, name).await?;
     let imported = import.take_all(&mut lines, &progress).await;
     // Lets the reader go, if it was not read to its end.
     drop(lines);
@@ -108,6 +109,7 @@ fn read_lines(file: &Path, name: &str, send: &mpsc::Sender<Numbered>) -> Result<
 /// An import under way.
 struct Import {
     store: Arc<dyn Store>,
+    most_under_way: usize,
     name: String,
     streams: BTreeMap<StreamId, Stream>,
     /// Tombstones that the target holds: where later lives begin.
@@ -150,7 +152,8 @@ struct Counted {
 }
 
 impl Import {
-    async fn begin(store: Arc<dyn Store>, name: String) -> Result<Self> {
+    async fn begin(open: &Open, name: String) -> Result<Self> {
+        let store = open.store();
         let mut erased = BTreeMap::new();
         let filter = Filter::all().and_types([EventType::new(EventType::TOMBSTONE)?]);
         let mut batches = store.read_all(Position::ZERO, filter, Follow::ToEnd);
@@ -159,6 +162,7 @@ impl Import {
         }
         Ok(Self {
             store,
+            most_under_way: open.appends_in_order(),
             name,
             streams: BTreeMap::new(),
             erased,
@@ -277,7 +281,7 @@ impl Import {
     /// Sends a run, behind those that are under way.
     async fn send(&mut self, run: Option<Run>) -> Result<()> {
         let Some(Run { stream, base, end, events }) = run else { return Ok(()) };
-        while self.under_way.len() >= UNDER_WAY {
+        while self.under_way.len() >= self.most_under_way {
             self.confirm_one().await?;
         }
         let (store, commit) = (self.store.clone(), Commit::new(stream, Expected::Version(base), events));

@@ -7,8 +7,8 @@ use crate::output::Output;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-Tags lie beside the chain; the index by which they are found can be rebuilt at any time. Appends wait for it. With --json, one
-object: {\"reindexed\": true}.
+Tags lie beside the chain; the index by which they are found can be rebuilt at any time. Appends wait for it. Stores on NATS have
+no such index, and refuse. With --json, one object: {\"reindexed\": true}.
 
 Example:
   tailfold --store flights.db reindex";

@@ -7,25 +7,29 @@ use tailfold::EventStore as _;
 
 use crate::error::Result;
 use crate::output::Output;
-use crate::store::{Access, Location};
+use crate::store::Location;
 
 pub(crate) const HELP: &str = "\
-The store named by --store is created; an existing file is refused. It gets a new store id, so that cursors and caches of the
+The store named by --store is created; one that exists is refused. It gets a new store id, so that cursors and caches of the
 original, which may have seen events that the backup has not, do not match it. With --json, one object: {\"store\", \"store_id\"}.
 
-Example:
-  tailfold --store flights.db restore flights-2026-01-31.db";
+A backup of a file becomes a file; one of a store on NATS becomes a store on NATS, on any server and under any name, with the
+replicas and the storage of the original where the URL does not say otherwise. Events keep their positions either way. To go
+from one kind of store to the other, use `export` and `import`.
+
+Examples:
+  tailfold --store flights.db restore flights-2026-01-31.db
+  tailfold --store nats://localhost/copy restore flights.backup";
 
 /// From where.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The backup, or any store's file.
+    /// The backup; or any store's file, to make another file of it.
     backup: PathBuf,
 }
 
 pub(crate) async fn run(location: &Location, options: Options, output: &mut Output) -> Result<()> {
-    location.restore(&options.backup).await?;
-    let open = location.open(Access::Write).await?;
+    let open = location.restore(&options.backup).await?;
     let store_id = open.store().store_id().await?;
     open.close().await?;
     if output.is_json() {

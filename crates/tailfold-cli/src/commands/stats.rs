@@ -16,7 +16,8 @@ use crate::store::Open;
 use crate::table::{Align, Table};
 
 pub(crate) const HELP: &str = "\
-Reads the log once, about a million events a second; memory does not grow with it. With --json, one object.
+Reads the log once, about a million events a second; memory does not grow with it. The size is that of the
+file on disk, or of the streams as the NATS server tells it. With --json, one object.
 
 Examples:
   tailfold stats
@@ -26,7 +27,7 @@ Examples:
 #[derive(Serialize)]
 struct Stats {
     store_id: StoreId,
-    file_bytes: u64,
+    store_bytes: u64,
     events: u64,
     payload_bytes: u64,
     tombstones: u64,
@@ -64,7 +65,7 @@ async fn gather(open: &Open, quiet: bool) -> Result<Stats> {
     let store = open.store();
     let mut stats = Stats {
         store_id: store.store_id().await?,
-        file_bytes: open.file_bytes()?,
+        store_bytes: open.bytes().await?,
         events: 0,
         payload_bytes: 0,
         tombstones: 0,
@@ -146,7 +147,7 @@ fn print(stats: &Stats, output: &mut Output) -> Result<()> {
     let place = |position: Option<Position>| position.map(|position| position.to_string());
     for (name, value) in [
         ("store id", stats.store_id.to_string()),
-        ("file", bytes(stats.file_bytes)),
+        ("size", bytes(stats.store_bytes)),
         ("streams", grouped(stats.streams)),
         ("events", format!("{} ({} of payload)", grouped(stats.events), bytes(stats.payload_bytes))),
         ("tombstones", grouped(stats.tombstones)),

@@ -11,8 +11,9 @@ use crate::progress::Progress;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-Checks the file's pages, recomputes the chain of every stream in one pass over the log (erased and truncated ones too;
-memory grows with the number of streams), then reads every snapshot and compares it with the stream it stands for.
+Checks the pages of a store's file (a store on NATS has none: the servers look after theirs), recomputes the chain of every stream
+in one pass over the log (erased and truncated ones too; memory grows with the number of streams), then reads every snapshot and
+compares it with the stream it stands for.
 
 A wrong event means that somebody or something altered the history: restore a backup. A wrong snapshot costs time and never
 an answer: the next load of its stream replays and removes it. Either ends with exit code 3. With --json, one object.

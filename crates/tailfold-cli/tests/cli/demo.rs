@@ -1,7 +1,12 @@
 use std::fs;
 use std::io::Write as _;
 
-use crate::support::{Desk, events_of, files_in, first_rows};
+use crate::support::{Desk, events_of, files_in, first_rows, on_every_kind_of_store};
+
+on_every_kind_of_store!(
+    a_malformed_row_is_named_what_came_before_stays_and_a_second_run_goes_on,
+    a_state_that_differs_from_the_file_ends_with_code_3,
+);
 
 #[test]
 fn json_is_one_object_and_nothing_else() {
@@ -57,16 +62,14 @@ fn gzip_is_recognised_whatever_the_name() {
     assert_eq!(summary["flights"], 50);
 }
 
-#[test]
-fn a_malformed_row_is_named_what_came_before_stays_and_a_second_run_goes_on() {
-    let desk = Desk::new();
+fn a_malformed_row_is_named_what_came_before_stays_and_a_second_run_goes_on(desk: &Desk) {
     let rows = first_rows(600);
     let mut lines: Vec<&str> = rows.lines().collect();
     let right = lines[401];
     let wrong = right.replacen("2013,", "2013,13", 1);
     lines[401] = &wrong;
     desk.write("flights.csv", &lines.join("\n"));
-    let demo = ["demo", "--input", "flights.csv", "--store", "tailfold.db", "--json"];
+    let demo = ["demo", "--input", "flights.csv", "--store", &desk.store("tailfold"), "--json"];
     let run = desk.run(&demo);
     assert_eq!(run.stdout, "");
     let message = run.failed(1);
@@ -127,11 +130,10 @@ fn a_file_without_the_columns_is_refused_before_a_store_is_made() {
     assert_eq!(desk.files(), ["flights.csv"]);
 }
 
-#[test]
-fn a_state_that_differs_from_the_file_ends_with_code_3() {
-    let desk = Desk::with_flights(300);
+fn a_state_that_differs_from_the_file_ends_with_code_3(desk: &Desk) {
+    desk.record_flights(300);
     desk.write("flights.csv", &first_rows(200));
-    let run = desk.run(&["demo", "--input", "flights.csv", "--store", "tailfold.db", "--json"]);
+    let run = desk.run(&["demo", "--input", "flights.csv", "--store", &desk.store("tailfold"), "--json"]);
     let summary = run.object();
     assert_eq!(summary["airports_equal"], 0);
     assert!(summary["differences"][0].as_str().unwrap().contains("but the file says"));

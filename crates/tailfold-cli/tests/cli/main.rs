@@ -8,6 +8,7 @@
 
 mod demo;
 mod moving;
+mod nats;
 mod reading;
 mod support;
 mod verify;

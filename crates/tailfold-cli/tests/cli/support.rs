@@ -4,8 +4,13 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use serde_json::Value;
+use tailfold::{EventId, Store};
+use tailfold_nats::NatsStore;
+use tailfold_sqlite::SqliteStore;
+use tailfold_testkit::servers::{NatsVersion, nats_url};
 use tempfile::TempDir;
 
 const FLIGHTS: &[u8] = include_bytes!("../../data/flights-2013-q1.csv.gz");
@@ -48,21 +53,69 @@ impl Run {
     }
 }
 
-/// A directory to work in.
-pub(crate) struct Desk(TempDir);
+/// Makes tests of scenarios, functions of a desk: each with stores in files and with stores on NATS.
+macro_rules! on_every_kind_of_store {
+    ($($scenario:ident),* $(,)?) => {
+        mod in_files {
+            $(#[test] fn $scenario() { super::$scenario(&crate::support::Desk::new()); })*
+        }
+        mod on_nats {
+            $(#[test] fn $scenario() { super::$scenario(&crate::support::Desk::on_nats()); })*
+        }
+    };
+}
+pub(crate) use on_every_kind_of_store;
+
+/// A directory to work in, and a place for stores.
+pub(crate) struct Desk {
+    directory: TempDir,
+    /// Where the names of stores begin; `None`: they are files in the directory.
+    stores: Option<String>,
+}
 
 impl Desk {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self { directory: tempfile::tempdir().unwrap(), stores: None }
+    }
+
+    /// With stores on NATS, in place of files.
+    pub(crate) fn on_nats() -> Self {
+        Self::on_server(&nats_url(NatsVersion::V2_15_1))
+    }
+
+    pub(crate) fn on_server(url: &str) -> Self {
+        // The random half of an id: others use the server too.
+        let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
+        Self { stores: Some(format!("{url}/{own:016x}-")), ..Self::new() }
+    }
+
+    /// What `--store` calls a store; `tailfold` is the one of runs that name none.
+    pub(crate) fn store(&self, name: &str) -> String {
+        match &self.stores {
+            None => format!("{name}.db"),
+            Some(stores) => format!("{stores}{name}"),
+        }
+    }
+
+    /// A store, opened by the library.
+    pub(crate) async fn open(&self, name: &str) -> Arc<dyn Store> {
+        match &self.stores {
+            None => Arc::new(SqliteStore::open(self.path(&self.store(name))).await.unwrap()),
+            Some(_) => Arc::new(NatsStore::connect(&self.store(name)).await.unwrap()),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tailfold"));
-        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
+        // Without a store, the demo makes one of its own, and every other command takes the file `tailfold.db`.
+        if self.stores.is_some() && !args.contains(&"--store") && !args.contains(&"demo") {
+            command.args(["--store", &self.store("tailfold")]);
+        }
+        command.args(args).current_dir(self.directory.path()).stdin(Stdio::null());
         command
     }
 
@@ -78,9 +131,14 @@ impl Desk {
     /// A desk with a `tailfold.db` that holds the first rows of the flights.
     pub(crate) fn with_flights(rows: usize) -> Self {
         let desk = Self::new();
-        desk.write("flights.csv", &first_rows(rows));
-        desk.run(&["demo", "--input", "flights.csv", "--store", "tailfold.db"]).succeeded();
+        desk.record_flights(rows);
         desk
+    }
+
+    /// Fills the store with the first rows of the flights.
+    pub(crate) fn record_flights(&self, rows: usize) {
+        self.write("flights.csv", &first_rows(rows));
+        self.run(&["demo", "--input", "flights.csv", "--store", &self.store("tailfold")]).succeeded();
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -97,7 +155,7 @@ impl Desk {
     }
 
     pub(crate) fn files(&self) -> Vec<String> {
-        files_in(self.0.path())
+        files_in(self.directory.path())
     }
 }
 

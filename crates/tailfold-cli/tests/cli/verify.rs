@@ -1,8 +1,9 @@
-use crate::support::Desk;
+use crate::support::{Desk, on_every_kind_of_store};
 
-#[test]
-fn an_untouched_store_is_sound() {
-    let desk = Desk::with_flights(400);
+on_every_kind_of_store!(an_untouched_store_is_sound);
+
+fn an_untouched_store_is_sound(desk: &Desk) {
+    desk.record_flights(400);
     let seen = desk.run(&["verify", "--json"]).succeeded().object();
     assert_eq!(seen["sound"], true);
     assert_eq!((seen["damaged"].as_u64(), seen["snapshots"].as_u64()), (Some(0), Some(3)));

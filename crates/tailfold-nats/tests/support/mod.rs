@@ -1,4 +1,5 @@
 //! Stores for tests, on real servers.
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use tailfold::EventId;
 use tailfold_nats::{NatsConfig, NatsStore};
