@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
@@ -63,6 +62,16 @@ enum Login {
     Credentials(PathBuf),
 }
 
+impl Login {
+    /// What stands before the `@` of a URL, percent-encoded: a user and a password, or a token.
+    fn in_url(text: &str) -> Option<Self> {
+        Some(match text.split_once(':') {
+            Some((user, password)) => Self::Password(text_of(user)?, text_of(password)?),
+            None => Self::Token(text_of(text)?),
+        })
+    }
+}
+
 /// Where the server keeps the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
@@ -73,12 +82,24 @@ pub enum Storage {
 }
 
 impl NatsConfig {
-    /// The defaults, for the servers at these URLs (`nats://host:port`): any one of them is enough to find the others.
+    /// The defaults, for the servers at these URLs (`nats://host:port`): any one of them is enough to find the others. The
+    /// first user and password, or token, in front of a host (`nats://user:password@host`) logs in to all of them.
     pub fn new<U: Into<String>>(servers: impl IntoIterator<Item = U>) -> Self {
+        let mut login = Login::Nobody;
+        let without_login = |server: U| {
+            let server = server.into();
+            let Some((front, host)) = server.rsplit_once('@') else { return server };
+            let (scheme, user) = front.split_once("://").unwrap_or(("nats", front));
+            if let (Login::Nobody, Some(found)) = (&login, Login::in_url(user)) {
+                login = found;
+            }
+            format!("{scheme}://{host}")
+        };
+        let servers = servers.into_iter().map(without_login).collect();
         Self {
-            servers: servers.into_iter().map(Into::into).collect(),
+            servers,
             name: "tf".to_owned(),
-            login: Login::Nobody,
+            login,
             tls_ca: None,
             tls_client: None,
             require_tls: false,
@@ -212,7 +233,7 @@ impl NatsConfig {
             .connect(self.servers.as_slice())
             .await
             .map_err(|error| Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error))?;
-        Ok((names, Wire { client, breaks, closed: Arc::default() }))
+        Ok((names, Wire::new(client, breaks)))
     }
 
     async fn options(&self, broken: watch::Sender<u64>) -> Result<ConnectOptions> {
@@ -283,7 +304,8 @@ impl FromStr for NatsConfig {
     fn from_str(url: &str) -> Result<Self> {
         // Never with the text of the URL, which may hold a password.
         let wrong = |what: &str| Error::invalid(format!("URL of a NATS store: {what}"));
-        let decode = |text: &str| text_of(text).ok_or_else(|| wrong("a percent sign without two digits"));
+        let no_digits = || wrong("a percent sign without two digits");
+        let decode = |text: &str| text_of(text).ok_or_else(no_digits);
         let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
         if !matches!(scheme, "nats" | "tls") {
             return Err(wrong("its scheme is neither `nats` nor `tls`"));
@@ -299,11 +321,9 @@ impl FromStr for NatsConfig {
         }
         let mut config = Self::new(hosts.split(',').map(|host| format!("{scheme}://{host}")));
         config.require_tls = scheme == "tls";
-        config = match user.map(|user| user.split_once(':').ok_or(user)) {
-            None => config,
-            Some(Ok((user, password))) => config.user_and_password(decode(user)?, decode(password)?),
-            Some(Err(token)) => config.token(decode(token)?),
-        };
+        if let Some(user) = user {
+            config.login = Login::in_url(user).ok_or_else(no_digits)?;
+        }
         if !name.is_empty() {
             Names::new(name)?;
             config = config.name(name);
@@ -399,7 +419,10 @@ mod tests {
         }
         let config: NatsConfig = "nats://u:geheim@h1,h2/bank".parse().unwrap();
         assert_eq!(config.to_string(), "nats://h1,h2/bank");
-        let direct = NatsConfig::new(["nats://u:geheim@h"]).user_and_password("u", "geheim");
+        let direct = NatsConfig::new(["nats://u:geheim@h"]);
+        assert!(
+            matches!(&direct.login, Login::Password(user, password) if user == "u" && password == "geheim")
+        );
         assert!(!format!("{config:?} {direct} {direct:?}").contains("geheim"));
     }
 }

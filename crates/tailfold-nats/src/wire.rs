@@ -1,9 +1,9 @@
 //! Requests to JetStream, one attempt each, and what can go wrong with them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{Client, HeaderMap, StatusCode};
@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 /// Longest wait for an answer before the request counts as lost and is settled or repeated.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may have nothing to say of its cluster, as one that is cut off from it, before another one is tried.
+const DEAF: Duration = Duration::from_secs(10);
 
 pub(crate) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 
@@ -25,8 +27,10 @@ pub(crate) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 pub(crate) struct Wire {
     pub(crate) client: Client,
     /// Changes when the connection breaks: what is on its way then is never answered.
-    pub(crate) breaks: watch::Receiver<u64>,
+    breaks: watch::Receiver<u64>,
     pub(crate) closed: Arc<AtomicBool>,
+    /// Since when no leader has answered, if it does not.
+    deaf_since: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A stored message.
@@ -135,6 +139,10 @@ struct Done {
 }
 
 impl Wire {
+    pub(crate) fn new(client: Client, breaks: watch::Receiver<u64>) -> Self {
+        Self { client, breaks, closed: Arc::default(), deaf_since: Arc::default() }
+    }
+
     /// Stores a message; answers its sequence.
     pub(crate) async fn publish(
         &self,
@@ -166,7 +174,7 @@ impl Wire {
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::Silence(error.to_string()))?;
         let request = Request::new().payload(body.into());
-        let answer = self.ask(format!("$JS.API.{operation}"), request).await?;
+        let answer = self.ask_leader(format!("$JS.API.{operation}"), request).await?;
         read(&answer.payload)
     }
 
@@ -230,6 +238,23 @@ impl Wire {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Asks what only a leader answers. A server that is cut off from all of them is left for another one.
+    async fn ask_leader(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
+        let answer = self.ask(subject, request).await;
+        let is_deaf = {
+            let mut since = self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_deaf = answer.is_err() && since.get_or_insert_with(Instant::now).elapsed() > DEAF;
+            if answer.is_ok() || is_deaf {
+                *since = None;
+            }
+            is_deaf
+        };
+        if is_deaf && let Err(error) = self.client.force_reconnect().await {
+            tracing::debug!(%error, "no other server");
+        }
+        answer
     }
 
     async fn ask(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
