@@ -51,7 +51,7 @@ async fn restore(settings: NatsConfig, path: &Path) -> Result<NatsStore> {
         tokio::task::spawn_blocking(move || Reader::open(&path)).await
     };
     let (facts, reader) = opened.map_err(stopped)??;
-    let settings = settings.create_if_missing(true).as_it_was(&facts);
+    let settings = settings.create_if_missing(true).like_original(&facts);
     let (names, client) = settings.client().await?;
     let (wire, patience) = (Wire { client: client.clone() }, settings.deadline);
     setup::refuse_if_there(&wire, &names, Deadline::after(patience)).await?;
@@ -78,7 +78,7 @@ async fn restore(settings: NatsConfig, path: &Path) -> Result<NatsStore> {
 }
 
 impl NatsConfig {
-    fn as_it_was(mut self, facts: &Facts) -> Self {
+    fn like_original(mut self, facts: &Facts) -> Self {
         let storage = if facts.in_memory { Storage::Memory } else { Storage::File };
         self.storage = self.storage.or(Some(storage));
         self.replicas = self.replicas.or(Some(facts.replicas));

@@ -114,7 +114,7 @@ pub(crate) async fn open(
         immutable: is_on(&events, "deny_purge"),
         several_streams: is_on(&events, "allow_atomic"),
         several_filters: release >= Release(2, 10, 0),
-        snapshot_ttl: is_on(&snapshots, "allow_msg_ttl").then(|| life.as_secs()),
+        snapshot_ttl: is_on(&snapshots, "allow_msg_ttl").then_some(life.as_secs()),
         renew_parts_after: (i64::from(settings.snapshot_retention_days) / 10).max(1),
         wire,
         names,
