@@ -84,27 +84,29 @@ impl Open {
     }
 
     pub(crate) async fn close(&self) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::Sqlite(store) => store.close().await?,
             Self::Nats(store) => store.close().await?,
-        })
+        }
+        Ok(())
     }
 
     pub(crate) async fn backup_to(&self, target: &Path) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::Sqlite(store) => store.backup_to(target).await?,
             Self::Nats(store) => store.backup_to(target).await?,
-        })
+        }
+        Ok(())
     }
 
     pub(crate) async fn reindex(&self) -> Result<()> {
-        Ok(match self {
-            Self::Sqlite(store) => store.reindex().await?,
+        match self {
+            Self::Sqlite(store) => Ok(store.reindex().await?),
             Self::Nats(_) => {
                 let reason = "a store on NATS has no index of tags: a filter by tag reads the log";
-                return Err(tailfold::Error::unsupported(reason).during("reindex").into());
+                Err(tailfold::Error::unsupported(reason).during("reindex").into())
             }
-        })
+        }
     }
 
     /// How many appends can be under way, one sent after the other, that end up in the log in the order in which they were

@@ -51,7 +51,7 @@ async fn restore(settings: NatsConfig, path: &Path) -> Result<NatsStore> {
         tokio::task::spawn_blocking(move || Reader::open(&path)).await
     };
     let (facts, reader) = opened.map_err(stopped)??;
-    let settings = settings.create_if_missing(true).completed_by(&facts);
+    let settings = settings.create_if_missing(true).like_original(&facts);
     let (names, wire) = settings.wire().await?;
     let patience = settings.deadline;
     setup::refuse_if_there(&wire, &names, Deadline::after(patience)).await?;
@@ -77,7 +77,7 @@ async fn restore(settings: NatsConfig, path: &Path) -> Result<NatsStore> {
 }
 
 impl NatsConfig {
-    fn completed_by(mut self, facts: &Facts) -> Self {
+    fn like_original(mut self, facts: &Facts) -> Self {
         let storage = if facts.in_memory { Storage::Memory } else { Storage::File };
         self.storage = self.storage.or(Some(storage));
         self.replicas = self.replicas.or(Some(facts.replicas));

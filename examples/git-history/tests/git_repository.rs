@@ -1,5 +1,5 @@
 //! Real git repositories, small and awkward: the tree of every commit must be the one that git has.
-#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 mod support;
 
