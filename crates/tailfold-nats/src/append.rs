@@ -75,8 +75,8 @@ impl Shared {
             ends.push(match self.ends.get(&write.stream) {
                 Some(end) => end,
                 // Most likely true, and if it is not, the server says so.
-                None if write.expected == Expected::NoStream => End::nothing(&write.stream),
-                None => self.end_from_leader(&write.stream, deadline).await?,
+                None if write.expected == Expected::NoStream => Arc::new(End::nothing(&write.stream)),
+                None => Arc::new(Box::pin(self.end_from_leader(&write.stream, deadline)).await?),
             });
         }
         let mut from_leader = false;
@@ -85,9 +85,9 @@ impl Shared {
                 // What is remembered proves nothing: only the leader decides on a conflict.
                 if from_leader {
                     let conflict = || Error::conflict(write.stream.clone(), write.expected, actual);
-                    return self.original_receipt(&commit).await?.ok_or_else(conflict);
+                    return Box::pin(self.original_receipt(&commit)).await?.ok_or_else(conflict);
                 }
-                (ends, from_leader) = (self.ends_from_leader(&commit, deadline).await?, true);
+                (ends, from_leader) = (Box::pin(self.ends_from_leader(&commit, deadline)).await?, true);
                 continue;
             }
             let mut places = Vec::with_capacity(ends.len());
@@ -100,7 +100,13 @@ impl Shared {
                         end,
                         place,
                         erases: false,
-                        payload: self.payload(&write.stream, &write.events, body, place, deadline).await?,
+                        payload: match body {
+                            Body::Whole(events) => events.clone(),
+                            Body::Segments(segments) => {
+                                let write = self.write_parts_of(write, segments, place, deadline);
+                                Box::pin(write).await?
+                            }
+                        },
                     });
                     places.push(place);
                 }
@@ -114,7 +120,9 @@ impl Shared {
                         "others were faster until the deadline",
                     ));
                 }
-                Fate::Beaten => (ends, from_leader) = (self.ends_from_leader(&commit, deadline).await?, true),
+                Fate::Beaten => {
+                    (ends, from_leader) = (Box::pin(self.ends_from_leader(&commit, deadline)).await?, true)
+                }
             }
         }
     }
@@ -158,7 +166,7 @@ impl Shared {
             if !failure.is_passing() {
                 return Err(failure.into_error(outcome));
             }
-            match self.settle(id, sendings).await {
+            match Box::pin(self.settle(id, sendings)).await {
                 Ok(Some(fate)) => return Ok(fate),
                 Ok(None) => {}
                 Err(unsettled) => tracing::debug!(?unsettled, id, "not settled"),
@@ -205,11 +213,13 @@ impl Shared {
         Ok(None)
     }
 
-    async fn ends_from_leader(&self, commit: &Commit, deadline: Deadline) -> Result<Vec<End>> {
-        try_join_all(commit.writes.iter().map(|write| self.end_from_leader(&write.stream, deadline))).await
+    async fn ends_from_leader(&self, commit: &Commit, deadline: Deadline) -> Result<Vec<Arc<End>>> {
+        let end =
+            async |write: &StreamWrite| self.end_from_leader(&write.stream, deadline).await.map(Arc::new);
+        try_join_all(commit.writes.iter().map(end)).await
     }
 
-    fn receipt(&self, commit: &Commit, ends: &[End], places: &[Place], last: u64) -> Committed {
+    fn receipt(&self, commit: &Commit, ends: &[Arc<End>], places: &[Place], last: u64) -> Committed {
         let mut writes = Vec::with_capacity(places.len());
         let count = commit.writes.len();
         for (index, ((write, end), place)) in commit.writes.iter().zip(ends).zip(places).enumerate() {
@@ -260,7 +270,7 @@ impl Shared {
 }
 
 /// The first write that expects another head than its stream has, and that head.
-fn unmet<'a>(commit: &'a Commit, ends: &[End]) -> Option<(&'a StreamWrite, Option<Head>)> {
-    let mut writes = commit.writes.iter().zip(ends.iter().map(End::head));
+fn unmet<'a>(commit: &'a Commit, ends: &[Arc<End>]) -> Option<(&'a StreamWrite, Option<Head>)> {
+    let mut writes = commit.writes.iter().zip(ends.iter().map(|end| end.head()));
     writes.find(|(write, head)| !write.expected.is_met_by(*head))
 }

@@ -1,8 +1,8 @@
 //! Commits as messages: headers that tell the place in the stream, and the events as bytes.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tailfold::{
     Chain, Digest, Error, EventData, EventId, EventType, Head, Position, RecordedEvent, Result,
@@ -12,12 +12,12 @@ use tailfold::{
 use crate::wire::{EXPECTED_LAST, Message};
 
 /// Names the attempt to append: how a writer finds its own commit again.
-const COMMIT: &str = "Tf-Commit";
-const VERSIONS: &str = "Tf-Ver";
-const CHAINS: &str = "Tf-Chain";
-const PREVIOUS: &str = "Tf-Prev";
+static COMMIT: HeaderName = HeaderName::from_static("Tf-Commit");
+static VERSIONS: HeaderName = HeaderName::from_static("Tf-Ver");
+static CHAINS: HeaderName = HeaderName::from_static("Tf-Chain");
+static PREVIOUS: HeaderName = HeaderName::from_static("Tf-Prev");
 /// Set where the commit is a tombstone.
-const ERASED: &str = "Tf-Erased";
+static ERASED: HeaderName = HeaderName::from_static("Tf-Erased");
 
 /// Commits that a commit points back to.
 pub(crate) const POINTERS: usize = 16;
@@ -67,7 +67,7 @@ impl End {
         if is_tombstone(message) {
             return Ok(Self::after_erase(stream, message.seq, place));
         }
-        Ok(Self::at(message.seq, place, message.header(PREVIOUS).unwrap_or_default()))
+        Ok(Self::at(message.seq, place, message.header(&PREVIOUS).unwrap_or_default()))
     }
 
     /// After a tombstone: the next life begins.
@@ -82,7 +82,8 @@ impl End {
     }
 
     fn at(seq: u64, place: Place, before: &str) -> Self {
-        let rest = match before.match_indices(',').nth(POINTERS - 2) {
+        let mut commas = before.bytes().enumerate().filter(|(_, byte)| *byte == b',');
+        let rest = match commas.nth(POINTERS - 2) {
             Some((end, _)) => before.get(..end).unwrap_or_default(),
             None => before,
         };
@@ -112,12 +113,12 @@ impl End {
     /// The headers of a commit that comes next.
     pub(crate) fn headers(&self, id: &str, place: Place) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(EXPECTED_LAST, self.seq.to_string());
-        headers.insert(COMMIT, id);
-        headers.insert(VERSIONS, format!("{}-{}", place.first, place.last));
-        headers.insert(CHAINS, format!("{}-{}", place.before, place.after));
+        headers.insert(EXPECTED_LAST.clone(), self.seq.to_string());
+        headers.insert(COMMIT.clone(), id);
+        headers.insert(VERSIONS.clone(), joined(place.first, place.last, 24));
+        headers.insert(CHAINS.clone(), joined(place.before, place.after, 65));
         if !self.pointers.is_empty() {
-            headers.insert(PREVIOUS, self.pointers.as_str());
+            headers.insert(PREVIOUS.clone(), self.pointers.as_str());
         }
         headers
     }
@@ -126,7 +127,7 @@ impl End {
     pub(crate) fn tombstone_headers(&self, id: &str, place: Place) -> HeaderMap {
         let mut headers = self.headers(id, place);
         headers.insert("Nats-Rollup", "sub");
-        headers.insert(ERASED, "1");
+        headers.insert(ERASED.clone(), "1");
         headers
     }
 }
@@ -135,8 +136,8 @@ impl Place {
     /// From the headers.
     pub(crate) fn of(message: &Message) -> Result<Self> {
         let parse = || {
-            let (first, last) = message.header(VERSIONS)?.split_once('-')?;
-            let (before, after) = message.header(CHAINS)?.split_once('-')?;
+            let (first, last) = message.header(&VERSIONS)?.split_once('-')?;
+            let (before, after) = message.header(&CHAINS)?.split_once('-')?;
             Some(Self {
                 first: Version(first.parse().ok()?),
                 last: Version(last.parse().ok()?),
@@ -164,17 +165,17 @@ impl Place {
 }
 
 pub(crate) fn is_tombstone(message: &Message) -> bool {
-    message.header(ERASED).is_some()
+    message.header(&ERASED).is_some()
 }
 
 /// Whether the message was stored by that attempt to append.
 pub(crate) fn is_of(message: &Message, id: &str) -> bool {
-    message.header(COMMIT) == Some(id)
+    message.header(&COMMIT) == Some(id)
 }
 
 /// The earlier commits that a commit points to, newest first.
 pub(crate) fn pointers_of(message: &Message) -> impl Iterator<Item = Pointer> {
-    parse_pointers(message.header(PREVIOUS).unwrap_or_default())
+    parse_pointers(message.header(&PREVIOUS).unwrap_or_default())
 }
 
 fn parse_pointers(text: &str) -> impl Iterator<Item = Pointer> {
@@ -306,6 +307,14 @@ pub(crate) fn batch_headers(headers: &mut HeaderMap, batch: &str, number: usize,
     if is_last {
         headers.insert("Nats-Batch-Commit", "1");
     }
+}
+
+/// Two values in one header.
+fn joined(first: impl Display, second: impl Display, capacity: usize) -> String {
+    let mut text = String::with_capacity(capacity);
+    // Writing to a string does not fail.
+    let _ = write!(text, "{first}-{second}");
+    text
 }
 
 /// A name that nobody else takes.

@@ -1,8 +1,9 @@
 //! Where streams end, as this process knows it: what makes an append one round trip, and a load never go back.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use tailfold::StreamId;
@@ -11,9 +12,12 @@ use crate::commit::End;
 
 /// Streams that are remembered; one takes about 500 bytes.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(65_536).expect("it is not 0");
+/// Parts that are locked apart, so that appends at the same time seldom wait for each other.
+const SHARDS: usize = 64;
 
 pub(crate) struct Ends {
-    known: Mutex<LruCache<StreamId, End>>,
+    shards: Vec<Mutex<LruCache<StreamId, Arc<End>>>>,
+    hasher: RandomState,
     has_forgotten: AtomicBool,
 }
 
@@ -28,15 +32,17 @@ pub(crate) enum Seen {
 
 impl Ends {
     pub(crate) fn new() -> Self {
-        Self { known: Mutex::new(LruCache::new(CAPACITY)), has_forgotten: AtomicBool::new(false) }
+        let capacity = NonZeroUsize::new(CAPACITY.get() / SHARDS).unwrap_or(NonZeroUsize::MIN);
+        let shards = (0..SHARDS).map(|_| Mutex::new(LruCache::new(capacity))).collect();
+        Self { shards, hasher: RandomState::new(), has_forgotten: AtomicBool::new(false) }
     }
 
-    pub(crate) fn get(&self, stream: &StreamId) -> Option<End> {
-        self.known().get(stream).cloned()
+    pub(crate) fn get(&self, stream: &StreamId) -> Option<Arc<End>> {
+        self.shard(stream)?.get(stream).cloned()
     }
 
     pub(crate) fn seen(&self, stream: &StreamId) -> Seen {
-        match self.known().peek(stream) {
+        match self.get(stream) {
             Some(end) => Seen::AtLeast(end.seq),
             None if self.has_forgotten.load(Ordering::Relaxed) => Seen::Forgotten,
             None => Seen::AtLeast(0),
@@ -45,20 +51,24 @@ impl Ends {
 
     /// Remembers an end, unless a later one is known.
     pub(crate) fn note(&self, stream: &StreamId, end: End) {
-        let mut known = self.known();
-        match known.get_mut(stream) {
+        // What it replaces is dropped after the lock.
+        let mut end = Arc::new(end);
+        let Some(mut shard) = self.shard(stream) else { return };
+        match shard.get_mut(stream) {
             Some(older) if older.seq >= end.seq => {}
-            Some(older) => *older = end,
+            Some(older) => std::mem::swap(older, &mut end),
             None => {
-                if known.push(stream.clone(), end).is_some() {
+                if shard.push(stream.clone(), end).is_some() {
                     self.has_forgotten.store(true, Ordering::Relaxed);
                 }
             }
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, LruCache<StreamId, End>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, stream: &StreamId) -> Option<MutexGuard<'_, LruCache<StreamId, Arc<End>>>> {
+        let number = self.hasher.hash_one(stream) as usize % SHARDS;
+        let shard = self.shards.get(number)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

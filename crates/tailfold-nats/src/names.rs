@@ -92,11 +92,21 @@ impl Names {
     }
 
     pub(crate) fn commits_of(&self, stream: &StreamId) -> String {
-        format!("{}.ev.{}.{}", self.prefix, token(stream.category()), token(stream.id()))
+        self.of_stream(".ev.", stream)
     }
 
     pub(crate) fn parts_of(&self, stream: &StreamId) -> String {
-        format!("{}.ch.{}.{}", self.prefix, token(stream.category()), token(stream.id()))
+        self.of_stream(".ch.", stream)
+    }
+
+    fn of_stream(&self, kind: &str, stream: &StreamId) -> String {
+        let mut subject = String::with_capacity(self.prefix.len() + kind.len() + stream.as_str().len() + 16);
+        subject.push_str(&self.prefix);
+        subject.push_str(kind);
+        push_token(&mut subject, stream.category());
+        subject.push('.');
+        push_token(&mut subject, stream.id());
+        subject
     }
 
     /// The stream whose commits have that subject.
@@ -169,18 +179,26 @@ fn pattern(filter: &SlotFilter) -> String {
     format!("{}.{}.{}", part(filter.fold.as_deref()), part(serial), part(filter.key.as_deref()))
 }
 
-/// One token: ASCII letters and what cannot mean anything in a subject stay, every other byte becomes `%XX`.
 fn token(text: &str) -> String {
     let mut token = String::with_capacity(text.len());
+    push_token(&mut token, text);
+    token
+}
+
+/// One token: what cannot mean anything in a subject stays, every other byte becomes `%XX`.
+fn push_token(to: &mut String, text: &str) {
+    let stays = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>' | b'%');
+    if text.bytes().all(stays) {
+        return to.push_str(text);
+    }
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>' | b'%') {
-            token.push(byte.into());
+        if stays(byte) {
+            to.push(byte.into());
         } else {
             // Writing to a string does not fail.
-            let _ = write!(token, "%{byte:02X}");
+            let _ = write!(to, "%{byte:02X}");
         }
     }
-    token
 }
 
 pub(crate) fn text_of(token: &str) -> Option<String> {

@@ -9,7 +9,7 @@ use async_nats::HeaderMap;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
-use tailfold::{Chain, Error, EventData, NewEvent, RecordedEvent, Result, StreamId, Version};
+use tailfold::{Chain, Error, EventData, NewEvent, RecordedEvent, Result, StreamId, StreamWrite, Version};
 
 use crate::commit::{self, Decoder, HEADER_ALLOWANCE, Place};
 use crate::patience::Deadline;
@@ -73,19 +73,15 @@ impl Body {
 }
 
 impl Shared {
-    /// Makes the payload of a commit's message; writes its parts first, if it has any.
-    pub(crate) async fn payload(
+    /// Writes the parts of a commit; answers the payload of its message.
+    pub(crate) async fn write_parts_of(
         &self,
-        stream: &StreamId,
-        events: &[NewEvent],
-        body: &Body,
+        write: &StreamWrite,
+        segments: &[Bytes],
         place: Place,
         deadline: Deadline,
     ) -> Result<Bytes> {
-        let segments = match body {
-            Body::Whole(bytes) => return Ok(bytes.clone()),
-            Body::Segments(segments) => segments,
-        };
+        let StreamWrite { stream, events, .. } = write;
         let subject = self.names.parts_of(stream);
         let mut manifest = Manifest { segments: Vec::with_capacity(segments.len()) };
         let (mut version, mut chain) = (place.first, place.before);

@@ -319,7 +319,7 @@ async fn identity(
             return Ok(None);
         }
         let mut headers = HeaderMap::new();
-        headers.insert(EXPECTED_LAST, "0");
+        headers.insert(EXPECTED_LAST.clone(), "0");
         wire.publish(names.identity(), headers, fresh.clone()).await?;
         Err(Failure::Nobody("the store's id was just written".to_owned()))
     };
@@ -362,7 +362,7 @@ pub(crate) async fn finish_restore(
             _ => {}
         }
         let mut headers = HeaderMap::new();
-        headers.insert(EXPECTED_LAST, RESTORING_AT.to_string());
+        headers.insert(EXPECTED_LAST.clone(), RESTORING_AT.to_string());
         wire.publish(names.identity(), headers, finished.clone()).await.map(drop)
     };
     deadline.insist(attempt).await

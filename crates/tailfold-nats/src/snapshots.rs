@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use async_trait::async_trait;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -22,14 +22,14 @@ use crate::scan::{Scan, Wanted};
 use crate::store::{NatsStore, Shared};
 use crate::wire::{EXPECTED_LAST, Get, Message, code};
 
-const HEAD: &str = "Tf-Head";
-const USED: &str = "Tf-Used";
-const SIZE: &str = "Tf-Size";
+static HEAD: HeaderName = HeaderName::from_static("Tf-Head");
+static USED: HeaderName = HeaderName::from_static("Tf-Used");
+static SIZE: HeaderName = HeaderName::from_static("Tf-Size");
 /// Names the save: how a writer finds its own message again, and part of the subjects of its parts.
-const SAVE: &str = "Tf-Save";
+static SAVE: HeaderName = HeaderName::from_static("Tf-Save");
 /// Number of parts, and the day on which they were written.
-const PARTS: &str = "Tf-Parts";
-const TTL: &str = "Nats-TTL";
+static PARTS: HeaderName = HeaderName::from_static("Tf-Parts");
+static TTL: HeaderName = HeaderName::from_static("Nats-TTL");
 
 /// Snapshots that are marked or removed at the same time, and in one batch of a list.
 const AT_ONCE: usize = 16;
@@ -331,7 +331,7 @@ impl Shared {
         deadline: Deadline,
     ) -> Result<Option<u64>> {
         let mut headers = label.headers();
-        headers.insert(EXPECTED_LAST, after.to_string());
+        headers.insert(EXPECTED_LAST.clone(), after.to_string());
         self.add_ttl(&mut headers);
         let attempt = || async {
             let failure = match self.wire.publish(subject.to_owned(), headers.clone(), payload.clone()).await
@@ -341,8 +341,8 @@ impl Shared {
             };
             let there = self.wire.leader_get(&self.names.snapshots, &Get::last(subject)).await?;
             let mine = there.as_ref().filter(|there| {
-                there.header(SAVE) == Some(&*label.save)
-                    && there.header(USED) == Some(&*label.used.0.to_string())
+                there.header(&SAVE) == Some(&*label.save)
+                    && there.header(&USED) == Some(&*label.used.0.to_string())
             });
             match mine {
                 Some(mine) if mine.seq > after => Ok(Some(mine.seq)),
@@ -359,7 +359,7 @@ impl Shared {
 
     pub(crate) fn add_ttl(&self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.snapshot_ttl {
-            headers.insert(TTL, format!("{seconds}s"));
+            headers.insert(TTL.clone(), format!("{seconds}s"));
         }
     }
 
@@ -630,8 +630,8 @@ impl Found {
 impl Label {
     fn of(message: &Message) -> Result<Self> {
         let parse = || {
-            let (version, chain) = message.header(HEAD)?.split_once('@')?;
-            let parts = match message.header(PARTS) {
+            let (version, chain) = message.header(&HEAD)?.split_once('@')?;
+            let parts = match message.header(&PARTS) {
                 None => None,
                 Some(text) => {
                     let (count, written) = text.split_once(':')?;
@@ -640,9 +640,9 @@ impl Label {
             };
             Some(Self {
                 head: Head { version: Version(version.parse().ok()?), chain: chain.parse().ok()? },
-                used: Day(message.header(USED)?.parse().ok()?),
-                size: message.header(SIZE)?.parse().ok()?,
-                save: message.header(SAVE)?.to_owned(),
+                used: Day(message.header(&USED)?.parse().ok()?),
+                size: message.header(&SIZE)?.parse().ok()?,
+                save: message.header(&SAVE)?.to_owned(),
                 parts,
             })
         };
@@ -656,12 +656,12 @@ impl Label {
 
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(HEAD, self.head.to_string());
-        headers.insert(USED, self.used.0.to_string());
-        headers.insert(SIZE, self.size.to_string());
-        headers.insert(SAVE, self.save.as_str());
+        headers.insert(HEAD.clone(), self.head.to_string());
+        headers.insert(USED.clone(), self.used.0.to_string());
+        headers.insert(SIZE.clone(), self.size.to_string());
+        headers.insert(SAVE.clone(), self.save.as_str());
         if let Some(Parts { count, written }) = self.parts {
-            headers.insert(PARTS, format!("{count}:{}", written.0));
+            headers.insert(PARTS.clone(), format!("{count}:{}", written.0));
         }
         headers
     }

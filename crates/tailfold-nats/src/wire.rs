@@ -1,12 +1,12 @@
 //! Requests to JetStream, one attempt each, and what can go wrong with them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{Client, HeaderMap, StatusCode};
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server may have nothing to say of its cluster, as one that is cut off from it, before another one is tried.
 const DEAF: Duration = Duration::from_secs(10);
 
-pub(crate) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(crate) static EXPECTED_LAST: HeaderName = HeaderName::from_static("Nats-Expected-Last-Subject-Sequence");
+static SEQUENCE: HeaderName = HeaderName::from_static("Nats-Sequence");
+static SUBJECT: HeaderName = HeaderName::from_static("Nats-Subject");
 
 /// The connection, as JetStream requests.
 #[derive(Clone)]
@@ -29,8 +31,9 @@ pub(crate) struct Wire {
     /// Changes when the connection breaks: what is on its way then is never answered.
     breaks: watch::Receiver<u64>,
     pub(crate) closed: Arc<AtomicBool>,
-    /// Since when no leader has answered, if it does not.
-    deaf_since: Arc<Mutex<Option<Instant>>>,
+    began: Instant,
+    /// Milliseconds after `began` since when no leader has answered; 0 while they do.
+    deaf_since: Arc<AtomicU64>,
 }
 
 /// A stored message.
@@ -140,7 +143,7 @@ struct Done {
 
 impl Wire {
     pub(crate) fn new(client: Client, breaks: watch::Receiver<u64>) -> Self {
-        Self { client, breaks, closed: Arc::default(), deaf_since: Arc::default() }
+        Self { client, breaks, closed: Arc::default(), began: Instant::now(), deaf_since: Arc::default() }
     }
 
     /// Stores a message; answers its sequence.
@@ -205,9 +208,10 @@ impl Wire {
             Some(status) => return Err(Failure::Silence(format!("status {status}"))),
         }
         let headers = answer.headers.unwrap_or_default();
-        let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
-        let found = header("Nats-Sequence").and_then(|seq| seq.parse().ok()).zip(header("Nats-Subject"));
+        let header = |name: &HeaderName| headers.get(name.clone()).map(HeaderValue::as_str);
+        let found = header(&SEQUENCE).and_then(|seq| seq.parse().ok()).zip(header(&SUBJECT));
         let (seq, subject) = found.ok_or_else(|| unreadable("a direct get without sequence and subject"))?;
+        let subject = subject.to_owned();
         Ok(Some(Message { seq, subject, headers, payload: answer.payload }))
     }
 
@@ -243,14 +247,19 @@ impl Wire {
     /// Asks what only a leader answers. A server that is cut off from all of them is left for another one.
     async fn ask_leader(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
         let answer = self.ask(subject, request).await;
-        let is_deaf = {
-            let mut since = self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_deaf = answer.is_err() && since.get_or_insert_with(Instant::now).elapsed() > DEAF;
-            if answer.is_ok() || is_deaf {
-                *since = None;
+        if answer.is_ok() {
+            if self.deaf_since.load(Ordering::Relaxed) > 0 {
+                self.deaf_since.store(0, Ordering::Relaxed);
             }
-            is_deaf
+            return answer;
+        }
+        let now = self.began.elapsed().as_millis() as u64 + 1;
+        let since = match self.deaf_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => now,
+            Err(since) => since,
         };
+        let is_deaf = now.saturating_sub(since) > DEAF.as_millis() as u64
+            && self.deaf_since.compare_exchange(since, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if is_deaf && let Err(error) = self.client.force_reconnect().await {
             tracing::debug!(%error, "no other server");
         }
@@ -328,8 +337,8 @@ impl TryFrom<Raw> for Message {
 
 impl Message {
     /// The value of a header.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(async_nats::HeaderValue::as_str)
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name.clone()).map(HeaderValue::as_str)
     }
 }
 
