@@ -1,6 +1,8 @@
 //! Commits as messages: headers that tell the place in the stream, and the events as bytes.
 
 use std::fmt::{Display, Write as _};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_nats::{HeaderMap, HeaderName};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -317,7 +319,14 @@ fn joined(first: impl Display, second: impl Display, capacity: usize) -> String 
     text
 }
 
-/// A name that nobody else takes.
+/// A name that nobody else takes: one of the process, at random, and a number.
 pub(crate) fn fresh_name() -> String {
-    uuid::Uuid::now_v7().simple().encode_lower(&mut [0; 32]).to_owned()
+    static PROCESS: LazyLock<String> = LazyLock::new(|| uuid::Uuid::now_v7().simple().to_string());
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut name = String::with_capacity(48);
+    name.push_str(&PROCESS);
+    // Writing to a string does not fail.
+    let _ = write!(name, "-{number:x}");
+    name
 }

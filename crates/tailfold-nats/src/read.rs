@@ -6,14 +6,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::future::try_join_all;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _, try_join};
+use futures_util::stream::{self, FuturesOrdered, StreamExt as _, TryStreamExt as _};
 use tailfold::{
     Direction, Error, EventBatches, Outcome, RecordedEvent, Result, StreamId, Version, VersionRange,
 };
 
-use crate::commit::{self, Decoder, End, Place, pointers_of};
+use crate::commit::{self, Decoder, End, POINTERS, Place, pointers_of};
 use crate::ends::Seen;
 use crate::patience::Deadline;
 use crate::scan::{Scan, Wanted};
@@ -201,9 +202,15 @@ struct Reading {
     to: Version,
 }
 
+/// A commit and its place, which is read once.
+struct Commit {
+    message: Message,
+    place: Place,
+}
+
 /// Commits, oldest first.
 enum Source {
-    Walked(VecDeque<Message>),
+    Walked(VecDeque<Commit>),
     Scanned(Box<Scan>, VecDeque<Message>),
 }
 
@@ -214,14 +221,14 @@ struct Forward {
     /// The commit before, and its sequence.
     before: Option<Place>,
     /// Taken from the source, for the next batch.
-    next: Option<Message>,
+    next: Option<Commit>,
 }
 
 struct Backward {
     reading: Reading,
     decoder: Decoder,
     /// Commits, newest first.
-    found: VecDeque<Message>,
+    found: VecDeque<Commit>,
 }
 
 impl Reading {
@@ -240,60 +247,100 @@ impl Reading {
                 }
             },
         };
+        let newest = Commit::of(newest)?;
         if direction == Direction::Backward {
             let backward = Backward { reading: self, decoder: Decoder::default(), found: [newest].into() };
             return Ok(stream::try_unfold(backward, Backward::batch).boxed());
         }
-        let walked = match self.to.since(self.from) < SHORT {
-            true => self.walk(&newest).await?,
-            false => None,
-        };
-        let source = match walked {
-            Some(walked) => Source::Walked(walked),
-            None => Source::Scanned(Box::new(self.scan(&newest).await?), VecDeque::new()),
+        let source = match self.to.since(self.from) < SHORT {
+            true => match self.walk(&newest).await? {
+                Some(mut walked) => {
+                    walked.push_back(newest);
+                    Source::Walked(walked)
+                }
+                None => Source::Scanned(Box::new(self.scan(&newest.message).await?), VecDeque::new()),
+            },
+            false => Source::Scanned(Box::new(self.scan(&newest.message).await?), VecDeque::new()),
         };
         let forward =
             Forward { reading: self, source, decoder: Decoder::default(), before: None, next: None };
         Ok(stream::try_unfold(forward, Forward::batch).boxed())
     }
 
-    /// The commits down to the first one wanted, oldest first; `None` if they are too large to hold.
-    async fn walk(&self, newest: &Message) -> Result<Option<VecDeque<Message>>> {
-        let mut walked = VecDeque::from([newest.clone()]);
-        let mut bytes = 0;
-        while let Some(oldest) = walked.front() {
-            let older = self.older(oldest).await?;
-            if older.is_empty() {
-                break;
-            }
-            for message in older {
-                bytes += message.payload.len();
-                walked.push_front(message);
-            }
-            if bytes > SHORT_BYTES {
-                return Ok(None);
-            }
+    /// The commits before the newest one down to the first one wanted, oldest first; `None` if they are too large to hold.
+    async fn walk(&self, newest: &Commit) -> Result<Option<VecDeque<Commit>>> {
+        let bytes = AtomicUsize::new(0);
+        let found = self.walk_from(newest, &bytes).await?;
+        if bytes.into_inner() > SHORT_BYTES {
+            return Ok(None);
         }
-        Ok(Some(walked))
+        Ok(Some(self.linked(newest, found)?.into_iter().rev().collect()))
+    }
+
+    /// The commits before one, newest first; ends early where too many bytes have come.
+    fn walk_from<'a>(
+        &'a self,
+        newer: &'a Commit,
+        bytes: &'a AtomicUsize,
+    ) -> BoxFuture<'a, Result<Vec<Option<Commit>>>> {
+        async move {
+            let mut pointers = self.wanted_before(newer);
+            let Some(farthest) = pointers.pop() else { return Ok(Vec::new()) };
+            // The farthest one first: what lies before it is on its way while the nearer ones come.
+            let far = async {
+                let far = self.commit_at(farthest).await?;
+                let size = far.as_ref().map_or(0, |far| far.message.payload.len());
+                let before = match &far {
+                    Some(far) if bytes.fetch_add(size * POINTERS, Ordering::Relaxed) <= SHORT_BYTES => {
+                        self.walk_from(far, bytes).await?
+                    }
+                    _ => Vec::new(),
+                };
+                Ok::<_, Error>((far, before))
+            };
+            let near = pointers.into_iter().map(|pointer| self.commit_at(pointer));
+            let near = near.collect::<FuturesOrdered<_>>().try_collect::<Vec<_>>();
+            let ((far, before), mut found) = try_join(far, near).await?;
+            found.push(far);
+            found.extend(before);
+            Ok(found)
+        }
+        .boxed()
     }
 
     /// The commits before one, newest first, as far as it points and they are wanted and there.
-    async fn older(&self, newer: &Message) -> Result<Vec<Message>> {
-        let mut place = Place::of(newer)?;
-        if place.first <= self.from {
-            return Ok(Vec::new());
+    async fn older(&self, newer: &Commit) -> Result<Vec<Commit>> {
+        let found = self.wanted_before(newer).into_iter().map(|pointer| self.commit_at(pointer));
+        let found = found.collect::<FuturesOrdered<_>>().try_collect().await?;
+        self.linked(newer, found)
+    }
+
+    fn wanted_before(&self, newer: &Commit) -> Vec<u64> {
+        if newer.place.first <= self.from {
+            return Vec::new();
         }
-        let wanted = pointers_of(newer).take_while(|pointer| pointer.last >= self.from);
-        let found = try_join_all(wanted.map(|pointer| self.shared.event_message(pointer.seq))).await?;
-        let mut older = Vec::with_capacity(found.len());
-        for message in found {
-            let Some(message) = message.filter(|message| message.subject == newer.subject) else { break };
-            let before = Place::of(&message)?;
-            self.check_link(before, place)?;
-            place = before;
-            older.push(message);
+        let wanted = pointers_of(&newer.message).take_while(|pointer| pointer.last >= self.from);
+        wanted.map(|pointer| pointer.seq).collect()
+    }
+
+    async fn commit_at(&self, seq: u64) -> Result<Option<Commit>> {
+        let message = self.shared.event_message(seq).await?;
+        message.map(Commit::of).transpose()
+    }
+
+    /// Commits of the stream before one, newest first, up to the first that is not there. Each must follow the next.
+    fn linked(&self, newer: &Commit, found: Vec<Option<Commit>>) -> Result<Vec<Commit>> {
+        let mut place = newer.place;
+        let mut linked = Vec::with_capacity(found.len());
+        for commit in found {
+            let Some(commit) = commit.filter(|commit| commit.message.subject == newer.message.subject) else {
+                break;
+            };
+            self.check_link(commit.place, place)?;
+            place = commit.place;
+            linked.push(commit);
         }
-        Ok(older)
+        Ok(linked)
     }
 
     async fn scan(&self, newest: &Message) -> Result<Scan> {
@@ -350,17 +397,24 @@ impl Reading {
     }
 }
 
+impl Commit {
+    fn of(message: Message) -> Result<Self> {
+        let place = Place::of(&message)?;
+        Ok(Self { message, place })
+    }
+}
+
 impl Source {
-    async fn next(&mut self) -> Result<Option<Message>> {
+    async fn next(&mut self) -> Result<Option<Commit>> {
         match self {
-            Self::Walked(messages) => Ok(messages.pop_front()),
+            Self::Walked(commits) => Ok(commits.pop_front()),
             Self::Scanned(scan, messages) => {
                 if messages.is_empty()
                     && let Some(page) = scan.page().await?
                 {
                     messages.extend(page);
                 }
-                Ok(messages.pop_front())
+                messages.pop_front().map(Commit::of).transpose()
             }
         }
     }
@@ -374,25 +428,22 @@ impl Forward {
                 Some(next) => Some(next),
                 None => self.source.next().await?,
             };
-            let Some(message) = next else { return Err(self.reading.removed()) };
-            let place = Place::of(&message)?;
+            let Some(commit) = next else { return Err(self.reading.removed()) };
+            let place = commit.place;
             if place.last < self.reading.from {
                 continue;
             }
             if !batch.is_empty() && batch.len() as u64 + place.len() > MAX_BATCH {
-                self.next = Some(message);
+                self.next = Some(commit);
                 break;
             }
             if let Some(before) = self.before {
                 self.reading.check_link(before, place)?;
             }
-            let events = self
-                .reading
-                .shared
-                .events_of(&mut self.decoder, &self.reading.stream, &message, place)
-                .await?;
+            let Reading { shared, stream, .. } = &self.reading;
+            let events = shared.events_of(&mut self.decoder, stream, &commit.message, place).await?;
             if self.before.is_none() {
-                self.reading.check_beginning(message.seq, events.first()).await?;
+                self.reading.check_beginning(commit.message.seq, events.first()).await?;
             }
             batch.extend(events.into_iter().filter(|event| self.reading.is_wanted(event)));
             self.before = Some(place);
@@ -405,23 +456,19 @@ impl Backward {
     async fn batch(mut self) -> Result<Option<(Vec<RecordedEvent>, Self)>> {
         let mut batch: Vec<RecordedEvent> = Vec::new();
         while batch.len() < BATCH
-            && let Some(message) = self.found.front()
+            && let Some(commit) = self.found.pop_front()
         {
-            if !batch.is_empty() && batch.len() as u64 + Place::of(message)?.len() > MAX_BATCH {
+            if !batch.is_empty() && batch.len() as u64 + commit.place.len() > MAX_BATCH {
+                self.found.push_front(commit);
                 break;
             }
-            let Some(message) = self.found.pop_front() else { break };
-            let place = Place::of(&message)?;
             if self.found.is_empty() {
-                self.found = self.reading.older(&message).await?.into();
+                self.found = self.reading.older(&commit).await?.into();
             }
-            let events = self
-                .reading
-                .shared
-                .events_of(&mut self.decoder, &self.reading.stream, &message, place)
-                .await?;
+            let Reading { shared, stream, .. } = &self.reading;
+            let events = shared.events_of(&mut self.decoder, stream, &commit.message, commit.place).await?;
             if self.found.is_empty() {
-                self.reading.check_beginning(message.seq, events.first()).await?;
+                self.reading.check_beginning(commit.message.seq, events.first()).await?;
             }
             batch.extend(events.into_iter().rev().filter(|event| self.reading.is_wanted(event)));
         }
