@@ -103,6 +103,11 @@ impl End {
         (self.version > Version::ZERO).then_some(Head { version: self.version, chain: self.chain })
     }
 
+    /// The last commit and those before it, newest first.
+    pub(crate) fn pointers(&self) -> impl Iterator<Item = Pointer> {
+        parse_pointers(&self.pointers)
+    }
+
     /// Where a commit of events with those digests stands if it comes next.
     pub(crate) fn place(&self, digests: impl IntoIterator<Item = Digest>) -> Place {
         let (mut last, mut after) = (self.version, self.chain);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
-use tailfold::StreamId;
+use tailfold::{StreamId, Version};
 
 use crate::commit::End;
 
@@ -15,10 +15,18 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(65_536).expect("it is not 0");
 /// Parts that are locked apart, so that appends at the same time seldom wait for each other.
 const SHARDS: usize = 64;
 
+type Shard = LruCache<StreamId, Known>;
+
 pub(crate) struct Ends {
-    shards: Vec<Mutex<LruCache<StreamId, Arc<End>>>>,
+    shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     has_forgotten: AtomicBool,
+}
+
+struct Known {
+    end: Arc<End>,
+    /// The version of the snapshot from which the last load began, or the next one will.
+    base: Version,
 }
 
 /// What this process knows of the last message of a stream.
@@ -38,7 +46,25 @@ impl Ends {
     }
 
     pub(crate) fn get(&self, stream: &StreamId) -> Option<Arc<End>> {
-        self.shard(stream)?.get(stream).cloned()
+        Some(self.shard(stream)?.get(stream)?.end.clone())
+    }
+
+    /// The commits that a load of the stream will most likely need besides the last one: those after its snapshot. A guess,
+    /// that costs no answer: a commit at a sequence never changes.
+    pub(crate) fn likely_tail(&self, stream: &StreamId) -> Vec<u64> {
+        let known = self.shard(stream).and_then(|mut shard| {
+            let Known { end, base } = shard.get(stream)?;
+            Some((end.clone(), *base))
+        });
+        let Some((end, base)) = known.filter(|(_, base)| *base > Version::ZERO) else { return Vec::new() };
+        end.pointers().skip(1).take_while(|pointer| pointer.last >= base).map(|pointer| pointer.seq).collect()
+    }
+
+    /// Notes the version of the snapshot that loads of the stream begin from.
+    pub(crate) fn note_base(&self, stream: &StreamId, version: Version) {
+        if let Some(known) = self.shard(stream).as_mut().and_then(|shard| shard.peek_mut(stream)) {
+            known.base = version;
+        }
     }
 
     pub(crate) fn seen(&self, stream: &StreamId) -> Seen {
@@ -55,17 +81,17 @@ impl Ends {
         let mut end = Arc::new(end);
         let Some(mut shard) = self.shard(stream) else { return };
         match shard.get_mut(stream) {
-            Some(older) if older.seq >= end.seq => {}
-            Some(older) => std::mem::swap(older, &mut end),
+            Some(known) if known.end.seq >= end.seq => {}
+            Some(known) => std::mem::swap(&mut known.end, &mut end),
             None => {
-                if shard.push(stream.clone(), end).is_some() {
+                if shard.push(stream.clone(), Known { end, base: Version::ZERO }).is_some() {
                     self.has_forgotten.store(true, Ordering::Relaxed);
                 }
             }
         }
     }
 
-    fn shard(&self, stream: &StreamId) -> Option<MutexGuard<'_, LruCache<StreamId, Arc<End>>>> {
+    fn shard(&self, stream: &StreamId) -> Option<MutexGuard<'_, Shard>> {
         let number = self.hasher.hash_one(stream) as usize % SHARDS;
         let shard = self.shards.get(number)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))

@@ -5,11 +5,11 @@
 //! the leader can say.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _, try_join};
-use futures_util::stream::{self, FuturesOrdered, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, FuturesOrdered, FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use tailfold::{
     Direction, Error, EventBatches, Outcome, RecordedEvent, Result, StreamId, Version, VersionRange,
 };
@@ -40,16 +40,17 @@ impl Shared {
         let (shared, stream) = (self.clone(), stream.clone());
         let read = async move {
             let last = shared.last_from_leader(&stream, shared.deadline()).await?;
-            Ok(shared.read_up_to(&stream, last, range, direction))
+            Ok(shared.read_up_to(&stream, last, Vec::new(), range, direction))
         };
         stream::once(read).try_flatten().boxed()
     }
 
-    /// Reads a range of a stream whose last message is known.
+    /// Reads a range of a stream whose last message is known, and some of the others perhaps.
     pub(crate) fn read_up_to(
         self: &Arc<Self>,
         stream: &StreamId,
         last: Option<Message>,
+        ahead: Vec<Message>,
         range: VersionRange,
         direction: Direction,
     ) -> EventBatches {
@@ -62,7 +63,8 @@ impl Shared {
             if from > to {
                 return Ok(nothing());
             }
-            Reading { shared, stream, from, to }.begin(last, direction).await
+            let ahead = Arc::new(Mutex::new(ahead));
+            Reading { shared, stream, from, to, ahead }.begin(last, direction).await
         };
         stream::once(read).try_flatten().map_err(move |error| error.during(name.clone())).boxed()
     }
@@ -113,6 +115,18 @@ impl Shared {
             }
         }
         self.last_from_leader(stream, self.deadline()).await
+    }
+
+    /// Messages that a load will most likely need, those that some replica has.
+    pub(crate) async fn likely_tail(&self, stream: &StreamId) -> Vec<Message> {
+        let get = |seq| self.wire.direct_at(&self.names.events, seq);
+        let mut found = self.ends.likely_tail(stream).into_iter().map(get).collect::<FuturesUnordered<_>>();
+        let mut messages = Vec::with_capacity(found.len());
+        while let Some(message) = found.next().await {
+            // What is missing is asked for again where it is needed.
+            messages.extend(message.ok().flatten());
+        }
+        messages
     }
 
     /// Where a stream ends, as the leader knows it.
@@ -200,6 +214,8 @@ struct Reading {
     stream: StreamId,
     from: Version,
     to: Version,
+    /// Messages that are here already.
+    ahead: Arc<Mutex<Vec<Message>>>,
 }
 
 /// A commit and its place, which is read once.
@@ -324,7 +340,15 @@ impl Reading {
     }
 
     async fn commit_at(&self, seq: u64) -> Result<Option<Commit>> {
-        let message = self.shared.event_message(seq).await?;
+        let ahead = {
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = ahead.iter().position(|message| message.seq == seq);
+            found.map(|index| ahead.swap_remove(index))
+        };
+        let message = match ahead {
+            Some(message) => Some(message),
+            None => self.shared.event_message(seq).await?,
+        };
         message.map(Commit::of).transpose()
     }
 

@@ -207,6 +207,9 @@ impl Shared {
                 }
             };
             if let Some(pruned) = stored {
+                if let Ok(stream) = slot.key().parse() {
+                    self.ends.note_base(&stream, save.head.version);
+                }
                 return Ok(Saved::Stored { pruned });
             }
             if deadline.has_passed() {

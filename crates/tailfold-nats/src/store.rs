@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::try_join;
+use futures_util::future::{join, try_join};
 use tailfold::{
     Capabilities, Commit, Committed, Direction, EventBatches, EventStore, Filter, Follow, Head, LogBatches,
     Position, Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot, StreamBatches,
@@ -143,15 +143,22 @@ impl SnapshotAndTail for NatsStore {
         stream: &StreamId,
         at_or_below: Option<Version>,
     ) -> Result<(Option<StoredSnapshot>, EventBatches)> {
-        let (snapshot, mut last) =
-            try_join(self.shared.newest(slot, at_or_below), self.shared.last_seen(stream)).await?;
+        let ends = try_join(self.shared.newest(slot, at_or_below), self.shared.last_seen(stream));
+        let (ends, ahead) = match at_or_below {
+            None => join(ends, self.shared.likely_tail(stream)).await,
+            Some(_) => (ends.await, Vec::new()),
+        };
+        let (snapshot, mut last) = ends?;
         let from = snapshot.as_ref().map_or(Version::ZERO, |snapshot| snapshot.head.version);
+        if at_or_below.is_none() {
+            self.shared.ends.note_base(stream, from);
+        }
         if self.shared.replicated && version_of(last.as_ref())? < from {
             // The replica that gave the snapshot was faster than the one that gave the commit.
             last = self.shared.last_from_leader(stream, self.shared.deadline()).await?;
         }
         let range = VersionRange::from(from).up_to(at_or_below);
-        Ok((snapshot, self.shared.read_up_to(stream, last, range, Direction::Forward)))
+        Ok((snapshot, self.shared.read_up_to(stream, last, ahead, range, Direction::Forward)))
     }
 }
 

@@ -81,6 +81,9 @@ pub(crate) mod code {
     /// Also what an election looks like.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
     pub(crate) const MESSAGE_TOO_LARGE: u64 = 10054;
+    /// What a server answers, as its own fault, to a stream that it can never have.
+    pub(crate) const INVALID_STREAM: u64 = 10052;
+    pub(crate) const NO_REPLICAS: u64 = 10074;
 }
 
 /// Which message the leader is asked for.
@@ -348,6 +351,9 @@ impl Failure {
         match self {
             Self::Nobody(_) | Self::Silence(_) => true,
             Self::Closed => false,
+            Self::Refused(refusal) if matches!(refusal.error, code::INVALID_STREAM | code::NO_REPLICAS) => {
+                false
+            }
             Self::Refused(refusal) => {
                 refusal.code >= 500
                     || matches!(
@@ -373,6 +379,9 @@ impl Failure {
         match self {
             Self::Refused(refusal) if refusal.error == code::MESSAGE_TOO_LARGE => {
                 Error::invalid("a message is larger than the stream allows").caused_by(refusal.to_string())
+            }
+            Self::Refused(refusal) if matches!(refusal.error, code::INVALID_STREAM | code::NO_REPLICAS) => {
+                Error::invalid("the server cannot have such a stream").caused_by(refusal.to_string())
             }
             Self::Refused(refusal) => {
                 Error::unavailable(outcome, "the server refused").caused_by(refusal.to_string())

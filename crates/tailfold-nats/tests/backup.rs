@@ -212,7 +212,16 @@ async fn a_backup_of_a_store_in_use_is_one_state() {
                 .unwrap()
                 .position
                 .0;
+            let erased: Vec<&str> = copied
+                .iter()
+                .filter(|event| event.data.event_type.is_tombstone())
+                .map(|event| event.stream.as_str())
+                .collect();
             for (info, _) in snapshots(&restored).await {
+                // Where an erase is under way, snapshots of the life that has ended may still be there: no load accepts them.
+                if erased.contains(&info.slot.key()) {
+                    continue;
+                }
                 let name = stream(info.slot.key());
                 let head = restored.head(&name).await.unwrap().unwrap();
                 assert!(info.head.version <= head.version, "{version}: {info:?} beyond {head:?}");

@@ -133,6 +133,31 @@ async fn tls_is_spoken_with_a_trusted_server_only() {
     refused(NatsConfig::new([format!("tls://localhost:{}", server.port())])).await;
 }
 
+/// The server lets in whoever shows a certificate that it trusts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_lets_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let write = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let certificate = write("cert.pem", made.cert.pem());
+    let key = write("key.pem", made.signing_key.serialize_pem());
+    let config = format!(
+        "tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", ca_file: \"{certificate}\", verify: true }}"
+    );
+    let server = tokio::task::spawn_blocking(move || {
+        NatsServer::builder(NatsVersion::V2_15_1).config_line(&config).start().unwrap()
+    });
+    let server = server.await.unwrap();
+    let url = format!("tls://localhost:{}?tls_ca={certificate}", server.port());
+    let store = NatsStore::connect(&format!("{url}&tls_cert={certificate}&tls_key={key}")).await.unwrap();
+    append(&store, &stream("a/1"), events(1)).await;
+    refused(url.parse().unwrap()).await;
+}
+
 /// TLS or nothing: no password goes to a server that does not speak it.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_tls_is_required_a_plain_server_is_refused() {

@@ -105,6 +105,16 @@ async fn replicas_are_refused_on_servers_that_break_expectations() {
     assert!(error.to_string().contains("2.9.10") && error.to_string().contains("2.10.23"), "{error}");
 }
 
+/// One server cannot hold three copies, and says so at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_without_a_cluster_are_refused_at_once() {
+    let began = Instant::now();
+    let error = refusal(NatsConfig::new([shared_server().await]).name(fresh_name()).replicas(3)).await;
+    assert_eq!(error.kind(), &ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("replicas"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_contradict_the_streams_are_refused() {
     let (url, name) = (shared_server().await, fresh_name());
