@@ -286,7 +286,7 @@ async fn a_restore_that_the_server_refuses_is_undone() {
     assert!(error.to_string().contains("there is no such store"), "{error}");
     // More replicas than there are servers.
     let error = settings(NatsVersion::V2_15_1).replicas(3).restore(&backup).await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::Invalid), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
