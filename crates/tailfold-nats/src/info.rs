@@ -48,18 +48,7 @@ impl Shared {
 
     /// The last sequence of a stream.
     pub(crate) async fn last_sequence(&self, stream: &str) -> Result<u64> {
-        #[derive(Deserialize)]
-        struct Info {
-            state: State,
-        }
-        #[derive(Deserialize)]
-        struct State {
-            last_seq: u64,
-        }
-        let operation = format!("STREAM.INFO.{stream}");
-        let body = json!({});
-        let info: Info = self.deadline().insist(|| self.wire.api(&operation, &body)).await?;
-        Ok(info.state.last_seq)
+        Ok(self.facts(stream).await?.state.last_seq)
     }
 
     /// The subjects that match and have messages.
