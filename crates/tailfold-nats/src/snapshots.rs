@@ -217,24 +217,29 @@ impl Shared {
                 }
             }
         }
+        // The newest of a slot hides what an interrupted save has left at or above it, so it comes first.
         found.sort_by(|(a, a_older), (b, b_older)| {
-            let by_slot = a.info.slot.cmp(&b.info.slot);
-            by_slot.then(a.label.head.version.cmp(&b.label.head.version)).then(b_older.cmp(a_older))
+            a.info
+                .slot
+                .cmp(&b.info.slot)
+                .then(a_older.cmp(b_older))
+                .then(a.label.head.version.cmp(&b.label.head.version))
         });
-        // The newest of a slot hides what an interrupted save has left at or above it.
         let mut kept: Vec<Found> = Vec::with_capacity(found.len());
-        let mut newest: Option<&Found> = None;
-        for (found, is_older) in found.iter().rev() {
-            match newest.filter(|newest| newest.info.slot == found.info.slot) {
-                Some(newest) if *is_older && found.label.head.version >= newest.label.head.version => {
-                    continue;
-                }
-                _ if !is_older => newest = Some(found),
-                _ => {}
+        let mut newest: Option<SnapshotInfo> = None;
+        for (found, is_older) in found {
+            if !is_older {
+                newest = Some(found.info.clone());
+            } else if newest.as_ref().is_some_and(|newest| {
+                newest.slot == found.info.slot && found.info.head.version >= newest.head.version
+            }) {
+                continue;
             }
-            kept.push(found.clone());
+            kept.push(found);
         }
-        kept.reverse();
+        kept.sort_by(|a, b| {
+            a.info.slot.cmp(&b.info.slot).then(a.info.head.version.cmp(&b.info.head.version))
+        });
         Ok(kept)
     }
 }

@@ -149,7 +149,15 @@ async fn an_interrupted_save_leaves_nothing_that_is_seen() {
     for name in ["Tf-Head", "Tf-Used", "Tf-Size", "Tf-Save"] {
         copy.insert(name, header(&newest, name).unwrap());
     }
-    raw.0.request_with_headers(format!("{subject}.5"), copy, newest.payload).await.unwrap();
+    raw.0.request_with_headers(format!("{subject}.5"), copy, newest.payload.clone()).await.unwrap();
+    assert_eq!(store.list_to_vec(SlotFilter::all()).await.unwrap().len(), 1);
+    // Above the newest one, as where that was removed and an older one has taken its place.
+    let mut above = async_nats::HeaderMap::new();
+    for name in ["Tf-Used", "Tf-Size", "Tf-Save"] {
+        above.insert(name, header(&newest, name).unwrap());
+    }
+    above.insert("Tf-Head", header(&newest, "Tf-Head").unwrap().replacen('5', "6", 1));
+    raw.0.request_with_headers(format!("{subject}.6"), above, newest.payload.clone()).await.unwrap();
     assert_eq!(store.list_to_vec(SlotFilter::all()).await.unwrap().len(), 1);
     assert_eq!(store.newest(&slot("a/1"), Some(Version(4))).await.unwrap(), None);
     let found = store.newest(&slot("a/1"), None).await.unwrap().unwrap();
