@@ -91,9 +91,9 @@ pub use report::{Malformed, Rejected, Report, Source};
 pub use repository::{Repository, RepositoryBuilder};
 pub use schema::{DecodeError, Event, EventSchema, IntoEvents};
 pub use snapshot::{
-    Compression, Envelope, Keep, Moment, Policy, Rejection, Rule, Save, Saved, Serial, Slot, SlotFilter,
-    SnapshotBatches, SnapshotConfig, SnapshotInfo, SnapshotMode, SnapshotStore, SnapshotStoreExt, Snapshots,
-    StoredSnapshot, Swept,
+    Breaker, Compression, Envelope, Keep, Moment, Policy, Rejection, Rule, Save, Saved, Serial, Slot,
+    SlotFilter, SnapshotBatches, SnapshotConfig, SnapshotInfo, SnapshotMode, SnapshotStore, SnapshotStoreExt,
+    Snapshots, StoredSnapshot, Swept, Tier, TierStats, Tiers,
 };
 pub use stats::Stats;
 pub use store::{

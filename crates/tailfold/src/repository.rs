@@ -15,8 +15,8 @@ use crate::load::Load;
 use crate::loaded::Loaded;
 use crate::schema::{Event, IntoEvents};
 use crate::snapshot::{
-    Policy, Sealer, Serial, SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore, SnapshotStoreExt as _,
-    Snapshots, Writer,
+    GuardedTier, Policy, Sealer, Serial, SnapshotConfig, SnapshotMode, SnapshotStore, Snapshots, Tiers,
+    Writer,
 };
 use crate::stats::{Counters, Stats};
 use crate::store::{EventStore, Removal, Removed, Store};
@@ -91,9 +91,8 @@ pub(crate) struct Inner<F> {
 
 /// What a repository with snapshots switched on has besides.
 pub(crate) struct SnapshotSide<F> {
-    pub(crate) store: Arc<dyn SnapshotStore>,
-    /// Whether the event store keeps the snapshots too.
-    pub(crate) with_events: bool,
+    /// Nearest first; at least one.
+    pub(crate) tiers: Arc<[GuardedTier]>,
     pub(crate) policy: Policy<F>,
     pub(crate) config: SnapshotConfig,
     pub(crate) sealer: Arc<Sealer<F>>,
@@ -104,7 +103,7 @@ pub(crate) struct SnapshotSide<F> {
 pub struct RepositoryBuilder<F> {
     events: Arc<dyn EventStore>,
     own_snapshots: Option<Arc<dyn SnapshotStore>>,
-    other_snapshots: Option<Arc<dyn SnapshotStore>>,
+    tiers: Option<Tiers>,
     snapshots: Option<Snapshots<F>>,
     encryption: Option<Arc<dyn Encryption>>,
     clock: Arc<dyn Clock>,
@@ -124,7 +123,7 @@ impl<F: Fold> Repository<F> {
         RepositoryBuilder {
             events: Arc::new(store),
             own_snapshots: None,
-            other_snapshots: None,
+            tiers: None,
             snapshots: None,
             encryption: None,
             clock: Arc::new(SystemClock),
@@ -213,7 +212,7 @@ impl<F: Fold> Repository<F> {
         self.flush().await;
         let mut removed = self.inner.events.remove(stream, Removal::erase(self.inner.clock.now())).await?;
         if let Some(side) = &self.inner.snapshots {
-            removed.snapshots += side.store.forget(stream.as_str()).await?.snapshots;
+            removed.snapshots += side.forget(stream).await?;
         }
         Ok(removed)
     }
@@ -227,11 +226,12 @@ impl<F: Fold> Repository<F> {
         let Some(side) = &self.inner.snapshots else {
             return Ok(self.inner.counters.stats("", 0, 0, 0));
         };
-        let serial = side.sealer.serial();
-        let filter = SlotFilter { serial: Some(serial.clone()), ..SlotFilter::fold(F::NAME) };
-        let stored = side.store.count(filter).await?;
+        let stored = side.count().await?;
         let queued = side.writer.waiting() as u64;
-        Ok(self.inner.counters.stats(serial.as_str(), stored.snapshots, stored.bytes, queued))
+        let mut stats =
+            self.inner.counters.stats(side.sealer.serial().as_str(), stored.snapshots, stored.bytes, queued);
+        stats.tiers = side.tiers.iter().map(GuardedTier::stats).collect();
+        Ok(stats)
     }
 
     /// The serial of the fold's snapshots; `None` if snapshots are off.
@@ -270,10 +270,13 @@ impl<F: Fold> RepositoryBuilder<F> {
         self
     }
 
-    /// Keeps snapshots in another store than the events.
+    /// Keeps snapshots in another store than the events, or in several, nearest first; see [`Tier`]. Without this call
+    /// they are kept by the store of events.
+    ///
+    /// [`Tier`]: crate::Tier
     #[must_use]
-    pub fn snapshots_in(mut self, store: impl SnapshotStore + 'static) -> Self {
-        self.other_snapshots = Some(Arc::new(store));
+    pub fn snapshots_in(mut self, tiers: impl Into<Tiers>) -> Self {
+        self.tiers = Some(tiers.into());
         self
     }
 
@@ -311,19 +314,22 @@ impl<F: Fold> RepositoryBuilder<F> {
         crate::stream::check_category(F::Event::CATEGORY)?;
         let counters = Arc::new(Counters::new(F::NAME));
         let snapshots = match self.snapshots {
-            None if self.other_snapshots.is_some() => {
+            None if self.tiers.is_some() => {
                 return Err(Error::invalid("`snapshots_in` without `snapshots`: snapshots are off"));
             }
             None => None,
             Some(snapshots) => {
                 snapshots.check()?;
                 let Snapshots { policy, config } = snapshots;
-                let with_events = self.other_snapshots.is_none();
-                let store = self.other_snapshots.or(self.own_snapshots).ok_or_else(|| {
-                    Error::unsupported("the store keeps no snapshots: name one with `snapshots_in`")
-                })?;
+                let own = self.own_snapshots.as_ref();
+                if self.tiers.is_none() && own.is_none() {
+                    return Err(Error::unsupported(
+                        "the store keeps no snapshots: name one with `snapshots_in`",
+                    ));
+                }
+                let tiers = self.tiers.unwrap_or_else(Tiers::own).guard(F::NAME, &config, own)?;
                 if config.mode == SnapshotMode::Inline
-                    && !(with_events && self.events.capabilities().inline_snapshot)
+                    && !(tiers.iter().any(GuardedTier::is_own) && self.events.capabilities().inline_snapshot)
                 {
                     return Err(Error::unsupported(
                         "inline snapshots need a store that keeps them in the events' transaction",
@@ -332,8 +338,8 @@ impl<F: Fold> RepositoryBuilder<F> {
                 let codec = F::codec().unwrap_or_else(Codec::process_default);
                 let sealer =
                     Arc::new(Sealer::new(&config, codec, self.encryption.clone(), self.clock.clone())?);
-                let writer = Writer::new(store.clone(), sealer.clone(), config.clone(), counters.clone());
-                Some(SnapshotSide { store, with_events, policy, config, sealer, writer })
+                let writer = Writer::new(tiers.clone(), sealer.clone(), config.clone(), counters.clone());
+                Some(SnapshotSide { tiers, policy, config, sealer, writer })
             }
         };
         let inner = Inner {
