@@ -19,7 +19,7 @@ impl Servers {
         // All examples, as the tests build them too: alone, it would be built with fewer features, and all it needs twice.
         run(&mut cargo(&["build", "--workspace", "--examples"]))?;
         let xtask = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
-        let program = xtask.with_file_name("examples").join("nats-servers");
+        let program = xtask.with_file_name("examples").join("servers");
         let directory = servers::directory()?;
         let binaries = ("TAILFOLD_NATS_SERVERS".to_owned(), directory.display().to_string());
         let mut command = Command::new(&program);

@@ -1,4 +1,4 @@
-//! `cargo xtask servers`: the servers that tests start, each version pinned, outside of the system's directories.
+//! `cargo xtask servers`: the servers that tests start. Each version of NATS is pinned, outside of the system's directories.
 
 use std::env;
 use std::fs;
@@ -24,7 +24,13 @@ enum Source {
     Debian,
 }
 
-/// Fetches what is missing.
+/// Gets everything that is missing.
+pub(crate) fn get() -> Result<(), String> {
+    tools::ensure(&tools::SERVERS)?;
+    fetch()
+}
+
+/// Fetches the NATS servers that are missing.
 pub(crate) fn fetch() -> Result<(), String> {
     let directory = directory()?;
     let missing: Vec<_> =

@@ -45,7 +45,7 @@ pub(crate) fn run(runner: Runner) -> Result<(), String> {
 }
 
 fn run_steps(runner: Runner, count: &mut Count) -> Result<(), String> {
-    servers::fetch()?;
+    servers::get()?;
     // One set for the whole run: with nextest every test is a process.
     let servers = Servers::start()?;
     let cargo = |arguments: &[&str]| {

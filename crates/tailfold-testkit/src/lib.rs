@@ -7,7 +7,8 @@
 //! - [`repository_conformance!`] runs everything that a repository promises over a backend: the ways in which snapshots have
 //!   lied elsewhere, commands, faults, random histories.
 //! - [`verify_chain`] recomputes the chains of a whole store from its log.
-//! - [`servers`] starts NATS servers and clusters for tests, kills, pauses and restarts them, and leaves none behind.
+//! - [`servers`] starts servers for tests (NATS and Redis, also as clusters, PostgreSQL, memcached), kills, pauses and restarts
+//!   them, leaves none behind, and loses what they say.
 //!
 //! This crate belongs among `[dev-dependencies]`. Only [`servers`] starts a process or writes a file, and only when called.
 //!

@@ -1,14 +1,16 @@
 //! Appends whose acknowledgement is lost, late, or never comes.
 
-use crate::proxy::Proxy;
+use tailfold_testkit::servers::Proxy;
+
 use crate::support::*;
 
 /// The answer to an append is lost with the connection: the append is settled and succeeds, and is there once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_acknowledgement_is_settled() {
     let server = own_server(NatsVersion::V2_15_1).await;
-    let proxy = Proxy::to(server.port()).await;
-    let (store, witness) = (open(&proxy.url(), "tf").await, open(&server.url(), "tf").await);
+    let proxy = Proxy::to(server.port()).await.unwrap();
+    let (store, witness) =
+        (open(&format!("nats://{}", proxy.address()), "tf").await, open(&server.url(), "tf").await);
     let stream = stream("account/1");
     let mut expected = Expected::NoStream;
     for round in 0..5u64 {
@@ -24,7 +26,7 @@ async fn a_lost_acknowledgement_is_settled() {
         }
         assert!(!append.is_finished());
         let began = Instant::now();
-        proxy.cut().await;
+        proxy.cut();
         let committed = append.await.unwrap().unwrap();
         assert!(
             began.elapsed() < Duration::from_secs(4),
@@ -41,8 +43,9 @@ async fn a_lost_acknowledgement_is_settled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_acknowledgement_is_settled_although_others_append_after_it() {
     let server = own_server(NatsVersion::V2_15_1).await;
-    let proxy = Proxy::to(server.port()).await;
-    let (store, other) = (open(&proxy.url(), "tf").await, open(&server.url(), "tf").await);
+    let proxy = Proxy::to(server.port()).await.unwrap();
+    let (store, other) =
+        (open(&format!("nats://{}", proxy.address()), "tf").await, open(&server.url(), "tf").await);
     let (one, two) = (stream("account/1"), stream("account/2"));
     for round in 0..4 {
         // So that the writer's only message is the commit.
@@ -63,7 +66,7 @@ async fn a_lost_acknowledgement_is_settled_although_others_append_after_it() {
         }
         append(&other, &one, events(1)).await;
         append(&other, &two, events(1)).await;
-        proxy.cut().await;
+        proxy.cut();
         let committed = appending.await.unwrap().unwrap();
         assert!(!committed.repeated);
         assert_eq!(committed.writes[0].head.version.0, before + 1);

@@ -11,6 +11,5 @@ mod damage;
 mod loads;
 mod logins;
 mod parts;
-mod proxy;
 mod setup;
 mod snapshots;

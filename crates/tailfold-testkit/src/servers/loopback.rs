@@ -27,6 +27,20 @@ pub(crate) fn greeting<const N: usize>(address: SocketAddr) -> io::Result<[u8; N
     Ok(said)
 }
 
+/// The first bytes that a server answers to a question.
+pub(crate) fn answer<const N: usize>(address: SocketAddr, question: &[u8]) -> io::Result<[u8; N]> {
+    let mut said = [0; N];
+    let mut connection = connect(address)?;
+    connection.write_all(question)?;
+    connection.read_exact(&mut said)?;
+    Ok(said)
+}
+
+/// A connection that does not wait for ever.
+pub(crate) fn connect_to_port(port: u16) -> io::Result<TcpStream> {
+    connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
 /// The body of an answer with status 200 to a plain HTTP request; any other status is an error.
 pub(crate) fn http_get(address: SocketAddr, target: &str) -> io::Result<Vec<u8>> {
     let mut connection = connect(address)?;

@@ -27,20 +27,33 @@ server=$!
 trap '' HUP INT PIPE TERM
 echo "$server"
 exec 3>&2 >/dev/null 2>&1
+signal_family() {
+    kill -s STOP "$server"
+    family=
+    if [ -r "/proc/$server/task/$server/children" ]; then
+        read -r family <"/proc/$server/task/$server/children"
+    else
+        family=$(ps -A -o pid= -o ppid= | while read -r pid parent; do [ "$parent" = "$server" ] && echo "$pid"; done)
+    fi
+    for child in $family; do kill -s "$1" "$child"; done
+    kill -s "$1" "$server"
+}
 while read -r word; do
     case $word in
         reap) if [ -n "$server" ]; then wait "$server"; server=; fi ;;
         leave) exit ;;
+        KILL | STOP | CONT) if [ -n "$server" ]; then signal_family "$word"; fi ;;
         *) if [ -n "$server" ]; then kill -s "$word" "$server"; fi ;;
     esac
     echo "$word" >&3
 done
 if [ -n "$server" ]; then
-    kill -s KILL "$server"
+    signal_family KILL
     wait "$server"
 fi
 if [ -n "$directory" ]; then
-    rm -rf "$directory"
+    # What was forked may take a moment to end.
+    rm -rf "$directory" || { sleep 1; rm -rf "$directory"; }
 fi
 "#;
 
@@ -50,7 +63,7 @@ pub(crate) struct Process {
     keeper: Child,
     done: BufReader<ChildStderr>,
     pid: u32,
-    /// Ends when the server does: it alone holds the other end of the pipe.
+    /// Ends when the server does, with all that it forked: they alone hold the other end of the pipe.
     until_end: JoinHandle<()>,
     log: PathBuf,
     log_start: u64,
@@ -98,7 +111,8 @@ impl Process {
         !self.until_end.is_finished()
     }
 
-    /// Sends a signal, named as `kill -s` names it. Nothing happens if the server has ended.
+    /// Sends a signal, named as `kill -s` names it; `KILL`, `STOP` and `CONT` also to what the server forked. Nothing happens
+    /// if the server has ended.
     pub(crate) fn signal(&mut self, name: &str) -> io::Result<()> {
         self.tell(name)?;
         let mut done = String::new();

@@ -1,9 +1,9 @@
 //! Servers that all tests of a process, or of a whole run, have in common.
 
-use std::env;
 use std::sync::OnceLock;
 
 use super::{NatsCluster, NatsServer, NatsVersion};
+use crate::servers::shared::named_by;
 
 /// The URL of a server that many tests use at the same time; work in names of your own.
 ///
@@ -49,8 +49,4 @@ pub fn nats_cluster_urls() -> Vec<String> {
                 .unwrap_or_else(|error| panic!("the shared cluster: {error}"))
         })
         .urls()
-}
-
-fn named_by(variable: &str) -> Option<String> {
-    env::var(variable).ok().filter(|value| !value.trim().is_empty())
 }

@@ -5,13 +5,20 @@ use std::io::{self, Write as _};
 
 #[cfg(unix)]
 fn main() -> io::Result<()> {
-    use tailfold_testkit::servers::{NatsVersion, nats_cluster_urls, nats_url};
+    use tailfold_testkit::servers::{
+        NatsVersion, memcached_address, nats_cluster_urls, nats_url, postgres_url, redis_cluster_urls,
+        redis_url,
+    };
 
     let mut output = io::stdout();
     for version in NatsVersion::ALL {
         writeln!(output, "{}={}", version.environment(), nats_url(version))?;
     }
     writeln!(output, "TAILFOLD_NATS_CLUSTER={}", nats_cluster_urls().join(","))?;
+    writeln!(output, "TAILFOLD_POSTGRES={}", postgres_url())?;
+    writeln!(output, "TAILFOLD_REDIS={}", redis_url())?;
+    writeln!(output, "TAILFOLD_REDIS_CLUSTER={}", redis_cluster_urls().join(","))?;
+    writeln!(output, "TAILFOLD_MEMCACHED={}", memcached_address())?;
     writeln!(output, "ready")?;
     output.flush()?;
     io::copy(&mut io::stdin(), &mut io::sink()).map(drop)

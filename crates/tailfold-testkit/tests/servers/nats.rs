@@ -1,23 +1,14 @@
-//! Servers start, end, come back with their data, and never outlive their owner.
-
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod client;
-
-use std::env;
 use std::fs;
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use tailfold_testkit::servers::{NatsCluster, NatsServer, NatsVersion, nats_cluster_urls, nats_url};
+use tailfold_testkit::servers::{NatsCluster, NatsServer, NatsVersion, nats_url};
 
-use client::Client;
+use crate::nats_client::Client;
+use crate::support::{eventually, has_gone};
 
 #[test]
 fn every_version_starts_with_jetstream() {
@@ -150,13 +141,6 @@ fn failed_start_tells_the_end_of_the_log() {
 }
 
 #[test]
-fn missing_binary_says_what_to_do() {
-    let message = owner("missing").env("TAILFOLD_NATS_SERVERS", "/nowhere").output().unwrap();
-    let message = String::from_utf8_lossy(&message.stderr);
-    assert!(message.contains("cargo xtask servers") && message.contains("/nowhere/2.15.1"), "{message}");
-}
-
-#[test]
 fn cluster_elects_leaders_and_goes_on_without_one_of_three() {
     let mut cluster = NatsCluster::start(NatsVersion::V2_15_1, 3).unwrap();
     assert!(cluster.meta_leader().is_some());
@@ -213,119 +197,10 @@ fn nodes_on_the_loopback_interface_cannot_be_cut_off() {
 }
 
 #[test]
-fn shared_servers_are_those_that_the_environment_names() {
-    let printed = owner("named")
-        .env("TAILFOLD_NATS_2_12_8", "nats://elsewhere:1")
-        .env("TAILFOLD_NATS_CLUSTER", "nats://a:1, nats://b:2")
-        .output()
-        .unwrap();
-    let printed = String::from_utf8_lossy(&printed.stdout);
-    assert!(printed.contains(r#""nats://elsewhere:1" ["nats://a:1", "nats://b:2"]"#), "{printed}");
-}
-
-#[test]
 fn shared_server_is_one_for_all() {
     let url = nats_url(NatsVersion::V2_15_1);
     assert_eq!(nats_url(NatsVersion::V2_15_1), url);
     assert_ne!(nats_url(NatsVersion::V2_12_8), url);
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
     assert_eq!(Client::connect(port).server_version(), "2.15.1");
-}
-
-#[test]
-fn server_and_directory_go_when_the_owner_is_killed() {
-    let mut owner = Owner::start("wait");
-    owner.process.kill().unwrap();
-    owner.process.wait().unwrap();
-    owner.leaves_nothing();
-}
-
-#[test]
-fn paused_server_goes_when_the_owner_is_killed() {
-    let mut owner = Owner::start("pause");
-    owner.process.kill().unwrap();
-    owner.process.wait().unwrap();
-    owner.leaves_nothing();
-}
-
-#[test]
-fn server_in_a_static_goes_when_the_owner_exits() {
-    let mut owner = Owner::start("exit");
-    owner.process.stdin.take().unwrap().write_all(b"exit\n").unwrap();
-    owner.process.wait().unwrap();
-    owner.leaves_nothing();
-}
-
-/// The process that the tests above start: this binary, with `OWNER` in the environment.
-#[test]
-fn owner_of_servers() {
-    let Ok(part) = env::var("OWNER") else { return };
-    if part == "missing" {
-        nats_url(NatsVersion::V2_15_1);
-    }
-    if part == "named" {
-        println!("{:?} {:?}", nats_url(NatsVersion::V2_12_8), nats_cluster_urls());
-        return;
-    }
-    let mut server = NatsServer::start(NatsVersion::V2_15_1).unwrap();
-    if part == "pause" {
-        server.pause().unwrap();
-    }
-    println!("\nSERVER {} {}", server.pid(), server.directory().display());
-    let mut word = String::new();
-    std::io::stdin().read_line(&mut word).unwrap();
-    // As with a static, nothing is dropped.
-    std::process::exit(0);
-}
-
-struct Owner {
-    process: Child,
-    server: String,
-    directory: String,
-}
-
-impl Owner {
-    fn start(part: &str) -> Self {
-        let mut process = owner(part).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        let said = output.lines().map(Result::unwrap).find(|line| line.starts_with("SERVER")).unwrap();
-        let [_, server, directory] = said.split(' ').collect::<Vec<_>>().try_into().unwrap();
-        let (server, directory) = (server.to_owned(), directory.to_owned());
-        assert!(!has_gone(server.parse().unwrap()) && Path::new(&directory).is_dir());
-        Self { process, server, directory }
-    }
-
-    fn leaves_nothing(&self) {
-        let pid = self.server.parse().unwrap();
-        eventually(|| (has_gone(pid) && !Path::new(&self.directory).exists()).then_some(()));
-    }
-}
-
-fn owner(part: &str) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "owner_of_servers", "--nocapture"]).env("OWNER", part);
-    for name in NatsVersion::ALL.map(NatsVersion::environment) {
-        command.env_remove(name);
-    }
-    command.env_remove("TAILFOLD_NATS_CLUSTER");
-    command
-}
-
-fn has_gone(pid: u32) -> bool {
-    // A process that has ended and is about to be collected has no command line to show, but a state `Z`.
-    let answer = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
-    let mut state = String::new();
-    answer.stdout.as_slice().read_to_string(&mut state).unwrap();
-    state.trim().is_empty() || state.trim().starts_with('Z')
-}
-
-fn eventually<T>(mut happens: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(done) = happens() {
-            return done;
-        }
-        assert!(Instant::now() < deadline, "it does not happen");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
