@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use tailfold::{SlotFilter, SnapshotStore, Store, Tier};
 use tailfold_redis::RedisConfig;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{Open, refused};
 
 /// Where a snapshot tier is: the URL of a Redis. Other schemes are refused by name.
@@ -36,7 +36,7 @@ impl SnapshotLocation {
         let snapshots = config.as_ref().clone().connect().await?;
         // Connecting succeeds where no server answers; this key is none that a stream could have.
         let asked = snapshots.list(SlotFilter::key("tailfold")).try_next().await;
-        asked.map_err(|error| error.during(format!("connect to {config}")))?;
+        asked.map_err(|error| Error::Refused(format!("connect to {config}: {error}")))?;
         Ok(("redis", Arc::new(snapshots)))
     }
 }
