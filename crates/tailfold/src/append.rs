@@ -226,8 +226,11 @@ impl<F: Fold> Inner<F> {
         }
         fold_in(&mut loaded, &new, typed);
         let mut commit = Commit::new(loaded.stream.clone(), expected, new);
+        let mut inline = None;
         if let Some(side) = side.filter(|side| side.config.mode == SnapshotMode::Inline) {
             commit.snapshot = self.inline_snapshot(side, &mut loaded);
+            // Shares its bytes with the commit.
+            inline = commit.snapshot.clone().filter(|_| side.tiers.len() > 1);
         }
         let span =
             tracing::debug_span!("tailfold.append", fold = F::NAME, stream = %loaded.stream, events = count);
@@ -243,6 +246,9 @@ impl<F: Fold> Inner<F> {
         }
         loaded.head = committed.writes.first().map(|written| written.head);
         if let Some(side) = side {
+            if let Some(InlineSnapshot { slot, save }) = inline {
+                side.writer.copy_beside_own(&slot, &save);
+            }
             side.take_if_due(&mut loaded);
         }
         Ok(Receipt {
@@ -310,7 +316,7 @@ impl<F: Fold> Inner<F> {
         let bytes = sealed.map_err(|refused| refused.error)?;
         let day = side.sealer.clock().now().day();
         let save = Save { head, bytes, keep: side.config.keep, day };
-        let saved = side.store.save(&slot, save).await?;
+        let saved = side.save_everywhere(&slot, save).await?;
         self.counters.wrote(saved.into());
         Ok(saved)
     }

@@ -179,9 +179,8 @@ impl<F: Fold> Repository<F> {
 
     pub(crate) async fn newest_snapshot(&self, stream: StreamId) -> Result<Option<Snapshot<F>>> {
         let side = self.inner.snapshots.as_ref().ok_or_else(|| Error::invalid("snapshots are off"))?;
-        let mut report = Report::new();
-        let (replay, _) = self.inner.baseline(side, &stream, &Options::default(), &mut report).await?;
-        let Replay { state, head, taken_at, .. } = replay;
+        let Some(newest) = self.inner.newest_of_all(side, &stream).await? else { return Ok(None) };
+        let Replay { state, head, taken_at, .. } = newest;
         Ok(head.zip(taken_at).map(|(head, taken_at)| Snapshot {
             stream,
             head,

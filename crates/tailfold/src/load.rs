@@ -1,5 +1,7 @@
 //! Loading: the newest snapshot that can be trusted, and the tail after it.
 
+mod baseline;
+
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,14 +16,11 @@ use crate::event::RecordedEvent;
 use crate::fold::Fold;
 use crate::loaded::Loaded;
 use crate::replay::Replay;
-use crate::report::{Report, Source};
+use crate::report::Report;
 use crate::repository::{Inner, Repository, SnapshotSide};
-use crate::snapshot::{Envelope, Moment, Rejection, Slot, StoredSnapshot};
+use crate::snapshot::Moment;
 use crate::store::{Direction, EventBatches, VersionRange};
 use crate::stream::{StreamId, Version};
-
-/// Candidates tried before a load replays from the start.
-const MOST_CANDIDATES: usize = 8;
 
 /// A load, to be refined and awaited; see [`Repository::load`].
 #[must_use = "a load does nothing until it is awaited"]
@@ -86,14 +85,6 @@ impl<F: Fold> IntoFuture for Load<F> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move { self.repository.inner.load(self.stream?, self.options).await })
     }
-}
-
-/// What became of a candidate.
-enum Tried<F> {
-    Serves(Box<Replay<F>>, Tail),
-    Rejected(Rejection),
-    /// Holds an event recorded after the moment asked for. Nothing is wrong with it.
-    TooNew,
 }
 
 /// Events still to be folded.
@@ -183,129 +174,6 @@ impl<F: Fold> Inner<F> {
         Tail::of(self.events.read(stream, range, Direction::Forward))
     }
 
-    /// The newest candidate that passes every check, with its tail; else the start of the stream.
-    pub(crate) async fn baseline(
-        &self,
-        side: &SnapshotSide<F>,
-        stream: &StreamId,
-        options: &Options,
-        report: &mut Report,
-    ) -> Result<(Replay<F>, Tail)> {
-        let slot = side.sealer.slot(stream);
-        let mut bound = options.at;
-        for _ in 0..MOST_CANDIDATES {
-            if bound == Some(Version::ZERO) {
-                break;
-            }
-            let (stored, tail) = match self.candidate(side, &slot, stream, bound).await {
-                Ok(found) => found,
-                Err(reason) => {
-                    report.reject(None, reason);
-                    break;
-                }
-            };
-            let Some(stored) = stored else {
-                let tail = match tail {
-                    Some(tail) if bound == options.at => Tail::of(tail),
-                    _ => self.tail(stream, Version::ZERO, options),
-                };
-                return Ok((Replay::from_start(), tail));
-            };
-            if bound.is_some_and(|bound| stored.head.version > bound) {
-                // Not what was asked for. Whatever else this store says is worth as little.
-                report.reject(Some(stored.head.version), Rejection::Unavailable);
-                break;
-            }
-            let tail = match tail {
-                Some(tail) if bound == options.at => Tail::of(tail),
-                _ => self.tail(stream, stored.head.version, options),
-            };
-            match self.try_candidate(side, &slot, stream, &stored, tail, options).await? {
-                Tried::Serves(replay, tail) => {
-                    report.source = Source::Snapshot(stored.head.version);
-                    side.writer.used(&slot, stored.head.version, stored.used);
-                    return Ok((*replay, tail));
-                }
-                Tried::TooNew => {}
-                Tried::Rejected(reason) => {
-                    tracing::warn!(%slot, version = %stored.head.version, %reason, "snapshot rejected");
-                    report.reject(Some(stored.head.version), reason);
-                    if reason.makes_room() {
-                        side.remove(&slot, &stored).await;
-                    }
-                }
-            }
-            bound = Some(Version(stored.head.version.0.saturating_sub(1)));
-        }
-        Ok((Replay::from_start(), self.tail(stream, Version::ZERO, options)))
-    }
-
-    /// The newest snapshot at or below a version; with its tail, where the store gives both at once.
-    async fn candidate(
-        &self,
-        side: &SnapshotSide<F>,
-        slot: &Slot,
-        stream: &StreamId,
-        bound: Option<Version>,
-    ) -> Result<(Option<StoredSnapshot>, Option<EventBatches>), Rejection> {
-        let together = self.events.snapshot_and_tail().filter(|_| side.with_events);
-        let reading = async {
-            match together {
-                Some(store) => {
-                    let (stored, tail) = store.newest_with_tail(slot, stream, bound).await?;
-                    Ok((stored, Some(tail)))
-                }
-                None => Ok((side.store.newest(slot, bound).await?, None)),
-            }
-        };
-        match tokio::time::timeout(side.config.read_timeout(), reading).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => {
-                let error: Error = error;
-                tracing::warn!(%slot, %error, "snapshot not read");
-                Err(Rejection::Unavailable)
-            }
-            Err(_) => Err(Rejection::TimedOut),
-        }
-    }
-
-    async fn try_candidate(
-        &self,
-        side: &SnapshotSide<F>,
-        slot: &Slot,
-        stream: &StreamId,
-        stored: &StoredSnapshot,
-        mut tail: Tail,
-        options: &Options,
-    ) -> Result<Tried<F>> {
-        let envelope = match side.sealer.check(slot, stored) {
-            Ok(envelope) => envelope,
-            Err(reason) => return Ok(Tried::Rejected(reason)),
-        };
-        if options.as_of.is_some_and(|time| envelope.latest_recorded_at > time) {
-            return Ok(Tried::TooNew);
-        }
-        if let Some(reason) = anchor(&mut tail, &envelope).await? {
-            // A follower that lags behind looks like this; the head is a consistent read.
-            let head = self.events.head(stream).await?;
-            let lagging =
-                reason == Rejection::Ahead && head.is_some_and(|head| head.version >= envelope.head.version);
-            if !lagging {
-                return Ok(Tried::Rejected(reason));
-            }
-            tail = self.tail(stream, envelope.head.version, options);
-            if let Some(reason) = anchor(&mut tail, &envelope).await? {
-                return Ok(Tried::Rejected(reason));
-            }
-        }
-        // The anchor was folded before the snapshot was taken.
-        tail.first.next();
-        match side.sealer.open(&envelope) {
-            Ok(state) => Ok(Tried::Serves(Box::new(Replay::from_snapshot(state, envelope)), tail)),
-            Err(reason) => Ok(Tried::Rejected(reason)),
-        }
-    }
-
     async fn fold_tail(
         &self,
         stream: &StreamId,
@@ -336,24 +204,6 @@ impl<F: Fold> Inner<F> {
     }
 }
 
-/// Checks that the first event of the tail is the one that the snapshot is anchored at. The read is inclusive: one row
-/// more, no round trip more, and no snapshot of another history ever passes.
-async fn anchor(tail: &mut Tail, envelope: &Envelope) -> Result<Option<Rejection>> {
-    let anchored = envelope.head;
-    Ok(match tail.peek().await? {
-        None => Some(Rejection::Ahead),
-        Some(event) if event.version > anchored.version => Some(Rejection::Truncated),
-        Some(event) if event.version < anchored.version => {
-            return Err(Error::corrupt(format!(
-                "a read from version {} began with version {}",
-                anchored.version, event.version
-            )));
-        }
-        Some(event) if event.chain != anchored.chain => Some(Rejection::Diverged),
-        Some(_) => None,
-    })
-}
-
 impl<F: Fold> SnapshotSide<F> {
     /// Hands a state to the background writer if the policy says so; the policy counts from there on.
     pub(crate) fn take_if_due(&self, loaded: &mut Loaded<F>) {
@@ -376,16 +226,6 @@ impl<F: Fold> SnapshotSide<F> {
             types: &types,
         };
         self.policy.is_due(&moment).then_some(head)
-    }
-
-    /// Makes room: takes a rejected candidate away, if it is still the one that was read.
-    async fn remove(&self, slot: &Slot, stored: &StoredSnapshot) {
-        let removal = self.store.compare_and_remove(slot, stored);
-        match tokio::time::timeout(self.config.read_timeout(), removal).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%slot, %error, "rejected snapshot not removed"),
-            Err(_) => tracing::warn!(%slot, "rejected snapshot not removed in time"),
-        }
     }
 }
 

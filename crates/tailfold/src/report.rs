@@ -1,6 +1,7 @@
 //! How a load was served.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,6 +16,8 @@ use crate::stream::Version;
 pub struct Report {
     /// What the fold started from.
     pub source: Source,
+    /// Name of the tier whose snapshot that was; `None` after a replay from the start.
+    pub tier: Option<Arc<str>>,
     /// Snapshots that did not serve, in the order in which they were tried.
     pub rejected: Vec<Rejected>,
     /// Events folded, the snapshot's own not counted.
@@ -57,8 +60,11 @@ impl fmt::Display for Source {
 }
 
 /// A snapshot that did not serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Rejected {
+    /// Name of the tier that it came from, or should have come from.
+    pub tier: Arc<str>,
     /// Its version; `None` where the store did not get as far as telling.
     pub version: Option<Version>,
     /// Why.
@@ -89,6 +95,7 @@ impl Report {
     pub(crate) fn new() -> Self {
         Self {
             source: Source::Replay,
+            tier: None,
             rejected: Vec::new(),
             replayed_events: 0,
             replayed_bytes: 0,
@@ -98,7 +105,7 @@ impl Report {
         }
     }
 
-    pub(crate) fn reject(&mut self, version: Option<Version>, reason: Rejection) {
-        self.rejected.push(Rejected { version, reason });
+    pub(crate) fn reject(&mut self, tier: &Arc<str>, version: Option<Version>, reason: Rejection) {
+        self.rejected.push(Rejected { tier: tier.clone(), version, reason });
     }
 }

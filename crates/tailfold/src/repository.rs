@@ -15,8 +15,8 @@ use crate::load::Load;
 use crate::loaded::Loaded;
 use crate::schema::{Event, IntoEvents};
 use crate::snapshot::{
-    Policy, Sealer, Serial, SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore, SnapshotStoreExt as _,
-    Snapshots, Writer,
+    GuardedTier, Policy, Sealer, Serial, SnapshotConfig, SnapshotMode, SnapshotStore, Snapshots, Tiers,
+    Writer,
 };
 use crate::stats::{Counters, Stats};
 use crate::store::{EventStore, Removal, Removed, Store};
@@ -91,9 +91,8 @@ pub(crate) struct Inner<F> {
 
 /// What a repository with snapshots switched on has besides.
 pub(crate) struct SnapshotSide<F> {
-    pub(crate) store: Arc<dyn SnapshotStore>,
-    /// Whether the event store keeps the snapshots too.
-    pub(crate) with_events: bool,
+    /// Nearest first; at least one.
+    pub(crate) tiers: Arc<[GuardedTier]>,
     pub(crate) policy: Policy<F>,
     pub(crate) config: SnapshotConfig,
     pub(crate) sealer: Arc<Sealer<F>>,
@@ -104,7 +103,7 @@ pub(crate) struct SnapshotSide<F> {
 pub struct RepositoryBuilder<F> {
     events: Arc<dyn EventStore>,
     own_snapshots: Option<Arc<dyn SnapshotStore>>,
-    other_snapshots: Option<Arc<dyn SnapshotStore>>,
+    tiers: Option<Tiers>,
     snapshots: Option<Snapshots<F>>,
     encryption: Option<Arc<dyn Encryption>>,
     clock: Arc<dyn Clock>,
@@ -124,7 +123,7 @@ impl<F: Fold> Repository<F> {
         RepositoryBuilder {
             events: Arc::new(store),
             own_snapshots: None,
-            other_snapshots: None,
+            tiers: None,
             snapshots: None,
             encryption: None,
             clock: Arc::new(SystemClock),
@@ -173,7 +172,8 @@ impl<F: Fold> Repository<F> {
         Append::new(self.clone(), loaded.into(), events.into_events())
     }
 
-    /// Keeps a snapshot of what was loaded, now, whatever the policy says.
+    /// Keeps a snapshot of what was loaded, now, whatever the policy says. Of several tiers the farthest answers; the
+    /// others get it in the background.
     ///
     /// # Errors
     /// `Invalid` if snapshots are off, the stream is empty, events were skipped, or the state exceeds the size limit;
@@ -185,7 +185,8 @@ impl<F: Fold> Repository<F> {
             .map_err(|error| error.during(format!("save snapshot of `{}`", loaded.stream)))
     }
 
-    /// The newest snapshot of an actor that can be read and stands for its history, without the tail after it.
+    /// The newest snapshot of an actor that can be read and stands for its history, without the tail after it. Asks every
+    /// tier.
     ///
     /// # Errors
     /// As [`Repository::load`]; `Invalid` if snapshots are off.
@@ -195,14 +196,15 @@ impl<F: Fold> Repository<F> {
         self.newest_snapshot(stream).await.map_err(|error| error.during(operation))
     }
 
-    /// Erases an actor: its events and its snapshots, of every fold and serial, in the store of events and in the store of
-    /// snapshots. A tombstone stays in the log. The next event begins another history.
+    /// Erases an actor: its events and its snapshots, of every fold and serial, in the store of events and in every tier. A
+    /// tombstone stays in the log. The next event begins another history.
     ///
     /// Snapshots that this repository was about to write are written first, so that none comes after. Another process may
     /// still be about to write one: it would never serve, and goes when it was not used for as long as is configured.
     ///
     /// # Errors
-    /// `Unsupported` if the store cannot erase; `Unavailable`. Erasing again is safe and does what is left to do.
+    /// `Unsupported` if the store cannot erase; `Unavailable`: where that is a tier, all the others have forgotten the actor
+    /// all the same. Erasing again is safe and does what is left to do.
     pub async fn erase(&self, id: impl AsRef<str>) -> Result<Removed> {
         let stream = self.stream(id.as_ref())?;
         let operation = format!("erase `{stream}`");
@@ -213,25 +215,26 @@ impl<F: Fold> Repository<F> {
         self.flush().await;
         let mut removed = self.inner.events.remove(stream, Removal::erase(self.inner.clock.now())).await?;
         if let Some(side) = &self.inner.snapshots {
-            removed.snapshots += side.store.forget(stream.as_str()).await?.snapshots;
+            removed.snapshots += side.forget(stream).await?;
         }
         Ok(removed)
     }
 
     /// What this repository has done since it was built, and what is stored for it. Lists the fold's snapshots in order
-    /// to count them.
+    /// to count them, in the farthest tier.
     ///
     /// # Errors
-    /// The snapshot store's.
+    /// That tier's.
     pub async fn stats(&self) -> Result<Stats> {
         let Some(side) = &self.inner.snapshots else {
             return Ok(self.inner.counters.stats("", 0, 0, 0));
         };
-        let serial = side.sealer.serial();
-        let filter = SlotFilter { serial: Some(serial.clone()), ..SlotFilter::fold(F::NAME) };
-        let stored = side.store.count(filter).await?;
+        let stored = side.count().await?;
         let queued = side.writer.waiting() as u64;
-        Ok(self.inner.counters.stats(serial.as_str(), stored.snapshots, stored.bytes, queued))
+        let mut stats =
+            self.inner.counters.stats(side.sealer.serial().as_str(), stored.snapshots, stored.bytes, queued);
+        stats.tiers = side.tiers.iter().map(GuardedTier::stats).collect();
+        Ok(stats)
     }
 
     /// The serial of the fold's snapshots; `None` if snapshots are off.
@@ -239,7 +242,7 @@ impl<F: Fold> Repository<F> {
         self.inner.snapshots.as_ref().map(|side| side.sealer.serial())
     }
 
-    /// Waits until the snapshots that were due so far are written, or failed and are counted.
+    /// Waits until the snapshots that were due so far are written in all tiers, or failed and are counted.
     pub async fn flush(&self) {
         if let Some(side) = &self.inner.snapshots {
             side.writer.flush().await;
@@ -249,7 +252,7 @@ impl<F: Fold> Repository<F> {
     /// Writes what is queued and takes no more snapshots; at most 30 seconds.
     ///
     /// # Errors
-    /// `Unavailable` if the snapshot store did not take everything in time. The events are safe in any case.
+    /// `Unavailable` if a tier did not take everything in time. The events are safe in any case.
     pub async fn close(&self) -> Result<()> {
         match &self.inner.snapshots {
             Some(side) => side.writer.close(CLOSE_DEADLINE).await,
@@ -270,10 +273,14 @@ impl<F: Fold> RepositoryBuilder<F> {
         self
     }
 
-    /// Keeps snapshots in another store than the events.
+    /// Keeps snapshots in another store than the events, or in several, nearest first; see [`Tier`]. Default: the store of
+    /// events alone, [`Tier::own`].
+    ///
+    /// [`Tier`]: crate::Tier
+    /// [`Tier::own`]: crate::Tier::own
     #[must_use]
-    pub fn snapshots_in(mut self, store: impl SnapshotStore + 'static) -> Self {
-        self.other_snapshots = Some(Arc::new(store));
+    pub fn snapshots_in(mut self, tiers: impl Into<Tiers>) -> Self {
+        self.tiers = Some(tiers.into());
         self
     }
 
@@ -311,29 +318,32 @@ impl<F: Fold> RepositoryBuilder<F> {
         crate::stream::check_category(F::Event::CATEGORY)?;
         let counters = Arc::new(Counters::new(F::NAME));
         let snapshots = match self.snapshots {
-            None if self.other_snapshots.is_some() => {
+            None if self.tiers.is_some() => {
                 return Err(Error::invalid("`snapshots_in` without `snapshots`: snapshots are off"));
             }
             None => None,
             Some(snapshots) => {
                 snapshots.check()?;
                 let Snapshots { policy, config } = snapshots;
-                let with_events = self.other_snapshots.is_none();
-                let store = self.other_snapshots.or(self.own_snapshots).ok_or_else(|| {
-                    Error::unsupported("the store keeps no snapshots: name one with `snapshots_in`")
-                })?;
+                let own = self.own_snapshots.as_ref();
+                if self.tiers.is_none() && own.is_none() {
+                    return Err(Error::unsupported(
+                        "the store keeps no snapshots: name one with `snapshots_in`",
+                    ));
+                }
+                let tiers = self.tiers.unwrap_or_else(Tiers::own).guard(F::NAME, &config, own)?;
                 if config.mode == SnapshotMode::Inline
-                    && !(with_events && self.events.capabilities().inline_snapshot)
+                    && !(tiers.iter().any(GuardedTier::is_own) && self.events.capabilities().inline_snapshot)
                 {
                     return Err(Error::unsupported(
-                        "inline snapshots need a store that keeps them in the events' transaction",
+                        "inline snapshots need a store that keeps them in the events' transaction, as one of the tiers",
                     ));
                 }
                 let codec = F::codec().unwrap_or_else(Codec::process_default);
                 let sealer =
                     Arc::new(Sealer::new(&config, codec, self.encryption.clone(), self.clock.clone())?);
-                let writer = Writer::new(store.clone(), sealer.clone(), config.clone(), counters.clone());
-                Some(SnapshotSide { store, with_events, policy, config, sealer, writer })
+                let writer = Writer::new(tiers.clone(), sealer.clone(), config.clone(), counters.clone());
+                Some(SnapshotSide { tiers, policy, config, sealer, writer })
             }
         };
         let inner = Inner {

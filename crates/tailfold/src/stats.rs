@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::report::{Report, Source};
-use crate::snapshot::{Rejection, Saved};
+use crate::snapshot::{Rejection, Saved, TierStats};
 
 /// What became of a snapshot that was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +19,13 @@ pub(crate) enum Outcome {
     TooLarge,
     Unencodable,
     Unfaithful,
+    BreakerOpen,
     QueueFull,
     Closed,
 }
 
 impl Outcome {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Stored,
         Self::Superseded,
         Self::Failed,
@@ -32,6 +33,7 @@ impl Outcome {
         Self::TooLarge,
         Self::Unencodable,
         Self::Unfaithful,
+        Self::BreakerOpen,
         Self::QueueFull,
         Self::Closed,
     ];
@@ -45,6 +47,7 @@ impl Outcome {
             Self::TooLarge => "too_large",
             Self::Unencodable => "unencodable",
             Self::Unfaithful => "unfaithful",
+            Self::BreakerOpen => "breaker_open",
             Self::QueueFull => "queue_full",
             Self::Closed => "closed",
         }
@@ -66,7 +69,7 @@ impl From<Saved> for Outcome {
 pub struct Stats {
     /// Name of the fold.
     pub fold: &'static str,
-    /// Snapshots of the fold's serial that are stored.
+    /// Snapshots of the fold's serial that are stored: in the farthest tier, where there are several.
     pub snapshots: u64,
     /// Their bytes.
     pub snapshot_bytes: u64,
@@ -78,14 +81,17 @@ pub struct Stats {
     pub average_replay_events: f64,
     /// Snapshots that did not serve a load, by reason; reasons that did not occur are left out.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Snapshots that were due, by what became of them; outcomes that did not occur are left out.
+    /// Snapshots that were due, by what became of them: in the farthest tier, or in the events' transaction. Outcomes that
+    /// did not occur are left out.
     pub written: BTreeMap<&'static str, u64>,
-    /// Snapshots that wait to be written.
+    /// Snapshots that wait to be written, in the tier where most of them wait.
     pub queued: u64,
     /// Commits appended.
     pub appends: u64,
     /// Commits that met a conflict.
     pub conflicts: u64,
+    /// What each tier has done, nearest first; empty if snapshots are off.
+    pub tiers: Vec<TierStats>,
 }
 
 /// Counts, and says the same to the `metrics` facade. No stream id is ever a label.
@@ -190,6 +196,7 @@ impl Counters {
             queued,
             appends: count(&self.appends),
             conflicts: count(&self.conflicts),
+            tiers: Vec::new(),
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tailfold::{MemoryStore, Rejection, Repository, Rule, SnapshotConfig, Source, Store, Version};
+use tailfold::{
+    Breaker, MemoryStore, Rejection, Repository, Rule, SnapshotConfig, Source, Store, Tier, Version,
+};
 
 use super::folds::{Ledger, LedgerEvent, Overdrawn, actor, events};
 use super::support::{every, feed, load_right, plain, truth};
@@ -16,7 +18,9 @@ fn over_faulty(store: &Arc<dyn Store>, faulty: &FaultySnapshots<MemoryStore>) ->
         write_timeout_ms: 50,
         ..Default::default()
     };
-    Repository::builder(store.clone()).snapshots(config).snapshots_in(faulty.clone()).build().expect("build")
+    // `tier_failures` has the breaker.
+    let tier = Tier::new("faulty", faulty.clone()).breaker(Breaker::NEVER);
+    Repository::builder(store.clone()).snapshots(config).snapshots_in(tier).build().expect("build")
 }
 
 /// Each fault, from the first event on and from the first snapshot on: the same results, and nothing fails.

@@ -1,5 +1,5 @@
 //! What a repository promises over any backend, one function each: the requirements that tailfold grew from, the ways in
-//! which snapshots have lied elsewhere, commands, and snapshot stores that misbehave.
+//! which snapshots have lied elsewhere, commands, snapshot stores that misbehave, and chains of them.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a case fails by panicking")]
 
@@ -10,6 +10,8 @@ pub mod lies;
 pub mod random;
 pub mod requirements;
 mod support;
+pub mod tier_failures;
+pub mod tiers;
 
 /// Makes a test of everything that a [`Repository`](tailfold::Repository) promises over a store, given an async function or
 /// closure that returns a [`Fixture`](crate::Fixture) with a store of events and snapshots. Use it once in a module.
@@ -75,6 +77,26 @@ macro_rules! repository_conformance {
                 a_state_above_the_size_limit_keeps_the_snapshot_before_it,
                 a_snapshot_above_the_read_limit_is_refused,
             }
+            tiers {
+                the_nearest_tier_serves,
+                a_poisoned_tier_does_not_hide_the_next,
+                a_snapshot_of_another_history_makes_room_in_every_tier,
+                nearer_tiers_are_filled_with_what_a_farther_one_served,
+                a_stale_tier_serves_until_the_next_snapshot,
+                use_is_marked_in_all_tiers,
+                inline_snapshots_reach_the_other_tiers,
+                two_serials_side_by_side_over_tiers,
+                older_snapshots_are_looked_for_in_every_tier,
+            }
+            tier_failures {
+                a_failing_or_hanging_tier_is_a_counted_miss,
+                a_slow_tier_costs_its_timeout_however_many_candidates_it_has,
+                a_breaker_opens_skips_probes_and_recovers,
+                saves_reach_all_tiers_although_one_hangs,
+                no_fault_of_a_tier_changes_an_answer,
+                erasing_forgets_in_all_tiers,
+                a_snapshot_by_hand_is_answered_by_the_farthest_tier,
+            }
             random {
                 every_outcome_of_random_histories_equals_the_plain_replay,
             }
@@ -93,8 +115,10 @@ mod tests {
             include_str!("lies.rs"),
             include_str!("commands.rs"),
             include_str!("faults.rs"),
+            include_str!("tiers.rs"),
+            include_str!("tier_failures.rs"),
             include_str!("random.rs"),
         ];
-        assert!(crate::conformance::listed_cases(list, &sources) > 45);
+        assert!(crate::conformance::listed_cases(list, &sources) > 60);
     }
 }

@@ -1,19 +1,22 @@
 //! Random histories x policies x codecs x faults: every outcome equals that of a plain replay.
 //!
-//! Two repositories are told the same: the subject, with snapshots in a store that misbehaves at random, and the oracle,
+//! Two repositories are told the same: the subject, with snapshots in tiers that misbehave at random, and the oracle,
 //! in memory and without snapshots. Whatever they answer must be equal.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Compression, EventMeta, EventStore as _, EventType, Fold, Keep, MemoryStore, Moment, Policy, Removal,
-    Repository, RepositoryBuilder, SnapshotConfig, SnapshotMode, State, Store, StreamId, Timestamp,
+    Breaker, Compression, EventMeta, EventStore as _, EventType, Fold, Keep, MemoryStore, Moment, Policy,
+    Removal, Repository, RepositoryBuilder, SnapshotConfig, SnapshotMode, State, Store, StreamId, Tier,
+    Timestamp,
 };
 
 use super::folds::{Ledger, LedgerEvent, Overdrawn, actor, event};
+use super::tiers::{far, near};
 use crate::FaultySnapshots;
 
 macro_rules! coded {
@@ -77,11 +80,12 @@ async fn history_of<F: Subject>(store: &Arc<dyn Store>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let oracle_store = MemoryStore::new();
     let oracle = Repository::<F>::builder(oracle_store.clone()).build().expect("build");
-    let faulty = FaultySnapshots::new(store.clone());
-    faulty.at_random(seed, *pick(&mut random, &[0.0, 0.05, 0.5]));
+    let tiers = FaultyTiers { near: near(), far: far(store) };
+    tiers.near.at_random(seed ^ 1, *pick(&mut random, &[0.0, 0.05, 0.5]));
+    tiers.far.at_random(seed, *pick(&mut random, &[0.0, 0.05, 0.5]));
     let (id, mut second) = (actor(), 0);
     let stream = StreamId::new("ledger", &id).expect("a good id");
-    let mut subject = repository::<F>(store, &faulty, &mut random);
+    let mut subject = repository::<F>(store, &tiers, &mut random);
     for step in 0..random.u64(20..60) {
         let told = format!("seed {seed}, step {step}");
         match random.u32(..100) {
@@ -151,7 +155,7 @@ async fn history_of<F: Subject>(store: &Arc<dyn Store>, seed: u64) {
                 if random.bool() {
                     subject.flush().await;
                 }
-                subject = repository::<F>(store, &faulty, &mut random);
+                subject = repository::<F>(store, &tiers, &mut random);
             }
             88..94 => subject.flush().await,
             // Closing the books.
@@ -186,7 +190,7 @@ async fn first_version(store: &MemoryStore, stream: &StreamId) -> u64 {
 
 fn repository<F: Subject>(
     store: &Arc<dyn Store>,
-    faulty: &FaultySnapshots<Arc<dyn Store>>,
+    tiers: &FaultyTiers,
     random: &mut fastrand::Rng,
 ) -> Repository<F> {
     let policy = match random.u32(..6) {
@@ -208,12 +212,41 @@ fn repository<F: Subject>(
     };
     let builder: RepositoryBuilder<F> = Repository::builder(store.clone());
     let inline = random.u32(..4) == 0 && store.capabilities().inline_snapshot;
-    let builder = if inline {
-        builder.snapshots((policy, SnapshotConfig { mode: SnapshotMode::Inline, ..config }))
-    } else {
-        builder.snapshots((policy, config)).snapshots_in(faulty.clone())
-    };
-    builder.build().expect("build")
+    let mode = if inline { SnapshotMode::Inline } else { SnapshotMode::Background };
+    let builder = builder.snapshots((policy, SnapshotConfig { mode, ..config }));
+    match tiers.chain(inline, random) {
+        Some(chain) => builder.snapshots_in(chain).build(),
+        None => builder.build(),
+    }
+    .expect("build")
+}
+
+/// What stays while repositories come and go.
+struct FaultyTiers {
+    near: FaultySnapshots<MemoryStore>,
+    far: FaultySnapshots<Arc<dyn Store>>,
+}
+
+impl FaultyTiers {
+    /// One of the chains that can be made of them; `None`: the store of events, as it is by default.
+    fn chain(&self, inline: bool, random: &mut fastrand::Rng) -> Option<Vec<Tier>> {
+        let breaker = Breaker {
+            failures: random.u32(0..4),
+            first_pause: Duration::from_millis(random.u64(0..3)),
+            longest_pause: Duration::from_millis(5),
+        };
+        let timeout = Duration::from_millis(*pick(random, &[2, 1_000]));
+        let near = Tier::new("near", self.near.clone()).timeout(timeout).breaker(breaker);
+        let far = Tier::new("far", self.far.clone()).breaker(breaker);
+        match (inline, random.u32(..3)) {
+            (true, 0) => None,
+            (true, 1) => Some(vec![near, Tier::own()]),
+            (true, _) => Some(vec![Tier::own(), near]),
+            (false, 0) => Some(vec![far]),
+            (false, 1) => Some(vec![near, far]),
+            (false, _) => Some(vec![near, Tier::own()]),
+        }
+    }
 }
 
 fn pick<'a, T>(random: &mut fastrand::Rng, choices: &'a [T]) -> &'a T {

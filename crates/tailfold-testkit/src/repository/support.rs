@@ -71,6 +71,17 @@ pub(super) async fn replace(store: &Arc<dyn Store>, slot: &Slot, snapshot: &Stor
     store.save(slot, save).await.expect("a store moves bytes, whatever they are");
 }
 
+/// The same where all versions are kept.
+pub(super) async fn replace_among_all(
+    store: &Arc<dyn Store>,
+    slot: &Slot,
+    snapshot: &StoredSnapshot,
+    bytes: Bytes,
+) {
+    let save = Save { head: snapshot.head, bytes, keep: Keep::All, day: snapshot.used };
+    store.save(slot, save).await.expect("a store moves bytes, whatever they are");
+}
+
 /// What a restored backup looks like to a snapshot store that was not restored: the stream is cut back and written anew,
 /// the snapshot is still there.
 pub(super) async fn rewrite(store: &Arc<dyn Store>, id: &str, events: Vec<LedgerEvent>) {

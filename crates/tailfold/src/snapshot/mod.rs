@@ -8,7 +8,9 @@ mod policy;
 mod rejection;
 mod sealer;
 mod serial;
+mod side;
 mod store;
+mod tiers;
 mod writer;
 
 pub use compression::Compression;
@@ -24,4 +26,6 @@ pub use store::{
     Keep, Save, Saved, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore, SnapshotStoreExt,
     StoredSnapshot, Swept,
 };
+pub use tiers::{Breaker, Tier, TierStats, Tiers};
+pub(crate) use tiers::{Failure, GuardedTier, TierOutcome};
 pub(crate) use writer::Writer;

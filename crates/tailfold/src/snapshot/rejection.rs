@@ -10,10 +10,12 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rejection {
-    /// The snapshot store failed.
+    /// The tier failed.
     Unavailable,
-    /// The snapshot store did not answer within the read timeout.
+    /// The tier did not answer within its timeout.
     TimedOut,
+    /// The tier was not asked: it failed so often that its breaker is open.
+    BreakerOpen,
     /// Not an envelope, or its checksum is wrong, or it contradicts itself.
     Corrupt,
     /// Written by a newer release in a format that this one does not know.
@@ -40,9 +42,10 @@ pub enum Rejection {
 
 impl Rejection {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unavailable,
         Self::TimedOut,
+        Self::BreakerOpen,
         Self::Corrupt,
         Self::NewerFormat,
         Self::Foreign,
@@ -61,6 +64,7 @@ impl Rejection {
         match self {
             Self::Unavailable => "unavailable",
             Self::TimedOut => "timed_out",
+            Self::BreakerOpen => "breaker_open",
             Self::Corrupt => "corrupt",
             Self::NewerFormat => "newer_format",
             Self::Foreign => "foreign",

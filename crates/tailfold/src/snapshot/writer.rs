@@ -1,19 +1,25 @@
 //! Writes snapshots in the background, notes their use, sweeps what is unused. Nothing here makes a command wait or fail.
+//!
+//! One worker encodes states and hands the envelopes to the tiers, each of which has a worker and a line of its own
+//! (`errands.rs`), so that a tier that hangs neither delays nor fails another.
+
+mod errands;
+mod lane;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use self::lane::{Lane, Mark, Origin, Sealed};
 use super::config::SnapshotConfig;
 use super::line::Line;
 use super::sealer::{Encoded, Refused, Sealer};
 use super::serial::Slot;
-use super::store::{Save, SlotFilter, SnapshotStore};
+use super::tiers::GuardedTier;
 use crate::clock::Day;
 use crate::error::{Error, Outcome as ErrorOutcome, Result};
 use crate::fold::Fold;
@@ -34,11 +40,13 @@ const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// The background writer of one repository.
 pub(crate) struct Writer<F> {
-    store: Arc<dyn SnapshotStore>,
+    tiers: Arc<[GuardedTier]>,
     sealer: Arc<Sealer<F>>,
     config: SnapshotConfig,
     counters: Arc<Counters>,
     queue: Mutex<Queue<F>>,
+    // A tier has nothing left to do.
+    room: Notify,
     // Told whenever a worker has nothing left to do.
     idle: Notify,
     // Somebody waits for the worker to finish: it neither rests nor gathers.
@@ -49,8 +57,12 @@ pub(crate) struct Writer<F> {
 
 struct Queue<F> {
     line: Line<Job<F>>,
-    marks: HashSet<(Slot, Version)>,
-    marked: HashSet<(Slot, Version)>,
+    /// One for each tier.
+    lanes: Vec<Lane>,
+    /// Gathered, not yet handed to the tiers.
+    marks: HashSet<Mark>,
+    /// Handed out today.
+    marked: HashSet<Mark>,
     marked_on: Day,
     swept_on: Option<Day>,
     working: bool,
@@ -71,7 +83,7 @@ enum Pending<F> {
 
 enum Work<F> {
     Write(Slot, Job<F>),
-    Mark(Vec<(Slot, Version)>, Day),
+    Mark(Vec<Mark>, Day),
     Sweep(Day),
     Wait,
     Done,
@@ -79,13 +91,14 @@ enum Work<F> {
 
 impl<F: Fold> Writer<F> {
     pub(crate) fn new(
-        store: Arc<dyn SnapshotStore>,
+        tiers: Arc<[GuardedTier]>,
         sealer: Arc<Sealer<F>>,
         config: SnapshotConfig,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         let queue = Queue {
             line: Line::new(),
+            lanes: tiers.iter().map(|_| Lane::new()).collect(),
             marks: HashSet::new(),
             marked: HashSet::new(),
             marked_on: Day(i64::MIN),
@@ -95,11 +108,12 @@ impl<F: Fold> Writer<F> {
             closed: false,
         };
         Arc::new(Self {
-            store,
+            tiers,
             sealer,
             config,
             counters,
             queue: Mutex::new(queue),
+            room: Notify::new(),
             idle: Notify::new(),
             hurry: Notify::new(),
             offered: Notify::new(),
@@ -152,10 +166,11 @@ impl<F: Fold> Writer<F> {
         }
     }
 
-    /// Notes that a snapshot served a load, unless the store knows of a use today already.
+    /// Notes in all tiers that a snapshot served a load, unless they know of a use today already. What one of several tiers
+    /// knows says nothing about the others.
     pub(crate) fn used(self: &Arc<Self>, slot: &Slot, version: Version, known: Day) {
         let today = self.sealer.clock().now().day();
-        if known >= today {
+        if known >= today && self.tiers.len() == 1 {
             return;
         }
         let mut queue = self.lock();
@@ -167,14 +182,16 @@ impl<F: Fold> Writer<F> {
             queue.marked_on = today;
         }
         let mark = (slot.clone(), version);
-        if queue.marked.insert(mark.clone()) {
+        if !queue.marked.contains(&mark) {
+            queue.marked.insert(mark.clone());
             queue.marks.insert(mark);
             self.start(&mut queue);
         }
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().line.len()
+        let queue = self.lock();
+        queue.line.len() + queue.lanes.iter().map(Lane::waiting).max().unwrap_or(0)
     }
 
     /// Waits until everything that was queued is written, use noted, or failed and counted.
@@ -185,13 +202,19 @@ impl<F: Fold> Writer<F> {
             idle.as_mut().enable();
             {
                 let mut queue = self.lock();
-                if !queue.working && queue.line.is_empty() && queue.marks.is_empty() {
+                let is_done = queue.line.is_empty() && queue.marks.is_empty();
+                if is_done && !queue.working && queue.lanes.iter().all(Lane::is_free) {
                     return;
                 }
-                queue.flushing = true;
-                self.start(&mut queue);
+                self.start_lanes(&mut queue);
+                if !is_done {
+                    self.start(&mut queue);
+                }
+                if queue.working {
+                    queue.flushing = true;
+                    self.hurry.notify_one();
+                }
             }
-            self.hurry.notify_one();
             idle.await;
         }
     }
@@ -229,23 +252,16 @@ impl<F: Fold> Writer<F> {
         runtime.spawn(async move { writer.work().await });
     }
 
-    async fn work(&self) {
+    async fn work(self: &Arc<Self>) {
         let mut marks_due = Instant::now() + MARK_DELAY + MARK_DELAY.mul_f64(fastrand::f64());
         loop {
             match self.next(marks_due) {
                 Work::Write(slot, job) => self.write(slot, job).await,
                 Work::Mark(marks, day) => {
-                    let saved = timeout(self.config.write_timeout(), self.store.mark_used(&marks, day)).await;
-                    if !matches!(saved, Ok(Ok(()))) {
-                        tracing::warn!(fold = F::NAME, marks = marks.len(), "use of snapshots not noted");
-                        let mut queue = self.lock();
-                        marks.iter().for_each(|mark| {
-                            queue.marked.remove(mark);
-                        });
-                    }
+                    self.hand_out_marks(&marks, day);
                     marks_due = Instant::now() + MARK_DELAY;
                 }
-                Work::Sweep(unused_since) => self.sweep(unused_since).await,
+                Work::Sweep(unused_since) => self.hand_out_sweep(unused_since),
                 Work::Wait => {
                     tokio::select! {
                         () = self.hurry.notified() => {}
@@ -282,7 +298,8 @@ impl<F: Fold> Writer<F> {
         Work::Done
     }
 
-    async fn write(&self, slot: Slot, job: Job<F>) {
+    /// Seals a state and hands it to the tiers, at the pace of the fastest of them.
+    async fn write(self: &Arc<Self>, slot: Slot, job: Job<F>) {
         let Job { state, head, trail } = job;
         let sealer = self.sealer.clone();
         let for_task = slot.clone();
@@ -293,23 +310,26 @@ impl<F: Fold> Writer<F> {
                 Pending::State(state) => sealer.encode(&state)?,
                 Pending::Encoded(encoded) => encoded,
             };
-            let sealed = sealer.seal(&for_task, &encoded, head, &trail)?;
-            Ok::<_, Refused>((sealed, started.elapsed()))
+            let bytes = sealer.seal(&for_task, &encoded, head, &trail)?;
+            Ok::<_, Refused>((bytes, started.elapsed()))
         })
         .await;
         let mut worked = Duration::ZERO;
-        let outcome = match sealed {
-            Ok(Ok((sealed, took))) => {
+        match sealed {
+            Ok(Ok((bytes, took))) => {
                 worked = took;
-                self.save(&slot, head, sealed).await
+                self.counters.sealed(bytes.len());
+                self.hand_out(&slot, &Sealed { head, bytes, origin: Origin::Due }, |_, _| true);
             }
-            Ok(Err(refused)) => refused.dropped(&slot, head),
+            Ok(Err(refused)) => self.counters.wrote(refused.dropped(&slot, head)),
             Err(panic) => {
                 tracing::error!(%slot, %panic, "encoding a snapshot panicked: snapshot dropped");
-                Outcome::Unencodable
+                self.counters.wrote(Outcome::Unencodable);
             }
-        };
-        self.counters.wrote(outcome);
+        }
+        while !self.lock().lanes.iter().any(Lane::is_free) {
+            self.room.notified().await;
+        }
         if !self.is_pressed() {
             let rest = (worked * REST).clamp(SHORTEST_REST, LONGEST_REST);
             let _ = timeout(rest, self.hurry.notified()).await;
@@ -320,46 +340,12 @@ impl<F: Fold> Writer<F> {
         let queue = self.lock();
         queue.flushing || queue.line.len() >= self.config.queue.div_ceil(2) as usize
     }
-
-    async fn save(&self, slot: &Slot, head: Head, bytes: Bytes) -> Outcome {
-        self.counters.sealed(bytes.len());
-        let day = self.sealer.clock().now().day();
-        let save = Save { head, bytes, keep: self.config.keep, day };
-        match timeout(self.config.write_timeout(), self.store.save(slot, save)).await {
-            Ok(Ok(saved)) => saved.into(),
-            Ok(Err(error)) => {
-                tracing::warn!(%slot, version = %head.version, %error, "snapshot not saved");
-                Outcome::Failed
-            }
-            Err(_) => {
-                tracing::warn!(%slot, version = %head.version, "snapshot not saved in time");
-                Outcome::TimedOut
-            }
-        }
-    }
-
-    async fn sweep(&self, unused_since: Day) {
-        let sweep = self.store.sweep(SlotFilter::fold(F::NAME), unused_since);
-        match timeout(self.config.write_timeout(), sweep).await {
-            Ok(Ok(swept)) if swept.snapshots > 0 => {
-                tracing::info!(
-                    fold = F::NAME,
-                    snapshots = swept.snapshots,
-                    bytes = swept.bytes,
-                    "unused snapshots swept"
-                );
-            }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(fold = F::NAME, %error, "unused snapshots not swept"),
-            Err(_) => tracing::warn!(fold = F::NAME, "unused snapshots not swept in time"),
-        }
-    }
 }
 
 impl<F> fmt::Debug for Writer<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
-            .field("store", &self.store)
+            .field("tiers", &self.tiers)
             .field("config", &self.config)
             .finish_non_exhaustive()
     }

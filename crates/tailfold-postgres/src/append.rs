@@ -1,0 +1,295 @@
+//! Recording commits. One event, or several, for one stream after a known head is one `INSERT` that checks the head and links
+//! the chain here; single ones that are under way at the same time travel together (`together.rs`). All else, and every question
+//! why such an insert inserted nothing, is for the function `append` in the database.
+
+use std::sync::Arc;
+
+use futures_util::future::join;
+use tailfold::{
+    Chain, Commit, Committed, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite, Version,
+    Written,
+};
+use tokio::time::{timeout, timeout_at};
+use uuid::Uuid;
+
+use crate::call::Call;
+use crate::connections::Patience;
+use crate::error::{Failure, too_late};
+use crate::rows::{self, signed, unsigned};
+use crate::store::Inner;
+use crate::together::Together;
+use crate::wake::Wake;
+
+/// The statements of appends.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) one: String,
+    pub(crate) many: String,
+    pub(crate) together: String,
+    pub(crate) call: String,
+}
+
+impl Statements {
+    pub(crate) fn new(schema: &str) -> Self {
+        let columns = "position, stream, life, version, id, type, schema_version, recorded_at, origin, metadata, chain, payload";
+        // The transaction has its id before it draws a position: see `frontier.rs`.
+        let position =
+            format!("CASE WHEN pg_current_xact_id() IS NOT NULL THEN nextval('{schema}.positions') END");
+        let last = |stream: &str| {
+            format!(
+                "SELECT life, version, chain, type FROM {schema}.events WHERE stream = {stream}
+                 ORDER BY life DESC, version DESC LIMIT 1"
+            )
+        };
+        let met = |version: &str, chain: &str| {
+            format!(
+                "CASE WHEN {version} = 0 THEN l.life IS NULL
+                      ELSE l.version = {version} AND l.chain = {chain} AND l.type <> 'tailfold.erased' END"
+            )
+        };
+        Self {
+            one: format!(
+                "INSERT INTO {schema}.events ({columns})
+                 SELECT {position}, $1::text, coalesce(l.life, 1), $2::bigint + 1, $4::uuid, $5::text, $6::bigint, $7::bigint, $8::boolean,
+                        $9::bytea, $10::bytea, $11::bytea
+                 FROM (SELECT) AS one LEFT JOIN ({last}) AS l ON true WHERE {met}
+                 ON CONFLICT ON CONSTRAINT events_version DO NOTHING RETURNING position",
+                last = last("$1::text"),
+                met = met("$2::bigint", "$3::bytea"),
+            ),
+            many: format!(
+                "WITH recorded AS (
+                     INSERT INTO {schema}.events ({columns})
+                     SELECT {position}, $1::text, coalesce(l.life, 1), $2::bigint + c.number, c.id, c.type, c.schema_version, c.recorded_at,
+                            c.origin, c.metadata, c.chain, c.payload
+                     FROM unnest($4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bytea[], $10::bytea[], $11::bytea[])
+                         WITH ORDINALITY AS c (id, type, schema_version, recorded_at, origin, metadata, chain, payload, number)
+                     LEFT JOIN ({last}) AS l ON true WHERE {met}
+                     ORDER BY c.number RETURNING position)
+                 SELECT max(position) FROM recorded",
+                last = last("$1::text"),
+                met = met("$2::bigint", "$3::bytea"),
+            ),
+            // In the order of the streams, so that two of these never wait for each other.
+            together: format!(
+                "INSERT INTO {schema}.events ({columns})
+                 SELECT {position}, c.stream, coalesce(l.life, 1), c.version + 1, c.id, c.type, c.schema_version, c.recorded_at,
+                        c.origin, c.metadata, c.chain, c.payload
+                 FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[],
+                             $9::bytea[], $10::bytea[], $11::bytea[])
+                     WITH ORDINALITY AS c (stream, version, expected, id, type, schema_version, recorded_at, origin, metadata, chain,
+                                           payload, number)
+                 LEFT JOIN LATERAL ({last}) AS l ON true WHERE {met}
+                 ORDER BY c.number
+                 ON CONFLICT ON CONSTRAINT events_version DO NOTHING RETURNING position, stream",
+                last = last("c.stream"),
+                met = met("c.version", "c.expected"),
+            ),
+            call: format!(
+                "SELECT outcome, write, first, version, chain, position, pruned, newer_version, newer_chain
+                 FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                                      $21, $22, $23, $24, $25, $26, $27, $28, $29)"
+            ),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) async fn append_commit(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
+        let commit = Arc::new(commit);
+        let tried = match Single::of(&commit) {
+            Some(single) if single.chains.len() == 1 => Together::append(self, single).await,
+            Some(single) => self.append_many(&single).await,
+            None => Ok(Tried::Open),
+        };
+        let committed = match tried? {
+            Tried::Recorded(committed) => committed,
+            Tried::Open => self.call(&commit, false).await?,
+            Tried::MaybeRecorded => self.call(&commit, true).await?,
+        };
+        if !committed.repeated {
+            Wake::tell(self);
+        }
+        Ok(committed)
+    }
+
+    /// Several events for one stream.
+    async fn append_many(&self, single: &Single) -> Result<Tried> {
+        let sent = async {
+            let connection = self.connections.get().await?;
+            let write = single.write();
+            let columns = Columns::of(&write.events);
+            let chains: Vec<_> = single.chains.iter().map(|chain| chain.as_bytes().as_slice()).collect();
+            let found = connection
+                .rows(
+                    &self.statements.append.many,
+                    &[
+                        &write.stream.as_str(),
+                        &single.version,
+                        &single.expected(),
+                        &columns.ids,
+                        &columns.types,
+                        &columns.schema_versions,
+                        &columns.recorded_ats,
+                        &columns.origins,
+                        &columns.metadatas,
+                        &chains,
+                        &columns.payloads,
+                    ],
+                )
+                .await?;
+            let position = found.first().map(|row| rows::value::<Option<i64>>(row, 0)).transpose()?;
+            Ok::<_, Failure>(position.flatten())
+        };
+        let deadline = self.connections.deadline();
+        match timeout(deadline, sent).await {
+            Ok(Ok(position)) => single.tried(position),
+            Ok(Err(failure)) => Tried::after(failure),
+            Err(_) => Err(too_late(deadline, Outcome::Unknown)),
+        }
+    }
+
+    /// Any commit, by the function in the database, which recognises what it has recorded before.
+    async fn call(&self, commit: &Commit, maybe_done: bool) -> Result<Committed> {
+        let call = Call::of(commit, self)?;
+        let mut patience = Patience::new(self.connections.deadline());
+        if maybe_done {
+            patience.may_be_done();
+        }
+        loop {
+            let mut sender = None;
+            let attempt = async {
+                let connection = self.connections.get().await?;
+                let (asked, answer) = if call.is_idempotent() {
+                    (Ok(None), call.send(&connection, &self.statements.append.call).await)
+                } else {
+                    // On the way together: who sends this must be known if the connection breaks.
+                    join(
+                        async { self.sender(&connection).await.map(Some) },
+                        call.send(&connection, &self.statements.append.call),
+                    )
+                    .await
+                };
+                sender = asked.ok().flatten();
+                answer
+            };
+            let failure = match timeout_at(patience.until, attempt).await {
+                Ok(Ok(answer)) => return call.receipt(&answer),
+                Ok(Err(Failure::Final(error))) => return Err(error),
+                Ok(Err(failure)) => failure,
+                Err(_) => return Err(patience.exhausted(true)),
+            };
+            let is_lost = matches!(failure, Failure::Lost(_));
+            patience.pause(failure).await?;
+            if is_lost && !call.is_idempotent() {
+                // Sent again as it is, it might be recorded twice.
+                let Some(sender) = sender else { return Err(patience.exhausted(false)) };
+                match timeout_at(patience.until, self.settle(commit, &sender)).await {
+                    Ok(Ok(Some(committed))) => return Ok(committed),
+                    Ok(Ok(None)) => patience.was_not_done(),
+                    Ok(Err(_)) | Err(_) => return Err(patience.exhausted(false)),
+                }
+            }
+        }
+    }
+}
+
+/// How far a quick insert got.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    Recorded(Committed),
+    /// It recorded nothing: the head is another, or nobody was there.
+    Open,
+    /// The connection broke.
+    MaybeRecorded,
+}
+
+impl Tried {
+    pub(crate) fn after(failure: Failure) -> Result<Self> {
+        match failure {
+            Failure::Raced | Failure::NotSent(_) | Failure::Undone(_) => Ok(Self::Open),
+            Failure::Lost(_) => Ok(Self::MaybeRecorded),
+            Failure::Final(error) => Err(error),
+        }
+    }
+}
+
+/// A commit to one stream after a known head, and nothing else: its chain is linked here.
+#[derive(Debug)]
+pub(crate) struct Single {
+    commit: Arc<Commit>,
+    pub(crate) version: i64,
+    expected: Option<Chain>,
+    pub(crate) chains: Vec<Chain>,
+}
+
+impl Single {
+    fn of(commit: &Arc<Commit>) -> Option<Self> {
+        let [write] = commit.writes.as_slice() else { return None };
+        let bears_tags = write.events.iter().any(|event| !event.data().tags.is_empty());
+        if commit.unchanged.is_some() || commit.snapshot.is_some() || bears_tags {
+            return None;
+        }
+        let (version, expected, mut chain) = match write.expected {
+            Expected::Head(head) if head.version > Version::ZERO => {
+                (signed(head.version.0), Some(head.chain), head.chain)
+            }
+            // If the stream had a life before, this finds nothing to go on from.
+            Expected::NoStream => (0, None, Chain::genesis(&write.stream)),
+            _ => return None,
+        };
+        let link = |event: &NewEvent| {
+            chain = chain.link(event.digest());
+            chain
+        };
+        let chains = write.events.iter().map(link).collect();
+        Some(Self { commit: commit.clone(), version, expected, chains })
+    }
+
+    pub(crate) fn write(&self) -> &StreamWrite {
+        self.commit.writes.first().expect("made of a commit with one write")
+    }
+
+    pub(crate) fn expected(&self) -> Option<&[u8]> {
+        self.expected.as_ref().map(|chain| chain.as_bytes().as_slice())
+    }
+
+    /// What came of it, given the position of its last event.
+    pub(crate) fn tried(&self, position: Option<i64>) -> Result<Tried> {
+        let (Some(position), Some(chain)) = (position, self.chains.last()) else { return Ok(Tried::Open) };
+        let base = unsigned(self.version, "version")?;
+        let head = Head { version: Version(base + self.chains.len() as u64), chain: *chain };
+        let written = Written { stream: self.write().stream.clone(), first: Version(base + 1), head };
+        let position = Position(unsigned(position, "position")?);
+        Ok(Tried::Recorded(Committed { writes: vec![written], position, snapshot: None, repeated: false }))
+    }
+}
+
+/// Events as columns of arrays.
+#[derive(Debug, Default)]
+pub(crate) struct Columns<'c> {
+    pub(crate) ids: Vec<Uuid>,
+    pub(crate) types: Vec<&'c str>,
+    pub(crate) schema_versions: Vec<i64>,
+    pub(crate) recorded_ats: Vec<i64>,
+    pub(crate) origins: Vec<bool>,
+    pub(crate) metadatas: Vec<&'c [u8]>,
+    pub(crate) payloads: Vec<&'c [u8]>,
+}
+
+impl<'c> Columns<'c> {
+    pub(crate) fn of(events: impl IntoIterator<Item = &'c NewEvent>) -> Self {
+        let mut columns = Self::default();
+        for event in events {
+            let data = event.data();
+            columns.ids.push(*data.id.as_uuid());
+            columns.types.push(data.event_type.as_str());
+            columns.schema_versions.push(data.schema_version.0.into());
+            columns.recorded_ats.push(data.recorded_at.as_micros());
+            columns.origins.push(data.origin);
+            columns.metadatas.push(&data.metadata);
+            columns.payloads.push(&data.payload);
+        }
+        columns
+    }
+}

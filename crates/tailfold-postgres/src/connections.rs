@@ -1,0 +1,166 @@
+//! Connections, and how long an operation insists on an answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tailfold::{Error, Outcome, Result};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use crate::error::{Failure, too_late};
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) type Values<'a> = [&'a (dyn ToSql + Sync)];
+
+/// A pool of connections, all to the same database.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    pool: Pool,
+    deadline: Duration,
+    /// Whether the pool is the store's own.
+    own: bool,
+}
+
+/// One connection, for as long as it is held.
+pub(crate) struct Connection {
+    client: Object,
+}
+
+impl Connections {
+    pub(crate) fn new(pool: Pool, deadline: Duration, own: bool) -> Self {
+        Self { pool, deadline, own }
+    }
+
+    /// How long an operation is repeated that gets no answer.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(crate) async fn get(&self) -> Result<Connection, Failure> {
+        Ok(Connection { client: self.pool.get().await? })
+    }
+
+    /// The rows of one statement. Only for what may be done twice.
+    pub(crate) async fn rows(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>> {
+        self.insist(|| async move { self.get().await?.rows(sql, values).await }).await
+    }
+
+    /// The only row of one statement. Only for what may be done twice.
+    pub(crate) async fn row(&self, sql: &str, values: &Values<'_>) -> Result<Row> {
+        let row = self.rows(sql, values).await?.pop();
+        row.ok_or_else(|| Error::corrupt("the server answered with no row where there always is one"))
+    }
+
+    /// Tries until it succeeds or fails for good, at most until the deadline. Only for what may be done twice.
+    pub(crate) async fn insist<T, F>(&self, attempt: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut patience = Patience::new(self.deadline);
+        loop {
+            match timeout_at(patience.until, attempt()).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(Failure::Final(error))) => return Err(error),
+                Ok(Err(failure)) => patience.pause(failure).await?,
+                Err(_) => return Err(patience.exhausted(true)),
+            }
+        }
+    }
+
+    /// Ends the store's own connections.
+    pub(crate) fn close(&self) {
+        if self.own {
+            self.pool.close();
+        }
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("status", &self.pool.status()).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Runs a statement in one round trip; the first time on this connection in two.
+    pub(crate) async fn rows(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>, Failure> {
+        let statement = self.prepare(sql).await?;
+        Ok(self.client.query(&statement, values).await?)
+    }
+
+    pub(crate) async fn prepare(&self, sql: &str) -> Result<Statement, Failure> {
+        self.client.prepare_cached(sql).await.map_err(|error| match Failure::from(error) {
+            // Preparing does nothing.
+            Failure::Lost(error) => Failure::NotSent(error),
+            other => other,
+        })
+    }
+
+    pub(crate) fn client(&mut self) -> &mut Object {
+        &mut self.client
+    }
+}
+
+/// What is left of an operation's time, and growing pauses between its attempts.
+pub(crate) struct Patience {
+    pub(crate) until: Instant,
+    deadline: Duration,
+    next: Duration,
+    /// Whether some attempt may have been carried out.
+    maybe_done: bool,
+    last: Option<Error>,
+}
+
+impl Patience {
+    pub(crate) fn new(deadline: Duration) -> Self {
+        Self {
+            until: Instant::now() + deadline,
+            deadline,
+            next: SHORTEST_PAUSE,
+            maybe_done: false,
+            last: None,
+        }
+    }
+
+    /// Notes how an attempt failed and rests before the next; the error if there is no time for one.
+    pub(crate) async fn pause(&mut self, failure: Failure) -> Result<()> {
+        self.maybe_done |= matches!(failure, Failure::Lost(_));
+        let raced = matches!(failure, Failure::Raced);
+        tracing::debug!(?failure, "PostgreSQL: once more");
+        self.last = Some(failure.into_error());
+        let pause = if raced { Duration::ZERO } else { self.next.mul_f64(0.5 + fastrand::f64()) };
+        if Instant::now() + pause >= self.until {
+            return Err(self.exhausted(false));
+        }
+        sleep(pause).await;
+        if !raced {
+            self.next = (self.next * 2).min(LONGEST_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Notes that an attempt may have been carried out.
+    pub(crate) fn may_be_done(&mut self) {
+        self.maybe_done = true;
+    }
+
+    /// Notes that it is certain now that no attempt was carried out.
+    pub(crate) fn was_not_done(&mut self) {
+        self.maybe_done = false;
+    }
+
+    /// The error after the last attempt; `in_flight`: it got no answer.
+    pub(crate) fn exhausted(&self, in_flight: bool) -> Error {
+        let outcome = if self.maybe_done || in_flight { Outcome::Unknown } else { Outcome::NotDone };
+        match &self.last {
+            Some(last) if !in_flight => {
+                Error::unavailable(outcome, format!("gave up after {:?}: {last}", self.deadline))
+            }
+            _ => too_late(self.deadline, outcome),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What went wrong, in the words of the contract.
+
+use std::time::Duration;
+
+use deadpool_postgres::PoolError;
+use tailfold::{Error, Outcome};
+use tokio_postgres::error::SqlState;
+
+/// Why one attempt failed, and so what to do about it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No connection was to be had: nothing was sent.
+    NotSent(Error),
+    /// The connection broke: what was sent may have been done, or may still be.
+    Lost(Error),
+    /// The server undid it, and the same may succeed in a moment: a deadlock, a shutdown, too many connections.
+    Undone(Error),
+    /// Somebody else recorded an event at the same version of the same stream in this moment.
+    Raced,
+    /// It makes no sense to try again.
+    Final(Error),
+}
+
+impl Failure {
+    /// The error for a caller who does not try again.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::NotSent(error) | Self::Lost(error) | Self::Undone(error) | Self::Final(error) => error,
+            Self::Raced => Error::unavailable(Outcome::NotDone, "others appended to the stream all the time"),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(answer) = error.as_db_error() else {
+            if is_of_the_client(&error) {
+                return Self::Final(
+                    Error::corrupt("a value does not have the type that it should").caused_by(error),
+                );
+            }
+            return Self::Lost(Error::unavailable(Outcome::Unknown, "the connection broke").caused_by(error));
+        };
+        let message = || format!("{} (SQLSTATE {})", answer.message(), answer.code().code());
+        let undone = || Self::Undone(Error::unavailable(Outcome::NotDone, message()));
+        match answer.code() {
+            code if *code == SqlState::UNIQUE_VIOLATION && answer.constraint() == Some("events_version") => {
+                Self::Raced
+            }
+            code if *code == SqlState::QUERY_CANCELED => {
+                Self::Final(Error::unavailable(Outcome::NotDone, message()))
+            }
+            // It says goodbye in the middle of something: what, nobody knows.
+            code if [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(code) => {
+                Self::Lost(Error::unavailable(Outcome::Unknown, message()))
+            }
+            code if is_passing(code) => undone(),
+            code if code.code().starts_with("53") => {
+                Self::Final(Error::unavailable(Outcome::NotDone, message()))
+            }
+            code if code.code().starts_with("XX") => Self::Final(Error::corrupt(message())),
+            code if [SqlState::FEATURE_NOT_SUPPORTED, SqlState::UNDEFINED_FUNCTION].contains(code) => {
+                Self::Final(Error::unsupported(message()))
+            }
+            code if [SqlState::READ_ONLY_SQL_TRANSACTION].contains(code) => undone(),
+            _ => Self::Final(Error::invalid(message())),
+        }
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => match Self::from(error) {
+                // Nothing was sent but a greeting.
+                Self::Lost(error) => Self::NotSent(not_done(error)),
+                Self::Undone(error) => Self::NotSent(error),
+                other => other,
+            },
+            PoolError::Timeout(_) => Self::NotSent(Error::unavailable(
+                Outcome::NotDone,
+                "no connection of the pool became free in time",
+            )),
+            PoolError::Closed => Self::Final(closed()),
+            error => Self::NotSent(
+                Error::unavailable(Outcome::NotDone, "no connection to the server").caused_by(error),
+            ),
+        }
+    }
+}
+
+/// Answers that may be others in a moment.
+fn is_passing(code: &SqlState) -> bool {
+    [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ]
+    .contains(code)
+        || code.code().starts_with("08")
+}
+
+fn is_of_the_client(error: &tokio_postgres::Error) -> bool {
+    // The driver does not tell its own kinds apart otherwise.
+    let text = error.to_string();
+    ["error serializing parameter", "error deserializing column", "invalid column", "invalid configuration"]
+        .iter()
+        .any(|start| text.starts_with(start))
+}
+
+/// The same, where it is known that nothing was done.
+fn not_done(error: Error) -> Error {
+    Error::unavailable(Outcome::NotDone, error.to_string())
+}
+
+/// Whoever waits for longer than this is told so.
+pub(crate) fn too_late(deadline: Duration, outcome: Outcome) -> Error {
+    Error::unavailable(outcome, format!("no answer in {deadline:?}"))
+}
+
+/// The store was closed.
+pub(crate) fn closed() -> Error {
+    Error::unavailable(Outcome::NotDone, "the store is closed")
+}

@@ -1,0 +1,388 @@
+//! Reading one stream by version, page by page, with the snapshot that it goes on from where that is wanted. A gap is an error,
+//! never a short answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
+use tailfold::{
+    Day, Direction, Error, EventBatches, Head, Outcome, RecordedEvent, Result, Slot, StoredSnapshot,
+    StreamId, Version, VersionRange,
+};
+use tokio::task::JoinHandle;
+use tokio_postgres::Row;
+
+use crate::rows::{self, COLUMN_COUNT, COLUMNS, PAGE_BYTES, PAGE_EVENTS, Rows, signed};
+use crate::store::Inner;
+
+/// The statements of reads, written once a store.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    head: String,
+    snapshot: String,
+    first: [String; 2],
+    next: [String; 2],
+    with_snapshot: String,
+    lowest: String,
+}
+
+impl Statements {
+    pub(crate) fn new(schema: &str) -> Self {
+        let last = format!(
+            "SELECT life, version, chain, type FROM {schema}.events WHERE stream = $1 ORDER BY life DESC, version DESC LIMIT 1"
+        );
+        let snapshot = format!(
+            "SELECT s.version, s.chain, s.used, p.envelope FROM {schema}.snapshots s
+             LEFT JOIN {schema}.snapshot_payloads p ON p.snapshot = s.ref
+             WHERE s.fold = {{fold}} AND s.serial = {{serial}} AND s.key = {{key}} AND s.version <= {{bound}}
+             ORDER BY s.version DESC LIMIT 1"
+        );
+        let placed = |fold: &str, serial: &str, key: &str, bound: &str| {
+            snapshot
+                .replace("{fold}", fold)
+                .replace("{serial}", serial)
+                .replace("{key}", key)
+                .replace("{bound}", bound)
+        };
+        // Columns with the sizes up to each row, so that a page of large payloads is a short one.
+        let page = |life: &str, from: &str, to: &str, order: &str| {
+            format!(
+                "SELECT {columns} FROM (
+                     SELECT e.*, length(e.payload) + length(e.metadata) AS size,
+                            sum(length(e.payload) + length(e.metadata)) OVER (ORDER BY e.version {order} ROWS UNBOUNDED PRECEDING) AS total
+                     FROM {schema}.events e
+                     WHERE e.stream = $1 AND e.life = {life} AND e.version >= {from} AND e.version <= {to}
+                     ORDER BY e.version {order} LIMIT {PAGE_EVENTS}) AS e
+                 WHERE e.total - e.size < {PAGE_BYTES}",
+                columns = COLUMNS,
+            )
+        };
+        let living = "(SELECT life FROM last WHERE type <> 'tailfold.erased')";
+        let nothing = "NULL::bigint, NULL::bigint, NULL::uuid, NULL::text, NULL::bigint, NULL::bigint, NULL::boolean, \
+                       NULL::bytea, NULL::bytea, NULL::text[], NULL::bytea";
+        let end = "(SELECT life FROM last WHERE type <> 'tailfold.erased'), (SELECT version FROM last)";
+        let none = "NULL::integer, NULL::bigint";
+        let first = |order: &str| {
+            format!(
+                "WITH last AS MATERIALIZED ({last})
+                 SELECT {nothing}, {end}
+                 UNION ALL
+                 SELECT p.*, {none} FROM ({page}) AS p",
+                page = page(living, "$2", "$3", order),
+            )
+        };
+        Self {
+            head: last.clone(),
+            snapshot: placed("$1", "$2", "$3", "$4"),
+            first: [first("ASC"), first("DESC")],
+            next: ["ASC", "DESC"].map(|order| page("$2", "$3", "$4", order)),
+            with_snapshot: format!(
+                "WITH last AS MATERIALIZED ({last}), snapshot AS MATERIALIZED ({snapshot})
+                 SELECT NULL::bigint, s.version, NULL::uuid, NULL::text, s.used, NULL::bigint, NULL::boolean, NULL::bytea,
+                        s.chain, NULL::text[], s.envelope, {end}
+                 FROM (SELECT) AS one LEFT JOIN snapshot s ON true
+                 UNION ALL
+                 SELECT p.*, {none} FROM ({page}) AS p",
+                snapshot = placed("$3", "$4", "$5", "$2"),
+                page = page(living, "coalesce((SELECT version FROM snapshot), 0)", "$2", "ASC"),
+            ),
+            lowest: format!(
+                "SELECT e.version, e.origin FROM {schema}.events e WHERE e.stream = $1 AND e.life = $2
+                 ORDER BY e.version LIMIT 1"
+            ),
+        }
+    }
+}
+
+impl Inner {
+    /// The last event of a stream that is not empty.
+    pub(crate) async fn head_of(&self, stream: &StreamId) -> Result<Option<Head>> {
+        let rows = self.connections.rows(&self.statements.read.head, &[&stream.as_str()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        if rows::value::<&str>(row, 3)? == tailfold::EventType::TOMBSTONE {
+            return Ok(None);
+        }
+        rows::head(row, 1, 2).map(Some)
+    }
+
+    /// The newest snapshot of a slot.
+    pub(crate) async fn newest_snapshot(
+        &self,
+        slot: &Slot,
+        bound: Option<Version>,
+    ) -> Result<Option<StoredSnapshot>> {
+        let bound = bound.map_or(i64::MAX, |version| signed(version.0));
+        let rows = self
+            .connections
+            .rows(
+                &self.statements.read.snapshot,
+                &[&slot.fold(), &slot.serial().as_str(), &slot.key(), &bound],
+            )
+            .await?;
+        rows.first().map(|row| snapshot(row, 0, 1, 2, 3)).transpose()
+    }
+}
+
+/// A snapshot in a row. One whose envelope is lost comes back empty, so that its reader rejects and removes it.
+fn snapshot(row: &Row, version: usize, chain: usize, used: usize, envelope: usize) -> Result<StoredSnapshot> {
+    let bytes: Option<&[u8]> = rows::value(row, envelope)?;
+    Ok(StoredSnapshot {
+        head: rows::head(row, version, chain)?,
+        bytes: bytes.map(Bytes::copy_from_slice).unwrap_or_default(),
+        used: Day(rows::value(row, used)?),
+    })
+}
+
+/// A read of one stream that goes on where it stopped.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    inner: Arc<Inner>,
+    stream: StreamId,
+    direction: Direction,
+    /// Lowest and highest version still wanted.
+    from: i64,
+    to: i64,
+    /// The life that is read, once it is known.
+    life: Option<i32>,
+    /// The version handed out last.
+    last: Option<i64>,
+}
+
+/// A page, and how to go on after it.
+type Page = (Vec<RecordedEvent>, Option<Reading>);
+
+impl Reading {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        stream: StreamId,
+        range: VersionRange,
+        direction: Direction,
+    ) -> Self {
+        let from = signed(range.from.0).max(1);
+        let to = range.to.map_or(i64::MAX, |to| signed(to.0));
+        Self { inner, stream, direction, from, to, life: None, last: None }
+    }
+
+    /// All pages. While the caller works on one, the next is being read.
+    pub(crate) fn into_batches(self) -> EventBatches {
+        batches(Vec::new(), Some(Next::Later(self)))
+    }
+
+    /// The newest snapshot of a slot, and the stream from its version on, all in one statement.
+    pub(crate) async fn with_snapshot(
+        mut self,
+        slot: &Slot,
+    ) -> Result<(Option<StoredSnapshot>, EventBatches)> {
+        let statement = &self.inner.statements.read.with_snapshot;
+        let found = self
+            .inner
+            .connections
+            .rows(
+                statement,
+                &[&self.stream.as_str(), &self.to, &slot.fold(), &slot.serial().as_str(), &slot.key()],
+            )
+            .await?;
+        let header = header(&found)?;
+        let snapshot = match rows::value::<Option<i64>>(header, 1)? {
+            Some(_) => Some(snapshot(header, 1, 8, 4, 10)?),
+            None => None,
+        };
+        if let Some(snapshot) = &snapshot {
+            self.from = signed(snapshot.head.version.0).max(1);
+        }
+        let (events, rest) = self.first_page(&found).await?;
+        Ok((snapshot, batches(events, rest.map(Next::Later))))
+    }
+
+    async fn page(self) -> Result<Page> {
+        let operation = format!("read stream `{}`", self.stream);
+        self.read_page().await.map_err(|error| error.during(operation))
+    }
+
+    async fn read_page(self) -> Result<Page> {
+        let order = match self.direction {
+            Direction::Forward => 0,
+            Direction::Backward => 1,
+        };
+        let statements = &self.inner.statements.read;
+        let stream = self.stream.as_str();
+        match self.life {
+            None => {
+                let statement = statements.first.get(order).map_or("", String::as_str);
+                let found = self.inner.connections.rows(statement, &[&stream, &self.from, &self.to]).await?;
+                self.first_page(&found).await
+            }
+            Some(life) => {
+                let statement = statements.next.get(order).map_or("", String::as_str);
+                let found =
+                    self.inner.connections.rows(statement, &[&stream, &life, &self.from, &self.to]).await?;
+                self.take(&found).await
+            }
+        }
+    }
+
+    /// Rows of which the first tells where the stream ends.
+    async fn first_page(mut self, found: &[Row]) -> Result<Page> {
+        let header = header(found)?;
+        let life: Option<i32> = rows::value(header, COLUMN_COUNT)?;
+        let Some(life) = life else { return Ok((Vec::new(), None)) };
+        self.life = Some(life);
+        let end: i64 = rows::value(header, COLUMN_COUNT + 1)?;
+        // The read ends where the stream ends now, however fast others append.
+        self.to = self.to.min(end);
+        if self.from > self.to {
+            return Ok((Vec::new(), None));
+        }
+        self.take(found.get(1..).unwrap_or_default()).await
+    }
+
+    async fn take(mut self, found: &[Row]) -> Result<Page> {
+        let mut decoder = Rows::default();
+        let mut events = Vec::with_capacity(found.len());
+        for row in found {
+            let event = decoder.event(row, &self.stream)?;
+            let version = signed(event.version.0);
+            if event.data.event_type.is_tombstone() {
+                return Err(self.erased_meanwhile());
+            }
+            let expected = match (self.last, self.direction) {
+                (Some(last), Direction::Forward) => last + 1,
+                (Some(last), Direction::Backward) => last - 1,
+                (None, Direction::Forward) => self.from,
+                (None, Direction::Backward) => self.to,
+            };
+            if version != expected {
+                self.explain_gap(expected, version).await?;
+            }
+            self.last = Some(version);
+            events.push(event);
+        }
+        let Some(last) = self.last.filter(|_| !events.is_empty()) else {
+            self.explain_nothing().await?;
+            return Ok((events, None));
+        };
+        match self.direction {
+            Direction::Forward => self.from = last + 1,
+            Direction::Backward => self.to = last - 1,
+        }
+        if self.from > self.to {
+            return Ok((events, None));
+        }
+        Ok((events, Some(self)))
+    }
+
+    /// Versions may be missing only before an origin, where they were cut off, and only before the read began.
+    async fn explain_gap(&self, expected: i64, found: i64) -> Result<()> {
+        if self.direction == Direction::Forward && self.lowest().await? == Some((found, true)) {
+            return match self.last {
+                None => Ok(()),
+                Some(_) => Err(self.cut_off_meanwhile(expected)),
+            };
+        }
+        Err(self.gap(expected.min(found + 1), expected.max(found - 1)))
+    }
+
+    /// Nothing was found of what is wanted, although the stream goes on at least to its end: it was cut off.
+    async fn explain_nothing(&self) -> Result<()> {
+        match self.lowest().await? {
+            None => Err(self.erased_meanwhile()),
+            Some((lowest, _)) if lowest > self.to && self.last.is_none() && lowest == 1 => Ok(()),
+            Some((lowest, true)) if lowest > self.to => match (self.direction, self.last) {
+                (Direction::Forward, Some(_)) => Err(self.cut_off_meanwhile(self.from)),
+                _ => Ok(()),
+            },
+            Some(_) => Err(self.gap(self.from, self.to)),
+        }
+    }
+
+    /// The first event of the life that is left, unless that is the tombstone, and whether it is an origin.
+    async fn lowest(&self) -> Result<Option<(i64, bool)>> {
+        let found = self
+            .inner
+            .connections
+            .rows(
+                &self.inner.statements.read.lowest,
+                &[&self.stream.as_str(), &self.life.unwrap_or_default()],
+            )
+            .await?;
+        let Some(row) = found.first() else { return Ok(None) };
+        let head = self.inner.head_of(&self.stream).await?;
+        let version = rows::value(row, 0)?;
+        Ok(match head {
+            // Where the life has ended, its only event left is the tombstone.
+            None => None,
+            Some(head) if signed(head.version.0) < version => None,
+            Some(_) => Some((version, rows::value(row, 1)?)),
+        })
+    }
+
+    fn gap(&self, from: i64, to: i64) -> Error {
+        Error::corrupt(format!("the events from version {from} to {to} are missing"))
+    }
+
+    fn erased_meanwhile(&self) -> Error {
+        Error::unavailable(Outcome::NotDone, "the stream was erased while it was read; read again")
+    }
+
+    fn cut_off_meanwhile(&self, from: i64) -> Error {
+        Error::unavailable(
+            Outcome::NotDone,
+            format!("the events from version {from} were cut off while they were read; read again"),
+        )
+    }
+}
+
+fn header(found: &[Row]) -> Result<&Row> {
+    found.first().ok_or_else(|| Error::corrupt("the server answered with no row where there always is one"))
+}
+
+/// Hands out a page that is there already, then the rest; the next page is read while the caller has the one before.
+fn batches(first: Vec<RecordedEvent>, rest: Option<Next>) -> EventBatches {
+    stream::try_unfold((first, rest), |(ready, rest)| async move {
+        if !ready.is_empty() {
+            // The caller works on one page while the next is read.
+            return Ok(Some((ready, (Vec::new(), rest.map(Next::begin)))));
+        }
+        let Some(next) = rest else { return Ok(None) };
+        let (events, rest) = next.finish().await?;
+        if events.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((events, (Vec::new(), rest.map(|rest| Next::Later(rest).begin())))))
+    })
+    .boxed()
+}
+
+/// The next page.
+enum Next {
+    /// Nobody has asked for it.
+    Later(Reading),
+    /// It is being read. Dropping it stops that.
+    Running(Running),
+}
+
+struct Running(JoinHandle<Result<Page>>);
+
+impl Next {
+    fn begin(self) -> Self {
+        match self {
+            Self::Later(reading) => Self::Running(Running(tokio::spawn(reading.page()))),
+            running => running,
+        }
+    }
+
+    async fn finish(self) -> Result<Page> {
+        match self {
+            Self::Later(reading) => reading.page().await,
+            Self::Running(mut running) => (&mut running.0).await.map_err(|error| {
+                Error::unavailable(Outcome::NotDone, "the read was stopped").caused_by(error)
+            })?,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,153 @@
+//! The schema: created, brought up to date, or found to be of another release.
+//!
+//! Format n + 1 is what the n-th migration makes of format n. A migration never changes after a release; a new one is added.
+
+use deadpool_postgres::Object;
+use tailfold::{Error, Outcome, Result, StoreId, Timestamp};
+use tokio_postgres::IsolationLevel;
+use uuid::Uuid;
+
+use crate::config::PostgresConfig;
+use crate::connections::Connections;
+use crate::error::Failure;
+use crate::locks::Locks;
+
+const MIGRATIONS: &[&[&str]] = &[&[
+    include_str!("../sql/meta.sql"),
+    include_str!("../sql/positions.sql"),
+    include_str!("../sql/events.sql"),
+    include_str!("../sql/event_tags.sql"),
+    include_str!("../sql/snapshots.sql"),
+    include_str!("../sql/snapshot_payloads.sql"),
+    include_str!("../sql/event_log.sql"),
+    include_str!("../sql/genesis.sql"),
+    include_str!("../sql/check_isolation.sql"),
+    include_str!("../sql/lock_all.sql"),
+    include_str!("../sql/save_snapshot.sql"),
+    include_str!("../sql/append.sql"),
+    include_str!("../sql/erase.sql"),
+    include_str!("../sql/truncate.sql"),
+]];
+
+/// The oldest server that works: functions of transaction ids and of SHA-256 are older, tests are not.
+const OLDEST_SERVER: i32 = 150_000;
+
+/// Prepares the schema and answers the store's id.
+pub(crate) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<StoreId> {
+    connections
+        .insist(|| async move {
+            let mut connection = connections.get().await?;
+            let client = connection.client();
+            check_server(client).await?;
+            let found = look(client, config).await?;
+            match found {
+                Some((format, id)) if format == current() => Ok(id),
+                Some((format, _)) if format > current() => Err(Error::unsupported(format!(
+                    "the schema `{}` has format {format} of a newer release; this one knows {}",
+                    config.schema,
+                    current()
+                ))
+                .into()),
+                None if !config.create_if_missing => {
+                    Err(Error::invalid("there is no such store").into())
+                }
+                Some((format, _)) if !config.create_if_missing => Err(Error::unsupported(format!(
+                    "the schema `{}` has format {format} of an older release: a process that may create it brings it up to {}",
+                    config.schema,
+                    current()
+                ))
+                .into()),
+                _ => migrate(client, config).await,
+            }
+        })
+        .await
+}
+
+fn current() -> i32 {
+    MIGRATIONS.len() as i32
+}
+
+async fn check_server(client: &Object) -> Result<(), Failure> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), pg_is_in_recovery()",
+            &[],
+        )
+        .await?;
+    let (version, encoding, is_standby): (i32, &str, bool) = (row.get(0), row.get(1), row.get(2));
+    if version < OLDEST_SERVER {
+        return Err(Error::unsupported(format!(
+            "the server has release {}: 15 or a newer one is needed",
+            version / 10_000
+        ))
+        .into());
+    }
+    if encoding != "UTF8" {
+        return Err(
+            Error::unsupported(format!("the database has encoding {encoding}: UTF8 is needed")).into()
+        );
+    }
+    if is_standby {
+        return Err(Failure::Undone(Error::unavailable(
+            Outcome::NotDone,
+            "the server is a standby: name the primary, or all of them with `target_session_attrs=read-write`",
+        )));
+    }
+    Ok(())
+}
+
+/// Format and id of the store in the schema; `None` if there is none.
+async fn look(client: &Object, config: &PostgresConfig) -> Result<Option<(i32, StoreId)>, Failure> {
+    let schema = config.quoted_schema();
+    let exists: bool =
+        client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.meta")]).await?.get(0);
+    if !exists {
+        return Ok(None);
+    }
+    let found = client.query_opt(&format!("SELECT format, store_id FROM {schema}.meta"), &[]).await?;
+    let Some(row) = found else {
+        return Err(Error::corrupt(format!("the table {schema}.meta is empty")).into());
+    };
+    Ok(Some((row.get(0), StoreId::from_uuid(row.get::<_, Uuid>(1)))))
+}
+
+/// Applies what is missing in one transaction: all of it or nothing, however many processes do so at the same time.
+async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId, Failure> {
+    // Each statement has to see what was committed while it waited for the lock.
+    let transaction =
+        client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    let lock = Locks::new(&config.schema).migration();
+    transaction.query_one("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
+    let schema = config.quoted_schema();
+    let exists: bool = transaction
+        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.meta")])
+        .await?
+        .get(0);
+    let format: i32 = match exists {
+        true => transaction.query_one(&format!("SELECT format FROM {schema}.meta"), &[]).await?.get(0),
+        false => 0,
+    };
+    if format == 0 {
+        // Whoever may not create schemas may be given an empty one.
+        let found =
+            transaction.query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&config.schema]).await?;
+        if found.is_none() {
+            transaction.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
+        }
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(format).unwrap_or(usize::MAX)) {
+        for object in *migration {
+            transaction.batch_execute(&object.replace("{schema}", &schema)).await?;
+        }
+    }
+    let statement = format!(
+        "INSERT INTO {schema}.meta (format, store_id, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (one) DO UPDATE SET format = excluded.format RETURNING store_id"
+    );
+    let created_at = Timestamp::from(std::time::SystemTime::now()).as_micros();
+    let row =
+        transaction.query_one(&statement, &[&current(), StoreId::fresh().as_uuid(), &created_at]).await?;
+    let id = StoreId::from_uuid(row.get::<_, Uuid>(0));
+    transaction.commit().await?;
+    Ok(id)
+}

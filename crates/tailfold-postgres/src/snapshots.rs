@@ -1,0 +1,225 @@
+//! Snapshots: small rows, envelopes beside them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt as _};
+use tailfold::{
+    Day, Error, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore,
+    StoredSnapshot, Swept, Version,
+};
+use tokio_postgres::Row;
+
+use crate::call::{count, saved};
+use crate::rows::{self, signed, unsigned};
+use crate::store::{Inner, PostgresStore};
+
+const LISTED: i64 = 1000;
+/// Uses noted, and snapshots swept, in one statement.
+const MARKED: usize = 5_000;
+const SWEPT: i64 = 10_000;
+
+/// The statements of snapshots.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    save: String,
+    list: String,
+    remove: String,
+    mark: String,
+    sweep: String,
+    forget: String,
+}
+
+impl Statements {
+    pub(crate) fn new(schema: &str) -> Self {
+        let with_payload = |removed: &str| {
+            format!(
+                "WITH removed AS ({removed} RETURNING s.ref, s.bytes),
+                      gone AS (DELETE FROM {schema}.snapshot_payloads p USING removed r WHERE p.snapshot = r.ref)
+                 SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM removed"
+            )
+        };
+        let matches = "($1::text IS NULL OR s.fold = $1) AND ($2::text IS NULL OR s.serial = $2) AND ($3::text IS NULL OR s.key = $3)";
+        Self {
+            save: format!(
+                "SELECT pruned, newer_version, newer_chain FROM {schema}.save_snapshot($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+            ),
+            list: format!(
+                "SELECT s.version, s.chain, s.fold, s.serial, s.key, s.used, s.bytes FROM {schema}.snapshots s
+                 WHERE {matches} AND (s.fold, s.serial, s.key, s.version) > ($4, $5, $6, $7)
+                 ORDER BY s.fold, s.serial, s.key, s.version LIMIT {LISTED}"
+            ),
+            remove: with_payload(&format!(
+                "DELETE FROM {schema}.snapshots s
+                 WHERE s.fold = $1 AND s.serial = $2 AND s.key = $3 AND s.version = $4 AND s.chain = $5
+                     AND coalesce((SELECT p.envelope FROM {schema}.snapshot_payloads p WHERE p.snapshot = s.ref), '') = $6"
+            )),
+            // In the order of the slots, so that two of these never wait for each other.
+            mark: format!(
+                "WITH marked AS MATERIALIZED (
+                     SELECT s.ref, s.fold, s.serial, s.key, s.version FROM {schema}.snapshots s
+                     JOIN unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS m (fold, serial, key, version)
+                         USING (fold, serial, key, version)
+                     WHERE s.used < $5 ORDER BY s.fold, s.serial, s.key, s.version FOR NO KEY UPDATE OF s)
+                 UPDATE {schema}.snapshots s SET used = $5 FROM marked m
+                 WHERE s.fold = m.fold AND s.serial = m.serial AND s.key = m.key AND s.version = m.version AND s.used < $5"
+            ),
+            sweep: with_payload(&format!(
+                "DELETE FROM {schema}.snapshots s USING (
+                     SELECT s.ctid FROM {schema}.snapshots s WHERE {matches} AND s.used < $4
+                     LIMIT {SWEPT} FOR UPDATE SKIP LOCKED) AS unused
+                 WHERE s.ctid = unused.ctid"
+            )),
+            forget: with_payload(&format!("DELETE FROM {schema}.snapshots s WHERE s.key = $1")),
+        }
+    }
+}
+
+#[async_trait]
+impl SnapshotStore for PostgresStore {
+    async fn newest(&self, slot: &Slot, at_or_below: Option<Version>) -> Result<Option<StoredSnapshot>> {
+        let found = self.inner.newest_snapshot(slot, at_or_below).await;
+        found.map_err(|error| error.during(format!("read the newest snapshot of `{slot}`")))
+    }
+
+    async fn save(&self, slot: &Slot, save: Save) -> Result<Saved> {
+        let saved = self.inner.save(slot, &save).await;
+        saved
+            .map_err(|error| error.during(format!("save snapshot `{slot}` at version {}", save.head.version)))
+    }
+
+    fn list(&self, filter: SlotFilter) -> SnapshotBatches {
+        let inner = self.inner.clone();
+        stream::try_unfold(Some(None), move |after| {
+            let (inner, filter) = (inner.clone(), filter.clone());
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let page =
+                    inner.list(&filter, after).await.map_err(|error| error.during("list snapshots"))?;
+                let last = page.last().map(|info| (info.slot.clone(), info.head.version));
+                let after = (page.len() as i64 == LISTED).then_some(last);
+                Ok((!page.is_empty()).then_some((page, after)))
+            }
+        })
+        .boxed()
+    }
+
+    async fn compare_and_remove(&self, slot: &Slot, read: &StoredSnapshot) -> Result<bool> {
+        let statement = &self.inner.statements.snapshots.remove;
+        let removed = self
+            .inner
+            .swept(
+                statement,
+                &[
+                    &slot.fold(),
+                    &slot.serial().as_str(),
+                    &slot.key(),
+                    &signed(read.head.version.0),
+                    &read.head.chain.as_bytes().as_slice(),
+                    &&*read.bytes,
+                ],
+            )
+            .await;
+        let removed = removed.map_err(|error| {
+            error.during(format!("remove snapshot `{slot}` at version {}", read.head.version))
+        })?;
+        Ok(removed.snapshots > 0)
+    }
+
+    async fn mark_used(&self, used: &[(Slot, Version)], day: Day) -> Result<()> {
+        for some in used.chunks(MARKED) {
+            self.inner.mark(some, day).await.map_err(|error| error.during("note the use of snapshots"))?;
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept> {
+        let operation = format!("sweep snapshots unused since {unused_since}");
+        let serial = filter.serial.as_ref().map(|serial| serial.as_str());
+        let mut total = Swept::default();
+        loop {
+            let statement = &self.inner.statements.snapshots.sweep;
+            let swept =
+                self.inner.swept(statement, &[&filter.fold, &serial, &filter.key, &unused_since.0]).await;
+            let swept = swept.map_err(|error| error.during(operation.clone()))?;
+            total.snapshots += swept.snapshots;
+            total.bytes += swept.bytes;
+            if swept.snapshots < SWEPT.unsigned_abs() {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn forget(&self, key: &str) -> Result<Swept> {
+        let forgotten = self.inner.swept(&self.inner.statements.snapshots.forget, &[&key]).await;
+        forgotten.map_err(|error| error.during(format!("forget the snapshots of `{key}`")))
+    }
+}
+
+impl Inner {
+    async fn save(self: &Arc<Self>, slot: &Slot, save: &Save) -> Result<Saved> {
+        let keep = count(save.keep)?;
+        let row = self
+            .connections
+            .row(
+                &self.statements.snapshots.save,
+                &[
+                    &self.locks.slot(slot),
+                    &slot.fold(),
+                    &slot.serial().as_str(),
+                    &slot.key(),
+                    &signed(save.head.version.0),
+                    &save.head.chain.as_bytes().as_slice(),
+                    &&*save.bytes,
+                    &keep,
+                    &save.day.0,
+                ],
+            )
+            .await?;
+        saved(&row, 0)
+    }
+
+    async fn list(&self, filter: &SlotFilter, after: Option<(Slot, Version)>) -> Result<Vec<SnapshotInfo>> {
+        let serial = filter.serial.as_ref().map(|serial| serial.as_str());
+        let (fold, after_serial, key, version) = match &after {
+            Some((slot, version)) => (slot.fold(), slot.serial().as_str(), slot.key(), signed(version.0)),
+            None => ("", "", "", -1),
+        };
+        let found = self
+            .connections
+            .rows(
+                &self.statements.snapshots.list,
+                &[&filter.fold, &serial, &filter.key, &fold, &after_serial, &key, &version],
+            )
+            .await?;
+        found.iter().map(info).collect()
+    }
+
+    async fn mark(&self, used: &[(Slot, Version)], day: Day) -> Result<()> {
+        let folds: Vec<_> = used.iter().map(|(slot, _)| slot.fold()).collect();
+        let serials: Vec<_> = used.iter().map(|(slot, _)| slot.serial().as_str()).collect();
+        let keys: Vec<_> = used.iter().map(|(slot, _)| slot.key()).collect();
+        let versions: Vec<_> = used.iter().map(|(_, version)| signed(version.0)).collect();
+        let statement = &self.statements.snapshots.mark;
+        self.connections.rows(statement, &[&folds, &serials, &keys, &versions, &day.0]).await?;
+        Ok(())
+    }
+
+    /// Runs a statement that answers what it has removed.
+    async fn swept(&self, statement: &str, values: &crate::connections::Values<'_>) -> Result<Swept> {
+        let row = self.connections.row(statement, values).await?;
+        Ok(Swept {
+            snapshots: unsigned(rows::value(&row, 0)?, "count")?,
+            bytes: unsigned(rows::value(&row, 1)?, "size")?,
+        })
+    }
+}
+
+fn info(row: &Row) -> Result<SnapshotInfo> {
+    let malformed = |error: Error| Error::corrupt("a snapshot's slot is malformed").caused_by(error);
+    let serial = rows::value::<&str>(row, 3)?.parse().map_err(malformed)?;
+    let slot =
+        Slot::new(rows::value::<&str>(row, 2)?, serial, rows::value::<&str>(row, 4)?).map_err(malformed)?;
+    let bytes = unsigned(rows::value(row, 6)?, "size")?;
+    Ok(SnapshotInfo { slot, head: rows::head(row, 0, 1)?, bytes, used: Day(rows::value(row, 5)?) })
+}

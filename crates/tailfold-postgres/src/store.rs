@@ -1,0 +1,178 @@
+//! An open store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailfold::{Result, StoreId};
+
+use crate::config::{Dialer, PostgresConfig};
+use crate::connections::Connections;
+use crate::locks::Locks;
+use crate::rows;
+use crate::together::Together;
+use crate::wake::Wake;
+use crate::{append, frontier, read, remove, settle, snapshots, streams};
+
+/// Events and snapshots in a schema of a PostgreSQL database. Cheap to clone; clones share the connections.
+///
+/// An append is one round trip, and one transaction, whatever the number of its events; appends that are under way at the same
+/// time travel together. A load of snapshot and tail is one round trip. What is acknowledged is as durable as the server's
+/// `synchronous_commit` promises.
+///
+/// ```no_run
+/// # async fn open() -> tailfold::Result<()> {
+/// use tailfold_postgres::PostgresStore;
+/// let store = PostgresStore::connect("postgres://bank@localhost/bank?schema=accounts").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) id: StoreId,
+    /// Quoted.
+    pub(crate) schema: String,
+    pub(crate) connections: Connections,
+    pub(crate) dialer: Option<Dialer>,
+    pub(crate) poll_interval: Duration,
+    pub(crate) locks: Locks,
+    pub(crate) statements: Statements,
+    pub(crate) together: Together,
+    pub(crate) wake: Wake,
+}
+
+/// The text of everything that is said to the server over and over.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) append: append::Statements,
+    pub(crate) settle: settle::Statements,
+    pub(crate) read: read::Statements,
+    pub(crate) frontier: frontier::Statements,
+    pub(crate) streams: String,
+    pub(crate) remove: remove::Statements,
+    pub(crate) snapshots: snapshots::Statements,
+}
+
+impl Statements {
+    pub(crate) fn new(schema: &str) -> Self {
+        Self {
+            append: append::Statements::new(schema),
+            settle: settle::Statements::new(schema),
+            read: read::Statements::new(schema),
+            frontier: frontier::Statements::new(schema),
+            streams: streams::statement(schema),
+            remove: remove::Statements::new(schema),
+            snapshots: snapshots::Statements::new(schema),
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Connects to the store that a URL names; see [`PostgresConfig`] for its form and for everything that can be set. The
+    /// schema and what belongs in it are created if they are missing.
+    ///
+    /// # Errors
+    /// As [`PostgresConfig::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        url.parse::<PostgresConfig>()?.connect().await
+    }
+
+    /// Ends all connections; operations fail from then on. Connections of a pool that is not the store's own stay.
+    ///
+    /// # Errors
+    /// None today.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.connections.close();
+        Ok(())
+    }
+
+    /// Bytes that the store takes on the server's disk, indexes and free space in its tables included.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn bytes(&self) -> Result<u64> {
+        let row = self
+            .inner
+            .connections
+            .row(
+                "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+                 JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE quote_ident(n.nspname) = $1 OR '\"' || n.nspname || '\"' = $1 AND c.relkind = 'r'",
+                &[&self.inner.schema],
+            )
+            .await;
+        let bytes = row.and_then(|row| rows::unsigned(rows::value(&row, 0)?, "size"));
+        bytes.map_err(|error| error.during("measure the store"))
+    }
+
+    /// Builds the index of tags anew from the events, in one transaction. Appends wait meanwhile.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn reindex(&self) -> Result<()> {
+        let schema = &self.inner.schema;
+        let statements = format!(
+            "BEGIN;
+             LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+             TRUNCATE {schema}.event_tags;
+             INSERT INTO {schema}.event_tags (tag, position)
+                 SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag) WHERE e.tags IS NOT NULL;
+             COMMIT"
+        );
+        self.administer(&statements).await.map_err(|error| error.during("reindex"))
+    }
+
+    /// Gives the store a new [`StoreId`]: after its tables were restored from a backup, so that whoever remembers positions of
+    /// the store that the backup was made of notices that they mean nothing here. Connect anew afterwards.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn renew_id(&self) -> Result<StoreId> {
+        let id = StoreId::fresh();
+        let statement = format!("UPDATE {}.meta SET store_id = $1 RETURNING store_id", self.inner.schema);
+        let renewed = self.inner.connections.row(&statement, &[id.as_uuid()]).await;
+        renewed.map(|_| id).map_err(|error| error.during("renew the store's id"))
+    }
+
+    async fn administer(&self, statements: &str) -> Result<()> {
+        self.inner
+            .connections
+            .insist(|| async move {
+                let mut connection = self.inner.connections.get().await?;
+                Ok(connection.client().batch_execute(statements).await?)
+            })
+            .await
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(
+        id: StoreId,
+        config: &PostgresConfig,
+        connections: Connections,
+        dialer: Option<Dialer>,
+    ) -> Self {
+        let schema = config.quoted_schema();
+        Self {
+            id,
+            statements: Statements::new(&schema),
+            locks: Locks::new(&config.schema),
+            together: Together::new(config.appends_at_once),
+            wake: Wake::new(&config.schema),
+            poll_interval: config.poll_interval,
+            schema,
+            connections,
+            dialer,
+        }
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("schema", &self.inner.schema).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,21 @@
+//! The contracts, on a server that all cases use at the same time: each store has a schema of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+use tailfold::EventId;
+use tailfold_postgres::{PostgresConfig, PostgresStore};
+use tailfold_testkit::Fixture;
+use tailfold_testkit::servers::postgres_url;
+
+async fn store() -> Fixture<PostgresStore> {
+    let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
+    let config: PostgresConfig = postgres_url().parse().unwrap();
+    Fixture::new(config.schema(format!("t_{own:016x}")).max_connections(6).connect().await.unwrap())
+}
+
+tailfold_testkit::store_conformance!(store);
+
+mod repository {
+    use super::store;
+
+    tailfold_testkit::repository_conformance!(store);
+}

@@ -1,0 +1,52 @@
+//! The tiers of a repository as one: what somebody waits for is asked of all of them, or of the farthest.
+
+use futures_util::future::join_all;
+
+use super::serial::Slot;
+use super::store::{Save, Saved, SlotFilter, SnapshotStoreExt as _, Swept};
+use super::tiers::{GuardedTier, TierOutcome};
+use crate::error::Result;
+use crate::fold::Fold;
+use crate::repository::SnapshotSide;
+use crate::stream::StreamId;
+
+impl<F: Fold> SnapshotSide<F> {
+    /// The one that is expected to keep what the others may lose.
+    fn farthest(&self) -> &GuardedTier {
+        self.tiers.last().expect("a chain without a tier is not built")
+    }
+
+    /// Saves to the farthest tier, whose answer counts; the nearer ones get it in the background.
+    pub(crate) async fn save_everywhere(&self, slot: &Slot, save: Save) -> Result<Saved> {
+        self.writer.copy_to_nearer(slot, &save);
+        let tier = self.farthest();
+        let saved = tier.insist(self.config.write_timeout(), tier.store().save(slot, save)).await;
+        let saved = saved.map_err(|failure| failure.into_error(tier.name()))?;
+        tier.count(TierOutcome::of_save(saved));
+        Ok(saved)
+    }
+
+    /// Removes what all tiers keep of a stream; a failure is told after all of them were asked.
+    pub(crate) async fn forget(&self, stream: &StreamId) -> Result<u64> {
+        let limit = self.config.write_timeout();
+        let removals = self.tiers.iter().map(|tier| async move {
+            let forgotten = tier.insist(limit, tier.store().forget(stream.as_str())).await;
+            forgotten.map_err(|failure| failure.into_error(tier.name()))
+        });
+        let mut snapshots = 0;
+        let mut failed = None;
+        for forgotten in join_all(removals).await {
+            match forgotten {
+                Ok(swept) => snapshots += swept.snapshots,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(snapshots), Err)
+    }
+
+    /// Counts what the farthest tier keeps of the fold's serial.
+    pub(crate) async fn count(&self) -> Result<Swept> {
+        let filter = SlotFilter { serial: Some(self.sealer.serial().clone()), ..SlotFilter::fold(F::NAME) };
+        self.farthest().store().count(filter).await
+    }
+}

@@ -1,0 +1,171 @@
+//! Carries out what waits in the tiers, each tier by a worker of its own.
+
+use std::sync::Arc;
+
+use super::lane::{Errand, Lane, Mark, Origin, Sealed};
+use super::{Queue, Writer};
+use crate::clock::Day;
+use crate::fold::Fold;
+use crate::snapshot::serial::Slot;
+use crate::snapshot::store::{Save, SlotFilter, StoredSnapshot};
+use crate::snapshot::tiers::{Failure, GuardedTier, TierOutcome};
+use crate::stats::Outcome;
+
+impl<F: Fold> Writer<F> {
+    /// Copies what a tier served to tiers that have nothing of the slot that serves.
+    pub(crate) fn fill(self: &Arc<Self>, slot: &Slot, served: &StoredSnapshot, places: &[usize]) {
+        let sealed = Sealed { head: served.head, bytes: served.bytes.clone(), origin: Origin::Tier };
+        self.hand_out(slot, &sealed, |place, _| places.contains(&place));
+    }
+
+    /// Copies what the events' transaction has kept to the other tiers.
+    pub(crate) fn copy_beside_own(self: &Arc<Self>, slot: &Slot, save: &Save) {
+        self.hand_out(slot, &Sealed::copy_of(save), |_, tier| !tier.is_own());
+    }
+
+    /// Copies what the farthest tier is asked to keep to the others.
+    pub(crate) fn copy_to_nearer(self: &Arc<Self>, slot: &Slot, save: &Save) {
+        let farthest = self.tiers.len().saturating_sub(1);
+        self.hand_out(slot, &Sealed::copy_of(save), |place, _| place < farthest);
+    }
+
+    /// Puts an envelope in line in each tier that is meant.
+    pub(super) fn hand_out(
+        self: &Arc<Self>,
+        slot: &Slot,
+        sealed: &Sealed,
+        meant: impl Fn(usize, &GuardedTier) -> bool,
+    ) {
+        let mut queue = self.lock();
+        if queue.closed && sealed.origin != Origin::Due {
+            return;
+        }
+        for (place, tier) in self.tiers.iter().enumerate().filter(|(place, tier)| meant(*place, tier)) {
+            let Some(lane) = queue.lanes.get_mut(place) else { continue };
+            if lane.put(slot.clone(), sealed.clone(), self.config.queue as usize) {
+                self.start_lane(lane, place);
+            } else {
+                tier.count(TierOutcome::QueueFull);
+                self.became(tier, sealed.origin, Outcome::QueueFull);
+            }
+        }
+    }
+
+    pub(super) fn hand_out_marks(self: &Arc<Self>, marks: &[Mark], day: Day) {
+        self.for_each_lane(|lane| lane.mark(marks, day));
+    }
+
+    pub(super) fn hand_out_sweep(self: &Arc<Self>, unused_since: Day) {
+        self.for_each_lane(|lane| lane.sweep(unused_since));
+    }
+
+    fn for_each_lane(self: &Arc<Self>, errand: impl Fn(&mut Lane)) {
+        for (place, lane) in self.lock().lanes.iter_mut().enumerate() {
+            errand(lane);
+            self.start_lane(lane, place);
+        }
+    }
+
+    pub(super) fn start_lanes(self: &Arc<Self>, queue: &mut Queue<F>) {
+        for (place, lane) in queue.lanes.iter_mut().enumerate() {
+            if !lane.is_empty() {
+                self.start_lane(lane, place);
+            }
+        }
+    }
+
+    fn start_lane(self: &Arc<Self>, lane: &mut Lane, place: usize) {
+        if lane.working {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        lane.working = true;
+        let writer = self.clone();
+        runtime.spawn(async move { writer.run_errands(place).await });
+    }
+
+    async fn run_errands(&self, place: usize) {
+        let Some(tier) = self.tiers.get(place) else { return };
+        while let Some(errand) = self.next_errand(place) {
+            match errand {
+                Errand::Save(slot, sealed) => self.save(tier, &slot, sealed).await,
+                Errand::Mark(marks, day) => self.mark(tier, &marks, day).await,
+                Errand::Sweep(unused_since) => self.sweep(tier, unused_since).await,
+            }
+        }
+        self.room.notify_one();
+        self.idle.notify_waiters();
+    }
+
+    fn next_errand(&self, place: usize) -> Option<Errand> {
+        let mut queue = self.lock();
+        let lane = queue.lanes.get_mut(place)?;
+        let errand = lane.take();
+        lane.working = errand.is_some();
+        errand
+    }
+
+    async fn save(&self, tier: &GuardedTier, slot: &Slot, sealed: Sealed) {
+        let Sealed { head, bytes, origin } = sealed;
+        let save = Save { head, bytes, keep: self.config.keep, day: self.sealer.clock().now().day() };
+        let outcome = match tier.attempt(self.config.write_timeout(), tier.store().save(slot, save)).await {
+            Ok(saved) => {
+                tier.count(match (TierOutcome::of_save(saved), origin) {
+                    (TierOutcome::Stored, Origin::Tier) => TierOutcome::Filled,
+                    (outcome, _) => outcome,
+                });
+                saved.into()
+            }
+            Err(failure) => {
+                tracing::warn!(%slot, tier = %tier.name(), version = %head.version, %failure, "snapshot not saved");
+                match failure {
+                    Failure::Failed(_) => Outcome::Failed,
+                    Failure::TimedOut(_) => Outcome::TimedOut,
+                    Failure::BreakerOpen => Outcome::BreakerOpen,
+                }
+            }
+        };
+        self.became(tier, origin, outcome);
+    }
+
+    /// What becomes of a snapshot in the farthest tier is what became of it.
+    fn became(&self, tier: &GuardedTier, origin: Origin, outcome: Outcome) {
+        let farthest = self.tiers.last().is_some_and(|farthest| std::ptr::eq(farthest, tier));
+        if farthest && origin == Origin::Due {
+            self.counters.wrote(outcome);
+        }
+    }
+
+    async fn mark(&self, tier: &GuardedTier, marks: &[Mark], day: Day) {
+        let marked = tier.attempt(self.config.write_timeout(), tier.store().mark_used(marks, day)).await;
+        if let Err(failure) = marked {
+            tracing::warn!(
+                fold = F::NAME, tier = %tier.name(), marks = marks.len(), %failure, "use of snapshots not noted"
+            );
+            // Noted with the next use.
+            let mut queue = self.lock();
+            for mark in marks {
+                queue.marked.remove(mark);
+            }
+        }
+    }
+
+    async fn sweep(&self, tier: &GuardedTier, unused_since: Day) {
+        let sweep = tier.store().sweep(SlotFilter::fold(F::NAME), unused_since);
+        match tier.attempt(self.config.write_timeout(), sweep).await {
+            Ok(swept) if swept.snapshots > 0 => {
+                tracing::info!(
+                    fold = F::NAME,
+                    tier = %tier.name(),
+                    snapshots = swept.snapshots,
+                    bytes = swept.bytes,
+                    "unused snapshots swept"
+                );
+            }
+            Ok(_) => {}
+            Err(failure) => {
+                tracing::warn!(fold = F::NAME, tier = %tier.name(), %failure, "unused snapshots not swept");
+            }
+        }
+    }
+}

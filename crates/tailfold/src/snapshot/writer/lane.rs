@@ -1,0 +1,169 @@
+//! What waits to be done in one tier, so that no tier ever waits for another.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use crate::clock::Day;
+use crate::snapshot::line::Line;
+use crate::snapshot::serial::Slot;
+use crate::snapshot::store::Save;
+use crate::stream::{Head, Version};
+
+/// A snapshot and the use of it.
+pub(super) type Mark = (Slot, Version);
+
+/// Marks that wait in one tier.
+const MOST_MARKS: usize = 100_000;
+
+/// The errands of one tier.
+#[derive(Debug)]
+pub(super) struct Lane {
+    saves: Line<Sealed>,
+    marks: HashSet<Mark>,
+    marked_on: Day,
+    sweep: Option<Day>,
+    pub(super) working: bool,
+}
+
+/// An envelope on its way to a tier.
+#[derive(Clone, Debug)]
+pub(super) struct Sealed {
+    pub(super) head: Head,
+    pub(super) bytes: Bytes,
+    pub(super) origin: Origin,
+}
+
+/// Where an envelope comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A snapshot that was due: what the farthest tier makes of it is what became of it.
+    Due,
+    /// A snapshot that was saved to one tier while somebody waited: in the events' transaction, or by hand.
+    Saved,
+    /// Another tier, which served it.
+    Tier,
+}
+
+impl Sealed {
+    pub(super) fn copy_of(save: &Save) -> Self {
+        Self { head: save.head, bytes: save.bytes.clone(), origin: Origin::Saved }
+    }
+}
+
+/// The next thing to do.
+#[derive(Debug)]
+pub(super) enum Errand {
+    Save(Slot, Sealed),
+    Mark(Vec<Mark>, Day),
+    Sweep(Day),
+}
+
+impl Lane {
+    pub(super) fn new() -> Self {
+        Self {
+            saves: Line::new(),
+            marks: HashSet::new(),
+            marked_on: Day(i64::MIN),
+            sweep: None,
+            working: false,
+        }
+    }
+
+    /// How many snapshots wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.saves.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.saves.is_empty() && self.marks.is_empty() && self.sweep.is_none()
+    }
+
+    /// Whether it would begin at once with what it is given.
+    pub(super) fn is_free(&self) -> bool {
+        !self.working && self.is_empty()
+    }
+
+    /// Puts an envelope in line, or in the place of its slot's older one. Answers whether there was room among `most`.
+    pub(super) fn put(&mut self, slot: Slot, sealed: Sealed, most: usize) -> bool {
+        let waiting = self.saves.get_mut(&slot).map(|waiting| waiting.head.version);
+        match waiting {
+            None if self.saves.len() >= most => return false,
+            // As new as a copy is, or newer.
+            Some(waiting) if waiting >= sealed.head.version && sealed.origin == Origin::Tier => {}
+            Some(waiting) if waiting > sealed.head.version => {}
+            _ => self.saves.put(slot, sealed),
+        }
+        true
+    }
+
+    /// Adds marks; more than a bounded number of them are left out, and noted with the next use after today.
+    pub(super) fn mark(&mut self, marks: &[Mark], day: Day) {
+        self.marked_on = self.marked_on.max(day);
+        let room = MOST_MARKS.saturating_sub(self.marks.len());
+        self.marks.extend(marks.iter().take(room).cloned());
+    }
+
+    pub(super) fn sweep(&mut self, unused_since: Day) {
+        self.sweep = Some(unused_since);
+    }
+
+    /// Snapshots first: somebody may need them. `None` if there is nothing left to do.
+    pub(super) fn take(&mut self) -> Option<Errand> {
+        if let Some((slot, sealed)) = self.saves.take() {
+            return Some(Errand::Save(slot, sealed));
+        }
+        if !self.marks.is_empty() {
+            return Some(Errand::Mark(self.marks.drain().collect(), self.marked_on));
+        }
+        self.sweep.take().map(Errand::Sweep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Chain;
+
+    fn slot(key: &str) -> Slot {
+        Slot::new("fold", "0123456789abcdef".parse().unwrap(), key).unwrap()
+    }
+
+    fn sealed(version: u64, origin: Origin) -> Sealed {
+        let head = Head { version: Version(version), chain: Chain::from_bytes([1; 16]) };
+        Sealed { head, bytes: Bytes::new(), origin }
+    }
+
+    fn next(lane: &mut Lane) -> Option<(u64, Origin)> {
+        match lane.take() {
+            Some(Errand::Save(_, sealed)) => Some((sealed.head.version.0, sealed.origin)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_copy_never_takes_the_place_of_what_is_as_new() {
+        let mut lane = Lane::new();
+        assert!(lane.put(slot("a"), sealed(5, Origin::Due), 1));
+        assert!(lane.put(slot("a"), sealed(5, Origin::Tier), 1));
+        assert!(lane.put(slot("a"), sealed(4, Origin::Due), 1));
+        assert_eq!((lane.waiting(), next(&mut lane)), (1, Some((5, Origin::Due))));
+        assert!(lane.put(slot("a"), sealed(5, Origin::Tier), 1));
+        assert!(lane.put(slot("a"), sealed(7, Origin::Due), 1));
+        assert!(!lane.put(slot("b"), sealed(1, Origin::Due), 1), "full");
+        assert_eq!(next(&mut lane), Some((7, Origin::Due)));
+        assert!(lane.is_free());
+    }
+
+    #[test]
+    fn snapshots_go_before_marks_and_marks_before_sweeps() {
+        let mut lane = Lane::new();
+        lane.sweep(Day(1));
+        lane.mark(&[(slot("a"), Version(1)), (slot("a"), Version(1))], Day(9));
+        lane.put(slot("a"), sealed(5, Origin::Due), 1);
+        assert!(matches!(lane.take(), Some(Errand::Save(..))));
+        assert!(matches!(lane.take(), Some(Errand::Mark(marks, Day(9))) if marks.len() == 1));
+        assert!(matches!(lane.take(), Some(Errand::Sweep(Day(1)))));
+        assert!(lane.take().is_none());
+    }
+}
