@@ -126,10 +126,7 @@ async fn a_slow_server_costs_the_timeout_and_serves_again_afterwards() {
     let error = redis.save(&slot("a"), save(1, "state")).await.unwrap_err();
     assert!(error.is_outcome_unknown(), "{error}");
     assert!(is_unavailable(&load(&tallies, "a").await));
-    soon("a load from the tier", async || {
-        matches!(load(&tallies, "a").await.source, Source::Snapshot(_)).then_some(())
-    })
-    .await;
+    is_served_again(&tallies, "a").await;
     assert!(tallies.stats().await.unwrap().rejected.values().sum::<u64>() > 0);
 }
 
@@ -143,10 +140,7 @@ async fn a_halted_server_costs_the_timeout_and_serves_again_afterwards() {
     }
     add(&tallies, "b", 5).await;
     server.resume().unwrap();
-    soon("a load from the tier", async || {
-        matches!(load(&tallies, "a").await.source, Source::Snapshot(_)).then_some(())
-    })
-    .await;
+    is_served_again(&tallies, "a").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,9 +158,7 @@ async fn a_killed_server_is_missed_by_reason_and_used_again_when_it_is_back() {
         server
     });
     let server = server.await.unwrap();
-    add(&tallies, "a", 25).await;
-    let report = load(&tallies, "a").await;
-    assert!(matches!(report.source, Source::Snapshot(version) if version >= Version(70)), "{report:?}");
+    is_served_again(&tallies, "a").await;
     let stats = tallies.stats().await.unwrap();
     assert!(stats.rejected["unavailable"] >= 3 && stats.written["failed"] > 0, "{stats:?}");
     drop(server);
@@ -200,9 +192,7 @@ async fn a_service_starts_without_its_redis_and_uses_it_once_it_is_there() {
         server
     });
     let _server = _server.await.unwrap();
-    load(&tallies, "a").await;
-    tallies.flush().await;
-    assert_eq!(load(&tallies, "a").await.source, Source::Snapshot(Version(25)));
+    is_served_again(&tallies, "a").await;
 }
 
 /// No packet says that a connection is dead: it is given up because nobody answers, also where those who ask are impatient.

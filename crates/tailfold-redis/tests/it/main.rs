@@ -6,4 +6,5 @@ mod faults;
 mod lifetime;
 mod logins;
 mod support;
+mod tiers;
 mod values;

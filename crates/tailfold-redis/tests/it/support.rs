@@ -82,10 +82,23 @@ pub(crate) fn reasons(report: &Report) -> Vec<Rejection> {
     report.rejected.iter().map(|rejected| rejected.reason).collect()
 }
 
-/// Whether the tier failed, and nothing else: by itself, or at the time that the load gives it.
+/// Whether the tier failed, and nothing else: by itself, at the time that the load gives it, or so often that it is left out.
 pub(crate) fn is_unavailable(report: &Report) -> bool {
     report.source == Source::Replay
-        && matches!(reasons(report)[..], [Rejection::Unavailable | Rejection::TimedOut])
+        && matches!(
+            reasons(report)[..],
+            [Rejection::Unavailable | Rejection::TimedOut | Rejection::BreakerOpen]
+        )
+}
+
+/// Waits until the tier serves again, which its breaker tries after a pause.
+pub(crate) async fn is_served_again(tallies: &Repository<Tally>, id: &str) {
+    soon("a load from the tier", async || {
+        let report = load(tallies, id).await;
+        tallies.flush().await;
+        matches!(report.source, Source::Snapshot(_)).then_some(())
+    })
+    .await;
 }
 
 /// The server that other tests use too.
