@@ -247,7 +247,7 @@ impl<F: Fold> Inner<F> {
         loaded.head = committed.writes.first().map(|written| written.head);
         if let Some(side) = side {
             if let Some(InlineSnapshot { slot, save }) = inline {
-                side.writer.copy(&slot, save.head, save.bytes);
+                side.writer.copy_beside_own(&slot, &save);
             }
             side.take_if_due(&mut loaded);
         }

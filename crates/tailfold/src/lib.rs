@@ -6,6 +6,8 @@
 //! - [`Repository`] loads, decides, appends; its page has a whole example. [`RepositoryBuilder::snapshots`] switches snapshots
 //!   on: a [`Policy`] says when one is taken, a [`SnapshotConfig`] how it is written, kept and read.
 //! - [`EventStore`] and [`SnapshotStore`] are the contracts of backends. [`MemoryStore`] is here, SQLite in `tailfold-sqlite`.
+//! - [`RepositoryBuilder::snapshots_in`] keeps snapshots elsewhere, or in several stores, nearest first: a [`Tier`] that is
+//!   slow or down costs a load its timeout at most.
 //! - A load's [`Report`] says what served it, and which snapshots did not and why ([`Rejection`]); [`Repository::stats`] and
 //!   the `metrics` facade count the same. `tracing` has a span for each load and append.
 //! - [`verify_chains`] and [`verify_snapshots`] check a store as a whole.
@@ -29,6 +31,8 @@
 //! | `tailfold_snapshot_bytes` | histogram | `fold` |
 //! | `tailfold_snapshot_rejected_total` | counter | `fold`, `reason` |
 //! | `tailfold_snapshot_queue` | gauge | `fold` |
+//! | `tailfold_tier_requests_total` | counter | `fold`, `tier`, `outcome`: see [`TierStats`] |
+//! | `tailfold_tier_open` | gauge, set when a breaker turns and by [`Repository::stats`] | `fold`, `tier` |
 //! | `tailfold_append_seconds` | histogram | `fold` |
 //! | `tailfold_conflicts_total` | counter | `fold` |
 //!

@@ -172,7 +172,8 @@ impl<F: Fold> Repository<F> {
         Append::new(self.clone(), loaded.into(), events.into_events())
     }
 
-    /// Keeps a snapshot of what was loaded, now, whatever the policy says.
+    /// Keeps a snapshot of what was loaded, now, whatever the policy says. Of several tiers the farthest answers; the
+    /// others get it in the background.
     ///
     /// # Errors
     /// `Invalid` if snapshots are off, the stream is empty, events were skipped, or the state exceeds the size limit;
@@ -184,7 +185,8 @@ impl<F: Fold> Repository<F> {
             .map_err(|error| error.during(format!("save snapshot of `{}`", loaded.stream)))
     }
 
-    /// The newest snapshot of an actor that can be read and stands for its history, without the tail after it.
+    /// The newest snapshot of an actor that can be read and stands for its history, without the tail after it. Asks every
+    /// tier.
     ///
     /// # Errors
     /// As [`Repository::load`]; `Invalid` if snapshots are off.
@@ -194,14 +196,15 @@ impl<F: Fold> Repository<F> {
         self.newest_snapshot(stream).await.map_err(|error| error.during(operation))
     }
 
-    /// Erases an actor: its events and its snapshots, of every fold and serial, in the store of events and in the store of
-    /// snapshots. A tombstone stays in the log. The next event begins another history.
+    /// Erases an actor: its events and its snapshots, of every fold and serial, in the store of events and in every tier. A
+    /// tombstone stays in the log. The next event begins another history.
     ///
     /// Snapshots that this repository was about to write are written first, so that none comes after. Another process may
     /// still be about to write one: it would never serve, and goes when it was not used for as long as is configured.
     ///
     /// # Errors
-    /// `Unsupported` if the store cannot erase; `Unavailable`. Erasing again is safe and does what is left to do.
+    /// `Unsupported` if the store cannot erase; `Unavailable`: where that is a tier, all the others have forgotten the actor
+    /// all the same. Erasing again is safe and does what is left to do.
     pub async fn erase(&self, id: impl AsRef<str>) -> Result<Removed> {
         let stream = self.stream(id.as_ref())?;
         let operation = format!("erase `{stream}`");
@@ -218,10 +221,10 @@ impl<F: Fold> Repository<F> {
     }
 
     /// What this repository has done since it was built, and what is stored for it. Lists the fold's snapshots in order
-    /// to count them.
+    /// to count them, in the farthest tier.
     ///
     /// # Errors
-    /// The snapshot store's.
+    /// That tier's.
     pub async fn stats(&self) -> Result<Stats> {
         let Some(side) = &self.inner.snapshots else {
             return Ok(self.inner.counters.stats("", 0, 0, 0));
@@ -239,7 +242,7 @@ impl<F: Fold> Repository<F> {
         self.inner.snapshots.as_ref().map(|side| side.sealer.serial())
     }
 
-    /// Waits until the snapshots that were due so far are written, or failed and are counted.
+    /// Waits until the snapshots that were due so far are written in all tiers, or failed and are counted.
     pub async fn flush(&self) {
         if let Some(side) = &self.inner.snapshots {
             side.writer.flush().await;
@@ -249,7 +252,7 @@ impl<F: Fold> Repository<F> {
     /// Writes what is queued and takes no more snapshots; at most 30 seconds.
     ///
     /// # Errors
-    /// `Unavailable` if the snapshot store did not take everything in time. The events are safe in any case.
+    /// `Unavailable` if a tier did not take everything in time. The events are safe in any case.
     pub async fn close(&self) -> Result<()> {
         match &self.inner.snapshots {
             Some(side) => side.writer.close(CLOSE_DEADLINE).await,
@@ -270,10 +273,11 @@ impl<F: Fold> RepositoryBuilder<F> {
         self
     }
 
-    /// Keeps snapshots in another store than the events, or in several, nearest first; see [`Tier`]. Without this call
-    /// they are kept by the store of events.
+    /// Keeps snapshots in another store than the events, or in several, nearest first; see [`Tier`]. Default: the store of
+    /// events alone, [`Tier::own`].
     ///
     /// [`Tier`]: crate::Tier
+    /// [`Tier::own`]: crate::Tier::own
     #[must_use]
     pub fn snapshots_in(mut self, tiers: impl Into<Tiers>) -> Self {
         self.tiers = Some(tiers.into());
@@ -332,7 +336,7 @@ impl<F: Fold> RepositoryBuilder<F> {
                     && !(tiers.iter().any(GuardedTier::is_own) && self.events.capabilities().inline_snapshot)
                 {
                     return Err(Error::unsupported(
-                        "inline snapshots need a store that keeps them in the events' transaction",
+                        "inline snapshots need a store that keeps them in the events' transaction, as one of the tiers",
                     ));
                 }
                 let codec = F::codec().unwrap_or_else(Codec::process_default);

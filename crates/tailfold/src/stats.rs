@@ -69,7 +69,7 @@ impl From<Saved> for Outcome {
 pub struct Stats {
     /// Name of the fold.
     pub fold: &'static str,
-    /// Snapshots of the fold's serial that are stored.
+    /// Snapshots of the fold's serial that are stored: in the farthest tier, where there are several.
     pub snapshots: u64,
     /// Their bytes.
     pub snapshot_bytes: u64,
@@ -81,9 +81,10 @@ pub struct Stats {
     pub average_replay_events: f64,
     /// Snapshots that did not serve a load, by reason; reasons that did not occur are left out.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Snapshots that were due, by what became of them; outcomes that did not occur are left out.
+    /// Snapshots that were due, by what became of them: in the farthest tier, or in the events' transaction. Outcomes that
+    /// did not occur are left out.
     pub written: BTreeMap<&'static str, u64>,
-    /// Snapshots that wait to be written.
+    /// Snapshots that wait to be written, in the tier where most of them wait.
     pub queued: u64,
     /// Commits appended.
     pub appends: u64,

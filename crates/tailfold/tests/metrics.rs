@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use serde::{Deserialize, Serialize};
-use tailfold::{Event, EventMeta, Fold, MemoryStore, Policy, Repository, State};
+use tailfold::{Event, EventMeta, Fold, MemoryStore, Policy, Repository, State, Tier};
 
 #[derive(Clone, Serialize, Deserialize, Event)]
 #[event(category = "counter")]
@@ -37,6 +37,7 @@ fn loads_replays_snapshots_and_rejections_are_told_by_name() {
         runtime.block_on(async {
             let repository = Repository::<Counter>::builder(MemoryStore::new())
                 .snapshots(Policy::every(10))
+                .snapshots_in([Tier::new("cache", MemoryStore::new()), Tier::own()])
                 .build()
                 .unwrap();
             let mut loaded = repository.load("1").await.unwrap();
@@ -80,6 +81,18 @@ fn loads_replays_snapshots_and_rejections_are_told_by_name() {
     assert!(is("tailfold_append_seconds{fold=counter}") > 0.0);
     assert!(is("tailfold_load_seconds{fold=counter,source=replay}") > 0.0);
     assert_eq!(is("tailfold_snapshot_queue{fold=counter}"), 0.0);
+    // The empty stream and the version before the snapshot are in no tier; the last load is served by the nearest.
+    for (tier, outcome, count) in [
+        ("cache", "hit", 1.0),
+        ("cache", "miss", 2.0),
+        ("cache", "stored", 1.0),
+        ("own", "miss", 2.0),
+        ("own", "stored", 1.0),
+    ] {
+        let name = format!("tailfold_tier_requests_total{{fold=counter,tier={tier},outcome={outcome}}}");
+        assert_eq!(is(&name), count, "{name}");
+    }
+    assert_eq!(is("tailfold_tier_open{fold=counter,tier=cache}"), 0.0);
     let stored = seen.iter().find(|(name, _)| name.starts_with("tailfold_snapshots{fold=counter,serial="));
     assert_eq!(stored.map(|(_, count)| *count), Some(1.0), "{seen:#?}");
 }

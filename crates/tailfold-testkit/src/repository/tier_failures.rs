@@ -238,12 +238,17 @@ pub async fn a_snapshot_by_hand_is_answered_by_the_farthest_tier(store: Arc<dyn 
     let loaded = feed(&repository, &id, events(3), 1).await;
     near.always(Some(Fault::Fail));
     repository.save_snapshot(&loaded).await.expect("the farthest keeps it");
+    repository.flush().await;
     near.always(None);
     assert_eq!(load_right(&repository, &store, &id).await.report().tier.as_deref(), Some("far"));
     assert_eq!(counted(&repository, "near").await.requests.get("failed"), Some(&1));
     let loaded = feed(&repository, &id, events(1), 1).await;
     far.always(Some(Fault::Fail));
     let error = repository.save_snapshot(&loaded).await.expect_err("not where it lasts");
-    far.always(None);
     assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+    // A nearer tier that hangs keeps nobody waiting.
+    far.always(None);
+    near.always(Some(Fault::Hang(FOREVER)));
+    let saving = tokio::time::timeout(Duration::from_secs(20), repository.save_snapshot(&loaded));
+    saving.await.expect("in time").expect("the farthest keeps it");
 }

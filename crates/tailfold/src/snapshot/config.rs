@@ -38,12 +38,14 @@ pub struct SnapshotConfig {
     /// Largest encoded state, in bytes, checked before it is written and before it is read. A larger one is dropped and
     /// counted; the snapshot before it stays. Default: 64 MiB.
     pub max_bytes: u64,
-    /// Most snapshots that wait for the background writer; those of one slot count once. What does not fit is dropped
-    /// and counted. Default: 1,024. Cost: each holds on to a state.
+    /// Most snapshots that wait for the background writer, and most that wait for each tier; those of one slot count once.
+    /// What does not fit is dropped and counted. Default: 1,024. Cost: each holds on to a state, or to its encoded bytes.
     pub queue: u32,
-    /// How long a load waits for the snapshot store, in milliseconds, before it replays. Default: 1,000.
+    /// How long a load waits for the snapshot store, in milliseconds, before it replays. Default: 1,000. Of several tiers
+    /// that is the farthest one's; see [`Tier::timeout`](crate::Tier::timeout).
     pub read_timeout_ms: u64,
-    /// How long a write to the snapshot store may take, in milliseconds, before it counts as failed. Default: 30,000.
+    /// How long a write to a snapshot store may take, in milliseconds, before it counts as failed. Default: 30,000. Writes
+    /// to several tiers do not wait for each other.
     pub write_timeout_ms: u64,
     /// A replay hands a checkpoint to the background writer after that many events, so that one that is interrupted can
     /// resume. Default: 50,000. Cost: a clone of the state each time.

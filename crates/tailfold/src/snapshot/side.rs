@@ -16,24 +16,14 @@ impl<F: Fold> SnapshotSide<F> {
         self.tiers.last().expect("a chain without a tier is not built")
     }
 
-    /// Saves to every tier at once; the farthest one's answer counts.
+    /// Saves to the farthest tier, whose answer counts; the nearer ones get it in the background.
     pub(crate) async fn save_everywhere(&self, slot: &Slot, save: Save) -> Result<Saved> {
-        let limit = self.config.write_timeout();
-        let saves = self.tiers.iter().map(|tier| {
-            let save = save.clone();
-            async move {
-                let saved = tier.insist(limit, tier.store().save(slot, save)).await;
-                match &saved {
-                    Ok(saved) => tier.count(TierOutcome::of_save(*saved)),
-                    Err(failure) => {
-                        tracing::warn!(%slot, tier = %tier.name(), %failure, "snapshot not saved")
-                    }
-                }
-                saved.map_err(|failure| failure.into_error(tier.name()))
-            }
-        });
-        let mut answers = join_all(saves).await;
-        answers.pop().expect("a chain without a tier is not built")
+        self.writer.copy_to_nearer(slot, &save);
+        let tier = self.farthest();
+        let saved = tier.insist(self.config.write_timeout(), tier.store().save(slot, save)).await;
+        let saved = saved.map_err(|failure| failure.into_error(tier.name()))?;
+        tier.count(TierOutcome::of_save(saved));
+        Ok(saved)
     }
 
     /// Removes what all tiers keep of a stream; a failure is told after all of them were asked.

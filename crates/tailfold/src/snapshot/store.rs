@@ -13,7 +13,7 @@ use crate::clock::Day;
 use crate::error::Result;
 use crate::stream::{Head, Version};
 
-/// Keeps snapshots; also what a cache tier is.
+/// Keeps snapshots; alone, or as a [`Tier`](crate::Tier) among others.
 ///
 /// Whatever it does, it can cost time but never an answer: losing, delaying or corrupting a snapshot is survived by the
 /// caller. An error is an error, never "absent".

@@ -182,7 +182,8 @@ impl<F: Fold> Writer<F> {
             queue.marked_on = today;
         }
         let mark = (slot.clone(), version);
-        if queue.marked.insert(mark.clone()) {
+        if !queue.marked.contains(&mark) {
+            queue.marked.insert(mark.clone());
             queue.marks.insert(mark);
             self.start(&mut queue);
         }

@@ -10,7 +10,6 @@ use crate::snapshot::serial::Slot;
 use crate::snapshot::store::{Save, SlotFilter, StoredSnapshot};
 use crate::snapshot::tiers::{Failure, GuardedTier, TierOutcome};
 use crate::stats::Outcome;
-use crate::stream::Head;
 
 impl<F: Fold> Writer<F> {
     /// Copies what a tier served to tiers that have nothing of the slot that serves.
@@ -20,9 +19,14 @@ impl<F: Fold> Writer<F> {
     }
 
     /// Copies what the events' transaction has kept to the other tiers.
-    pub(crate) fn copy(self: &Arc<Self>, slot: &Slot, head: Head, bytes: bytes::Bytes) {
-        let sealed = Sealed { head, bytes, origin: Origin::Inline };
-        self.hand_out(slot, &sealed, |_, tier| !tier.is_own());
+    pub(crate) fn copy_beside_own(self: &Arc<Self>, slot: &Slot, save: &Save) {
+        self.hand_out(slot, &Sealed::copy_of(save), |_, tier| !tier.is_own());
+    }
+
+    /// Copies what the farthest tier is asked to keep to the others.
+    pub(crate) fn copy_to_nearer(self: &Arc<Self>, slot: &Slot, save: &Save) {
+        let farthest = self.tiers.len().saturating_sub(1);
+        self.hand_out(slot, &Sealed::copy_of(save), |place, _| place < farthest);
     }
 
     /// Puts an envelope in line in each tier that is meant.
@@ -33,7 +37,7 @@ impl<F: Fold> Writer<F> {
         meant: impl Fn(usize, &GuardedTier) -> bool,
     ) {
         let mut queue = self.lock();
-        if queue.closed && sealed.origin == Origin::Tier {
+        if queue.closed && sealed.origin != Origin::Due {
             return;
         }
         for (place, tier) in self.tiers.iter().enumerate().filter(|(place, tier)| meant(*place, tier)) {

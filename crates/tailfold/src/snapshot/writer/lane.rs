@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::clock::Day;
 use crate::snapshot::line::Line;
 use crate::snapshot::serial::Slot;
+use crate::snapshot::store::Save;
 use crate::stream::{Head, Version};
 
 /// A snapshot and the use of it.
@@ -38,10 +39,16 @@ pub(super) struct Sealed {
 pub(super) enum Origin {
     /// A snapshot that was due: what the farthest tier makes of it is what became of it.
     Due,
-    /// A snapshot that the events' transaction has kept already.
-    Inline,
+    /// A snapshot that was saved to one tier while somebody waited: in the events' transaction, or by hand.
+    Saved,
     /// Another tier, which served it.
     Tier,
+}
+
+impl Sealed {
+    pub(super) fn copy_of(save: &Save) -> Self {
+        Self { head: save.head, bytes: save.bytes.clone(), origin: Origin::Saved }
+    }
 }
 
 /// The next thing to do.
