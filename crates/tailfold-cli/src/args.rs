@@ -3,9 +3,11 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backup, demo, export, import, reindex, restore, show, snapshots, state, stats, streams, sweep, verify,
+    backup, demo, export, import, reindex, renew_id, restore, show, snapshots, state, stats, streams, sweep,
+    verify,
 };
 use crate::store::{Location, LocationParser};
+use crate::tier::{SnapshotLocation, SnapshotLocationParser};
 
 /// Looks into stores of tailfold, checks, moves and mends them.
 ///
@@ -31,6 +33,12 @@ Stores on NATS JetStream:
   a store that is created replicas, storage, immutable, retention. `tls://` requires TLS. Only `demo`, `import` and `restore`
   create a store. Other users of the machine see a command line: prefer a credentials file to a password.
 
+Stores on PostgreSQL, and snapshots on Redis:
+  tailfold demo --store postgres://ada:secret@localhost/bank --snapshots redis://localhost
+  A URL of PostgreSQL names the server, the database, and settings: schema (the store's, `tailfold` if it is not named), sslmode and
+  more. `rediss://` is Redis by TLS; the settings of its URL are name, retention (days), timeout_ms, connect_timeout_ms, cluster,
+  tls_ca, tls_cert, tls_key. Backups are left to the tools of PostgreSQL; see `renew-id`.
+
 Exit codes:
   0  done
   1  failed: the message on stderr names the operation and the thing
@@ -39,10 +47,17 @@ Exit codes:
   130  interrupted"
 )]
 pub struct Args {
-    /// The store: a path, `sqlite:PATH`, or `nats://[USER:PASSWORD@]HOST[:PORT][/NAME]`. Default: `tailfold.db` in the working
-    /// directory; `demo` takes a temporary one.
+    /// The store: a path, `sqlite:PATH`, `postgres://[USER:PASSWORD@]HOST[:PORT][/DATABASE][?schema=NAME]`, or
+    /// `nats://[USER:PASSWORD@]HOST[:PORT][/NAME]`. Default: `tailfold.db` in the working directory; `demo` takes a
+    /// temporary one.
     #[arg(long, global = true, value_name = "STORE", value_parser = LocationParser)]
     pub store: Option<Location>,
+
+    /// A tier of snapshots in front of the store's own: `redis://[[USER]:PASSWORD@]HOST[:PORT]`. `demo` writes to both and loads
+    /// from the tier first; `snapshots`, `stats`, `verify` and `sweep` look at both and say which is which; other commands
+    /// do not touch snapshots. Default: none.
+    #[arg(long, global = true, value_name = "TIER", value_parser = SnapshotLocationParser)]
+    pub snapshots: Option<SnapshotLocation>,
 
     /// Writes JSON to stdout and nothing else: one object, or one object a line where the command lists things.
     #[arg(long, global = true)]
@@ -89,6 +104,9 @@ pub enum Command {
     /// Builds the index of tags anew from the events, where the store has one.
     #[command(after_long_help = reindex::HELP)]
     Reindex,
+    /// Gives a store on PostgreSQL that was copied by other tools an id of its own.
+    #[command(after_long_help = renew_id::HELP)]
+    RenewId,
     /// Writes all events as JSON lines, with exact bytes.
     #[command(after_long_help = export::HELP)]
     Export(export::Options),

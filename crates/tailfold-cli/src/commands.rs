@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod reindex;
+pub(crate) mod renew_id;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod snapshots;
@@ -18,19 +19,25 @@ use crate::args::{Args, Command};
 use crate::error::Result;
 use crate::output::Output;
 use crate::store::{Access, Location, Open};
+use crate::tier::{SnapshotLocation, Tiers};
 
 pub(crate) async fn run(args: Args) -> Result<()> {
-    let Args { store, json, command } = args;
+    let Args { store, snapshots, json, command } = args;
     let mut output = Output::stdout(json);
-    let done = dispatch(store, command, &mut output).await;
+    let done = dispatch(store, snapshots.as_ref(), command, &mut output).await;
     // What was written before a failure is part of the answer, so it comes out first.
     let flushed = output.finish();
     done.and(flushed)
 }
 
-async fn dispatch(store: Option<Location>, command: Command, output: &mut Output) -> Result<()> {
+async fn dispatch(
+    store: Option<Location>,
+    snapshots: Option<&SnapshotLocation>,
+    command: Command,
+    output: &mut Output,
+) -> Result<()> {
     let location = match command {
-        Command::Demo(options) => return Box::pin(demo::run(store, options, output)).await,
+        Command::Demo(options) => return Box::pin(demo::run(store, snapshots, options, output)).await,
         _ => store.unwrap_or_else(Location::standard),
     };
     match command {
@@ -42,7 +49,15 @@ async fn dispatch(store: Option<Location>, command: Command, output: &mut Output
         }
         Command::Sweep(options) => {
             let open = location.open(Access::Write).await?;
-            closing(&open, sweep::run(&open, options, output).await).await
+            let done = match Tiers::open(snapshots, &open).await {
+                Ok(tiers) => sweep::run(&tiers, options, output).await,
+                Err(error) => Err(error),
+            };
+            closing(&open, done).await
+        }
+        Command::RenewId => {
+            let open = location.open(Access::Write).await?;
+            closing(&open, renew_id::run(&open, output).await).await
         }
         Command::Reindex => {
             let open = location.open(Access::Write).await?;
@@ -51,18 +66,31 @@ async fn dispatch(store: Option<Location>, command: Command, output: &mut Output
         reading => {
             let open = location.open(Access::Read).await?;
             let done = match reading {
+                Command::Snapshots(_) | Command::Stats | Command::Verify => {
+                    match Tiers::open(snapshots, &open).await {
+                        Ok(tiers) => Box::pin(look(&open, &tiers, reading, output)).await,
+                        Err(error) => Err(error),
+                    }
+                }
                 Command::Streams(options) => streams::run(&open, options, output).await,
                 Command::Show(options) => show::run(&open, options, output).await,
                 Command::State(options) => state::run(&open, options, output).await,
-                Command::Snapshots(options) => snapshots::run(&open, options, output).await,
-                Command::Stats => stats::run(&open, output).await,
-                Command::Verify => Box::pin(verify::run(&open, output)).await,
                 Command::Backup(options) => backup::run(&open, options, output).await,
                 Command::Export(options) => export::run(&open, options, output).await,
                 _ => Ok(()),
             };
             closing(&open, done).await
         }
+    }
+}
+
+/// What looks at snapshots and changes nothing.
+async fn look(open: &Open, tiers: &Tiers, command: Command, output: &mut Output) -> Result<()> {
+    match command {
+        Command::Snapshots(options) => snapshots::run(tiers, options, output).await,
+        Command::Stats => stats::run(open, tiers, output).await,
+        Command::Verify => verify::run(open, tiers, output).await,
+        _ => Ok(()),
     }
 }
 

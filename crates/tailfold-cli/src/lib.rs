@@ -12,10 +12,12 @@ mod payload;
 mod progress;
 mod store;
 mod table;
+mod tier;
 
 pub use args::{Args, Command};
 pub use error::{Error, Result};
 pub use store::Location;
+pub use tier::SnapshotLocation;
 
 use std::process::ExitCode;
 

@@ -5,22 +5,29 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::builder::TypedValueParser;
-use clap::error::ErrorKind;
+use clap::error::ErrorKind as UsageError;
 use clap::{Arg, Command};
-use tailfold::Store;
+use tailfold::{ErrorKind, Store, StoreId};
 use tailfold_nats::{NatsConfig, NatsStore};
+use tailfold_postgres::{PostgresConfig, PostgresStore};
 use tailfold_sqlite::{SqliteConfig, SqliteStore};
 
 use crate::error::{Error, Result};
 
-/// Where a store is: a path, `sqlite:PATH`, or the URL of a store on NATS. Other schemes are refused by name.
+/// How long a server may take that is asked for the first time.
+const SERVER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where a store is: a path, `sqlite:PATH`, or the URL of a store on PostgreSQL or NATS. Other schemes are refused by name.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Location {
     /// A file.
     Sqlite(PathBuf),
+    /// A schema of a PostgreSQL database.
+    Postgres(Box<PostgresConfig>),
     /// Streams of NATS JetStream.
     Nats(Box<NatsConfig>),
 }
@@ -40,6 +47,7 @@ pub(crate) enum Access {
 #[derive(Clone, Debug)]
 pub(crate) enum Open {
     Sqlite(SqliteStore),
+    Postgres(PostgresStore),
     Nats(NatsStore),
 }
 
@@ -57,6 +65,10 @@ impl Location {
                     SqliteConfig::new(path).read_only(access == Access::Read).create_if_missing(create);
                 Open::Sqlite(config.open().await?)
             }
+            Self::Postgres(config) => {
+                find_server(config).await?;
+                Open::Postgres(config.as_ref().clone().create_if_missing(create).connect().await?)
+            }
             Self::Nats(config) => {
                 Open::Nats(config.as_ref().clone().create_if_missing(create).connect().await?)
             }
@@ -70,6 +82,7 @@ impl Location {
                 SqliteStore::restore(backup, path).await?;
                 self.open(Access::Write).await
             }
+            Self::Postgres(_) => Err(server_copies("restore", "pg_restore")),
             Self::Nats(config) => Ok(Open::Nats(config.as_ref().clone().restore(backup).await?)),
         }
     }
@@ -79,6 +92,7 @@ impl Open {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
             Self::Nats(store) => Arc::new(store.clone()),
         }
     }
@@ -86,6 +100,7 @@ impl Open {
     pub(crate) async fn close(&self) -> Result<()> {
         match self {
             Self::Sqlite(store) => store.close().await?,
+            Self::Postgres(store) => store.close().await?,
             Self::Nats(store) => store.close().await?,
         }
         Ok(())
@@ -94,6 +109,7 @@ impl Open {
     pub(crate) async fn backup_to(&self, target: &Path) -> Result<()> {
         match self {
             Self::Sqlite(store) => store.backup_to(target).await?,
+            Self::Postgres(_) => return Err(server_copies("backup", "pg_dump")),
             Self::Nats(store) => store.backup_to(target).await?,
         }
         Ok(())
@@ -102,9 +118,20 @@ impl Open {
     pub(crate) async fn reindex(&self) -> Result<()> {
         match self {
             Self::Sqlite(store) => Ok(store.reindex().await?),
+            Self::Postgres(store) => Ok(store.reindex().await?),
             Self::Nats(_) => {
                 let reason = "a store on NATS has no index of tags: a filter by tag reads the log";
                 Err(tailfold::Error::unsupported(reason).during("reindex").into())
+            }
+        }
+    }
+
+    pub(crate) async fn renew_id(&self) -> Result<StoreId> {
+        match self {
+            Self::Postgres(store) => Ok(store.renew_id().await?),
+            Self::Sqlite(_) | Self::Nats(_) => {
+                let reason = "`restore` makes a store with an id of its own, of a backup or of a file";
+                Err(tailfold::Error::unsupported(reason).during("renew the store's id").into())
             }
         }
     }
@@ -114,15 +141,16 @@ impl Open {
     pub(crate) fn appends_in_order(&self) -> usize {
         match self {
             Self::Sqlite(_) => 1024,
-            // One that must look for its stream's end first is overtaken.
-            Self::Nats(_) => 1,
+            // On connections of their own, or looking for a stream's end first, they overtake each other.
+            Self::Postgres(_) | Self::Nats(_) => 1,
         }
     }
 
-    /// What an append is when it returns. NATS servers sync when they are set up to.
+    /// What an append is when it returns. Servers sync when they are set up to: PostgreSQL is by default, NATS is not.
     pub(crate) fn appended(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "durable",
+            Self::Postgres(_) => "committed",
             Self::Nats(_) => "acknowledged",
         }
     }
@@ -131,14 +159,15 @@ impl Open {
     pub(crate) async fn check_file(&self) -> Result<(), tailfold::Error> {
         match self {
             Self::Sqlite(store) => store.check().await,
-            Self::Nats(_) => Ok(()),
+            Self::Postgres(_) | Self::Nats(_) => Ok(()),
         }
     }
 
-    /// Bytes on disk, the log that is not yet in the file included; of streams, the bytes that the server tells.
+    /// Bytes on disk, the log that is not yet in the file included; on a server, the bytes that it tells.
     pub(crate) async fn bytes(&self) -> Result<u64> {
         let store = match self {
             Self::Sqlite(store) => store,
+            Self::Postgres(store) => return Ok(store.bytes().await?),
             Self::Nats(store) => return Ok(store.bytes().await?),
         };
         let mut total = size(store.path())?.unwrap_or(0);
@@ -147,6 +176,26 @@ impl Open {
         total += size(Path::new(&log))?.unwrap_or(0);
         Ok(total)
     }
+}
+
+/// A store waits for its server, which may be starting again; whoever waits at a terminal wants to know.
+async fn find_server(config: &PostgresConfig) -> Result<()> {
+    let config = config.clone().create_if_missing(false).deadline(SERVER_PATIENCE);
+    match config.connect().await {
+        Ok(store) => Ok(store.close().await?),
+        Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => Err(error.into()),
+        // What is missing may be to be created.
+        Err(_) => Ok(()),
+    }
+}
+
+/// What this command leaves to the tools of PostgreSQL.
+fn server_copies(operation: &str, tool: &str) -> Error {
+    let reason = format!(
+        "a store on PostgreSQL is a schema of a database: use `{tool}` or a base backup, and `renew-id` on the copy; `export` \
+         and `import` copy the events of any store"
+    );
+    tailfold::Error::unsupported(reason).during(operation).into()
 }
 
 fn size(path: &Path) -> Result<Option<u64>> {
@@ -163,6 +212,10 @@ impl FromStr for Location {
     /// The error never tells the text, which may hold a password.
     fn from_str(text: &str) -> Result<Self, String> {
         let path = match text.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => {
+                let config = text.parse::<PostgresConfig>().map_err(|error| error.to_string())?;
+                return Ok(Self::Postgres(Box::new(config)));
+            }
             Some(("nats" | "tls", _)) => {
                 let config = text.parse::<NatsConfig>().map_err(|error| error.to_string())?;
                 return Ok(Self::Nats(Box::new(config)));
@@ -170,7 +223,7 @@ impl FromStr for Location {
             Some((scheme, _)) => {
                 return Err(format!(
                     "no stores of scheme `{scheme}://` in this release: name a file, as a path or as `sqlite:PATH`, or a \
-                     store on NATS as `nats://HOST[:PORT][/NAME]`"
+                     store on a server, as `postgres://HOST[:PORT][/DATABASE]` or `nats://HOST[:PORT][/NAME]`"
                 ));
             }
             None => text.strip_prefix("sqlite:").unwrap_or(text),
@@ -187,6 +240,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(config) => config.fmt(f),
             Self::Nats(config) => config.fmt(f),
         }
     }
@@ -204,11 +258,14 @@ impl TypedValueParser for LocationParser {
             Some(text) => text.parse(),
             None => Ok(Location::Sqlite(value.into())),
         };
-        parsed.map_err(|reason: String| {
-            let message = format!("invalid value for '--store <STORE>': {reason}\n");
-            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
-        })
+        parsed.map_err(|reason: String| refused(command, "--store <STORE>", &reason))
     }
+}
+
+/// A value that is wrong, without the value.
+pub(crate) fn refused(command: &Command, argument: &str, reason: &str) -> clap::Error {
+    let message = format!("invalid value for '{argument}': {reason}\n");
+    clap::Error::raw(UsageError::ValueValidation, message).with_cmd(command)
 }
 
 #[cfg(test)]
@@ -228,7 +285,8 @@ mod tests {
             assert_eq!(location(text).unwrap().to_string(), shown);
         }
         for (text, reason) in [
-            ("postgres://ada:geheim@h/db", "`postgres://`"),
+            ("mysql://ada:geheim@h/db", "`mysql://`"),
+            ("postgres://ada:geheim@h/db?color=red", "color"),
             ("nats://ada:geheim@h/a.b", "store name"),
             ("sqlite:", "the path is empty"),
         ] {

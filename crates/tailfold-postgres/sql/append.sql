@@ -42,8 +42,11 @@ DECLARE
     v_recorded record;
 BEGIN
     PERFORM {schema}.lock_all(p_locks, p_exclusive);
+    -- Before anything is looked at: whoever removes events holds everybody up here.
     IF p_whole_log THEN
         LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+    ELSE
+        LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE;
     END IF;
 
     FOR i IN 1 .. cardinality(p_streams) LOOP
@@ -58,12 +61,12 @@ BEGIN
         v_lives[i] := v_last.life;
         v_bases[i] := v_last.version;
         v_links[i] := v_last.chain;
-        IF v_unmet IS NULL AND NOT CASE p_expectations[i]
+        IF v_unmet IS NULL AND NOT (CASE p_expectations[i]
             WHEN 0 THEN v_last.version = p_versions[i] AND v_last.chain = p_chains[i] AND v_last.version > 0
             WHEN 1 THEN v_last.version = 0
             WHEN 2 THEN v_last.version = p_versions[i]
             ELSE true
-        END THEN
+        END) THEN
             v_unmet := i;
         END IF;
     END LOOP;
@@ -116,7 +119,6 @@ BEGIN
         END IF;
     END IF;
 
-    LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE;
     v_transaction := pg_current_xact_id();
     v_version := v_bases[1];
     v_link := v_links[1];

@@ -2,11 +2,7 @@
 CREATE FUNCTION {schema}.lock_all(p_locks bigint[], p_exclusive boolean[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    -- With an older isolation level's snapshot, what others have committed while we waited would stay unseen.
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'transactions of this connection are %: they must be read committed',
-            current_setting('transaction_isolation') USING ERRCODE = 'feature_not_supported';
-    END IF;
+    PERFORM {schema}.check_isolation();
     FOR i IN 1 .. cardinality(p_locks) LOOP
         IF p_exclusive[i] THEN
             PERFORM pg_advisory_xact_lock(p_locks[i]);

@@ -1,5 +1,5 @@
 -- Removes the events of a stream before an origin, their tags, and the snapshots below it. Answers `origin` true and what went;
--- or `origin` false, NULL if there is no such event.
+-- or `origin` false, NULL if there is no such event. As `erase` does, it waits for appends that are under way at last.
 CREATE FUNCTION {schema}.truncate(p_stream text, p_before bigint)
 RETURNS TABLE (origin boolean, events bigint, snapshots bigint)
 LANGUAGE plpgsql AS $$
@@ -10,6 +10,7 @@ DECLARE
     v_events bigint;
     v_snapshots bigint;
 BEGIN
+    PERFORM {schema}.check_isolation();
     SELECT e.life INTO v_life
     FROM {schema}.events e WHERE e.stream = p_stream ORDER BY e.life DESC, e.version DESC LIMIT 1;
     SELECT e.origin INTO v_origin
@@ -34,6 +35,7 @@ BEGIN
         DELETE FROM {schema}.snapshot_payloads p USING removed r WHERE p.snapshot = r.ref
     )
     SELECT count(*) INTO v_snapshots FROM removed;
+    LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
     RETURN QUERY SELECT true, v_events, v_snapshots;
 END
 $$;

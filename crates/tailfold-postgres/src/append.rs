@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 use tailfold::{
-    Chain, Commit, Committed, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite, Version, Written,
+    Chain, Commit, Committed, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite, Version,
+    Written,
 };
 use tokio::time::{timeout, timeout_at};
 use uuid::Uuid;
@@ -49,24 +50,25 @@ impl Statements {
         Self {
             one: format!(
                 "INSERT INTO {schema}.events ({columns})
-                 SELECT {position}, $1, coalesce(l.life, 1), $2 + 1, $4, $5, $6, $7, $8, $9, $10, $11
+                 SELECT {position}, $1::text, coalesce(l.life, 1), $2::bigint + 1, $4::uuid, $5::text, $6::bigint, $7::bigint, $8::boolean,
+                        $9::bytea, $10::bytea, $11::bytea
                  FROM (SELECT) AS one LEFT JOIN ({last}) AS l ON true WHERE {met}
                  ON CONFLICT ON CONSTRAINT events_version DO NOTHING RETURNING position",
-                last = last("$1"),
-                met = met("$2::bigint", "$3"),
+                last = last("$1::text"),
+                met = met("$2::bigint", "$3::bytea"),
             ),
             many: format!(
                 "WITH recorded AS (
                      INSERT INTO {schema}.events ({columns})
-                     SELECT {position}, $1, coalesce(l.life, 1), $2 + c.number, c.id, c.type, c.schema_version, c.recorded_at,
+                     SELECT {position}, $1::text, coalesce(l.life, 1), $2::bigint + c.number, c.id, c.type, c.schema_version, c.recorded_at,
                             c.origin, c.metadata, c.chain, c.payload
                      FROM unnest($4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bytea[], $10::bytea[], $11::bytea[])
                          WITH ORDINALITY AS c (id, type, schema_version, recorded_at, origin, metadata, chain, payload, number)
                      LEFT JOIN ({last}) AS l ON true WHERE {met}
                      ORDER BY c.number RETURNING position)
                  SELECT max(position) FROM recorded",
-                last = last("$1"),
-                met = met("$2::bigint", "$3"),
+                last = last("$1::text"),
+                met = met("$2::bigint", "$3::bytea"),
             ),
             // In the order of the streams, so that two of these never wait for each other.
             together: format!(

@@ -124,7 +124,8 @@ impl<'c> Call<'c> {
             "conflict" => {
                 let write = usize::try_from(rows::value::<i32>(last, 1)? - 1).ok();
                 let write = write.and_then(|write| self.commit.writes.get(write));
-                let write = write.ok_or_else(|| Error::corrupt("the server names a write that there is not"))?;
+                let write =
+                    write.ok_or_else(|| Error::corrupt("the server names a write that there is not"))?;
                 let head = rows::head(last, 3, 4)?;
                 let actual = (head.version > Version::ZERO).then_some(head);
                 Err(Error::conflict(write.stream.clone(), write.expected, actual))

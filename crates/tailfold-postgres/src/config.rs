@@ -207,7 +207,9 @@ impl PostgresConfig {
             .runtime(Runtime::Tokio1)
             .post_create(set_up)
             .build()
-            .map_err(|error| Error::unavailable(Outcome::NotDone, "make a pool of connections").caused_by(error))
+            .map_err(|error| {
+                Error::unavailable(Outcome::NotDone, "make a pool of connections").caused_by(error)
+            })
     }
 
     pub(crate) fn quoted_schema(&self) -> String {
@@ -218,12 +220,15 @@ impl PostgresConfig {
         let wrong = |wanted: &str| Error::invalid(format!("{setting}={value}: must be {wanted}"));
         match setting {
             "schema" => self.schema = value.to_owned(),
-            "max_connections" => self.max_connections = value.parse().map_err(|_| wrong("a number of connections"))?,
+            "max_connections" => {
+                self.max_connections = value.parse().map_err(|_| wrong("a number of connections"))?
+            }
             "deadline" => {
                 self.deadline = Duration::from_secs(value.parse().map_err(|_| wrong("a number of seconds"))?);
             }
             "poll_interval" => {
-                self.poll_interval = Duration::from_millis(value.parse().map_err(|_| wrong("a number of milliseconds"))?);
+                self.poll_interval =
+                    Duration::from_millis(value.parse().map_err(|_| wrong("a number of milliseconds"))?);
             }
             "sslrootcert" => self.tls.authorities = Some(value.into()),
             "sslcert" => self.tls.certificate = Some(value.into()),
@@ -376,7 +381,10 @@ mod tests {
                    &sslmode=verify-full&sslrootcert=a%20b.pem&sslcert=c.pem&sslkey=k.pem&application_name=x";
         let config: PostgresConfig = url.parse().unwrap();
         assert_eq!((config.schema.as_str(), config.max_connections), ("accounts", 4));
-        assert_eq!((config.deadline, config.poll_interval), (Duration::from_secs(5), Duration::from_millis(20)));
+        assert_eq!(
+            (config.deadline, config.poll_interval),
+            (Duration::from_secs(5), Duration::from_millis(20))
+        );
         assert_eq!(config.tls.authorities, Some("a b.pem".into()));
         let server = config.server.as_ref().unwrap();
         assert_eq!(server.get_ssl_mode(), SslMode::Require);

@@ -6,8 +6,6 @@ use deadpool_postgres::PoolError;
 use tailfold::{Error, Outcome};
 use tokio_postgres::error::SqlState;
 
-pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
-
 /// Why one attempt failed, and so what to do about it.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -43,14 +41,18 @@ impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(answer) = error.as_db_error() else {
             if is_of_the_client(&error) {
-                return Self::Final(Error::corrupt("a value does not have the type that it should").caused_by(error));
+                return Self::Final(
+                    Error::corrupt("a value does not have the type that it should").caused_by(error),
+                );
             }
             return Self::Lost(Error::unavailable(Outcome::Unknown, "the connection broke").caused_by(error));
         };
         let message = || format!("{} (SQLSTATE {})", answer.message(), answer.code().code());
         let undone = || Self::Undone(Error::unavailable(Outcome::NotDone, message()));
         match answer.code() {
-            code if *code == SqlState::UNIQUE_VIOLATION && answer.constraint() == Some("events_version") => Self::Raced,
+            code if *code == SqlState::UNIQUE_VIOLATION && answer.constraint() == Some("events_version") => {
+                Self::Raced
+            }
             code if *code == SqlState::QUERY_CANCELED => {
                 Self::Final(Error::unavailable(Outcome::NotDone, message()))
             }
@@ -59,7 +61,9 @@ impl From<tokio_postgres::Error> for Failure {
                 Self::Lost(Error::unavailable(Outcome::Unknown, message()))
             }
             code if is_passing(code) => undone(),
-            code if code.code().starts_with("53") => Self::Final(Error::unavailable(Outcome::NotDone, message())),
+            code if code.code().starts_with("53") => {
+                Self::Final(Error::unavailable(Outcome::NotDone, message()))
+            }
             code if code.code().starts_with("XX") => Self::Final(Error::corrupt(message())),
             code if [SqlState::FEATURE_NOT_SUPPORTED, SqlState::UNDEFINED_FUNCTION].contains(code) => {
                 Self::Final(Error::unsupported(message()))
@@ -79,11 +83,14 @@ impl From<PoolError> for Failure {
                 Self::Undone(error) => Self::NotSent(error),
                 other => other,
             },
-            PoolError::Timeout(_) => {
-                Self::NotSent(Error::unavailable(Outcome::NotDone, "no connection of the pool became free in time"))
-            }
+            PoolError::Timeout(_) => Self::NotSent(Error::unavailable(
+                Outcome::NotDone,
+                "no connection of the pool became free in time",
+            )),
             PoolError::Closed => Self::Final(closed()),
-            error => Self::NotSent(Error::unavailable(Outcome::NotDone, "no connection to the server").caused_by(error)),
+            error => Self::NotSent(
+                Error::unavailable(Outcome::NotDone, "no connection to the server").caused_by(error),
+            ),
         }
     }
 }

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use tailfold::{
-    Capabilities, Commit, Committed, Direction, Error, EventBatches, EventStore, Filter, Follow, Head, LogBatches,
-    Position, Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot, StreamBatches, StreamId,
-    Version, VersionRange,
+    Capabilities, Commit, Committed, Direction, Error, EventBatches, EventStore, Filter, Follow, Head,
+    LogBatches, Position, Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot,
+    StreamBatches, StreamId, Version, VersionRange,
 };
 
 use crate::read::Reading;

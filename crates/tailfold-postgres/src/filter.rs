@@ -19,7 +19,7 @@ impl Values {
 
     pub(crate) fn add(&mut self, value: impl Into<String>) -> String {
         self.list.push(value.into());
-        format!("{}[{}]", self.parameter, self.list.len())
+        format!("({}::text[])[{}]", self.parameter, self.list.len())
     }
 }
 

@@ -77,11 +77,17 @@ impl Running {
 
     fn parse(text: &str) -> Option<Self> {
         let list = text.splitn(3, ':').nth(2)?;
-        let transactions = list.split(',').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_, _>>();
+        let transactions =
+            list.split(',').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_, _>>();
         Some(Self { transactions: transactions.ok()? })
     }
 
-    async fn have_ended(&self, connections: &Connections, statements: &Statements, looks: u32) -> Result<bool> {
+    async fn have_ended(
+        &self,
+        connections: &Connections,
+        statements: &Statements,
+        looks: u32,
+    ) -> Result<bool> {
         let Some(youngest) = self.transactions.iter().max() else { return Ok(true) };
         let row = connections.row(statements.oldest, &[]).await?;
         let text: &str = rows::value(&row, 0)?;

@@ -41,11 +41,6 @@ impl Locks {
         self.number("slot", &[slot.fold(), slot.serial().as_str(), slot.key()])
     }
 
-    /// Of an erase: boundaries of tags alone match every tombstone, so they wait for it, and it for them.
-    pub(crate) fn erasing(&self) -> LockSet {
-        LockSet { numbers: vec![self.number("erase", &[])], exclusive: vec![true], whole_log: false }
-    }
-
     /// Of a commit: whoever adds events with a tag shares the tag's lock; whoever requires that none were added has it alone.
     /// Each event that matches a clause bears all of its tags, so one of them is enough. A clause without tags takes the log.
     pub(crate) fn commit<'a>(
@@ -61,9 +56,6 @@ impl Locks {
                 Some(tag) => locks.push(tag_lock(tag, true)),
                 None => whole_log = true,
             }
-        }
-        if unchanged.is_some() {
-            locks.push(Lock { number: self.number("erase", &[]), exclusive: false });
         }
         locks.sort_by_key(|lock| (lock.number, !lock.exclusive));
         locks.dedup_by_key(|lock| lock.number);
@@ -95,10 +87,9 @@ mod tests {
         let locks = Locks::new("bank");
         let tag = Tag::new("seat:1").unwrap();
         let set = locks.commit([&tag, &tag].into_iter(), Some(&Filter::tag(tag.clone())));
-        assert_eq!(set.numbers.len(), 2);
-        assert!(set.numbers.is_sorted() && !set.whole_log);
-        let alone: Vec<_> = set.numbers.iter().zip(&set.exclusive).filter(|(_, exclusive)| **exclusive).collect();
-        assert_eq!(alone, [(&locks.number("tag", &["seat:1"]), &true)]);
+        assert_eq!(set.numbers.len(), 1);
+        assert!(!set.whole_log);
+        assert_eq!(set.exclusive, [true]);
         assert!(locks.commit(std::iter::empty(), Some(&Filter::category("seat"))).whole_log);
     }
 

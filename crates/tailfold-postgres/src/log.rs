@@ -53,7 +53,9 @@ impl LogReading {
             (Some(decided), _) if decided > self.after => decided,
             (_, Some(follower)) => follower.decided_after(self.after).await?,
             (Some(_), None) => return Ok(None),
-            (None, None) => frontier::decided(&self.inner.connections, &self.inner.statements.frontier).await?,
+            (None, None) => {
+                frontier::decided(&self.inner.connections, &self.inner.statements.frontier).await?
+            }
         };
         self.decided = Some(decided);
         if decided <= self.after {
@@ -75,7 +77,8 @@ impl LogReading {
             _ => (to, found.as_slice()),
         };
         let events = events(found)?;
-        let bytes: usize = events.iter().map(|event| event.data.payload.len() + event.data.metadata.len()).sum();
+        let bytes: usize =
+            events.iter().map(|event| event.data.payload.len() + event.data.metadata.len()).sum();
         let is_full = events.len() == PAGE_EVENTS || bytes >= PAGE_BYTES;
         let checked_to = match events.last() {
             Some(last) if is_full => last.position,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use tailfold::{
-    Day, Direction, Error, EventBatches, Head, Outcome, RecordedEvent, Result, Slot, StoredSnapshot, StreamId,
-    Version, VersionRange,
+    Day, Direction, Error, EventBatches, Head, Outcome, RecordedEvent, Result, Slot, StoredSnapshot,
+    StreamId, Version, VersionRange,
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::Row;
@@ -106,7 +106,11 @@ impl Inner {
     }
 
     /// The newest snapshot of a slot.
-    pub(crate) async fn newest_snapshot(&self, slot: &Slot, bound: Option<Version>) -> Result<Option<StoredSnapshot>> {
+    pub(crate) async fn newest_snapshot(
+        &self,
+        slot: &Slot,
+        bound: Option<Version>,
+    ) -> Result<Option<StoredSnapshot>> {
         let bound = bound.map_or(i64::MAX, |version| signed(version.0));
         let rows = self
             .connections
@@ -165,7 +169,10 @@ impl Reading {
     }
 
     /// The newest snapshot of a slot, and the stream from its version on, all in one statement.
-    pub(crate) async fn with_snapshot(mut self, slot: &Slot) -> Result<(Option<StoredSnapshot>, EventBatches)> {
+    pub(crate) async fn with_snapshot(
+        mut self,
+        slot: &Slot,
+    ) -> Result<(Option<StoredSnapshot>, EventBatches)> {
         let statement = &self.inner.statements.read.with_snapshot;
         let found = self
             .inner
@@ -293,7 +300,10 @@ impl Reading {
         let found = self
             .inner
             .connections
-            .rows(&self.inner.statements.read.lowest, &[&self.stream.as_str(), &self.life.unwrap_or_default()])
+            .rows(
+                &self.inner.statements.read.lowest,
+                &[&self.stream.as_str(), &self.life.unwrap_or_default()],
+            )
             .await?;
         let Some(row) = found.first() else { return Ok(None) };
         let head = self.inner.head_of(&self.stream).await?;
@@ -320,7 +330,6 @@ impl Reading {
             format!("the events from version {from} were cut off while they were read; read again"),
         )
     }
-
 }
 
 fn header(found: &[Row]) -> Result<&Row> {
@@ -365,9 +374,9 @@ impl Next {
     async fn finish(self) -> Result<Page> {
         match self {
             Self::Later(reading) => reading.page().await,
-            Self::Running(mut running) => (&mut running.0)
-                .await
-                .map_err(|error| Error::unavailable(Outcome::NotDone, "the read was stopped").caused_by(error))?,
+            Self::Running(mut running) => (&mut running.0).await.map_err(|error| {
+                Error::unavailable(Outcome::NotDone, "the read was stopped").caused_by(error)
+            })?,
         }
     }
 }

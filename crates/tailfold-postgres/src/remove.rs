@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tailfold::{
     Digest, Error, EventId, Position, Removal, Removed, Result, StreamId, Timestamp, Tombstone, Version,
 };
+use tokio::time::timeout_at;
 
+use crate::connections::Patience;
+use crate::error::Failure;
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
 use crate::wake::Wake;
@@ -21,7 +24,7 @@ impl Statements {
     pub(crate) fn new(schema: &str) -> Self {
         Self {
             erase: format!(
-                "SELECT events, snapshots, position FROM {schema}.erase($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+                "SELECT events, snapshots, position FROM {schema}.erase($1, $2, $3, $4, $5, $6, $7, $8, $9)"
             ),
             truncate: format!("SELECT origin, events, snapshots FROM {schema}.truncate($1, $2)"),
         }
@@ -36,46 +39,62 @@ impl Inner {
         }
     }
 
-    async fn erase(self: &Arc<Self>, stream: &StreamId, id: EventId, recorded_at: Timestamp) -> Result<Removed> {
-        let locks = self.locks.erasing();
+    async fn erase(
+        self: &Arc<Self>,
+        stream: &StreamId,
+        id: EventId,
+        recorded_at: Timestamp,
+    ) -> Result<Removed> {
+        let mut patience = Patience::new(self.connections.deadline());
         loop {
             let Some(erased) = self.head_of(stream).await? else { return Ok(Removed::default()) };
             let tombstone = Tombstone::event(erased, id, recorded_at)?;
             let chain = erased.chain.link(Digest::of(&tombstone));
-            let found = self
-                .connections
-                .rows(
-                    &self.statements.remove.erase,
-                    &[
-                        &locks.numbers,
-                        &locks.exclusive,
-                        &stream.as_str(),
-                        &signed(erased.version.0),
-                        &erased.chain.as_bytes().as_slice(),
-                        id.as_uuid(),
-                        &tombstone.event_type.as_str(),
-                        &i64::from(tombstone.schema_version.0),
-                        &recorded_at.as_micros(),
-                        &&*tombstone.payload,
-                        &chain.as_bytes().as_slice(),
-                    ],
-                )
-                .await?;
-            // Without a row, somebody has appended meanwhile.
-            if let Some(row) = found.first() {
-                Wake::tell(self);
-                return Ok(Removed {
-                    events: unsigned(rows::value(row, 0)?, "count")?,
-                    snapshots: unsigned(rows::value(row, 1)?, "count")?,
-                    tombstone: Some(Position(unsigned(rows::value(row, 2)?, "position")?)),
-                });
-            }
+            let attempt = async {
+                let connection = self.connections.get().await?;
+                connection
+                    .rows(
+                        &self.statements.remove.erase,
+                        &[
+                            &stream.as_str(),
+                            &signed(erased.version.0),
+                            &erased.chain.as_bytes().as_slice(),
+                            id.as_uuid(),
+                            &tombstone.event_type.as_str(),
+                            &i64::from(tombstone.schema_version.0),
+                            &recorded_at.as_micros(),
+                            &&*tombstone.payload,
+                            &chain.as_bytes().as_slice(),
+                        ],
+                    )
+                    .await
+            };
+            let found = match timeout_at(patience.until, attempt).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(Failure::Final(error))) => return Err(error),
+                // Somebody has appended meanwhile, or it does not know whether it was done: it looks again.
+                Ok(Err(failure)) => {
+                    patience.pause(failure).await?;
+                    continue;
+                }
+                Err(_) => return Err(patience.exhausted(true)),
+            };
+            let row =
+                found.first().ok_or_else(|| Error::corrupt("the server says nothing about an erase"))?;
+            Wake::tell(self);
+            return Ok(Removed {
+                events: unsigned(rows::value(row, 0)?, "count")?,
+                snapshots: unsigned(rows::value(row, 1)?, "count")?,
+                tombstone: Some(Position(unsigned(rows::value(row, 2)?, "position")?)),
+            });
         }
     }
 
     async fn truncate(&self, stream: &StreamId, before: Version) -> Result<Removed> {
-        let row =
-            self.connections.row(&self.statements.remove.truncate, &[&stream.as_str(), &signed(before.0)]).await?;
+        let row = self
+            .connections
+            .row(&self.statements.remove.truncate, &[&stream.as_str(), &signed(before.0)])
+            .await?;
         let why = match rows::value::<Option<bool>>(&row, 0)? {
             Some(true) => {
                 return Ok(Removed {

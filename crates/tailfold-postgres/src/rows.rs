@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use tailfold::{
-    Chain, Error, EventData, EventId, EventType, Head, Position, RecordedEvent, Result, SchemaVersion, StreamId, Tag,
-    Timestamp, Version,
+    Chain, Error, EventData, EventId, EventType, Head, Position, RecordedEvent, Result, SchemaVersion,
+    StreamId, Tag, Timestamp, Version,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;

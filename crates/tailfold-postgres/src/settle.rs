@@ -58,10 +58,8 @@ impl Inner {
     /// The receipt of a commit that was sent over a connection that is broken; `None` if it was not and will not be recorded.
     pub(crate) async fn settle(&self, commit: &Commit, sender: &Sender) -> Result<Option<Committed>> {
         loop {
-            let ended = self
-                .connections
-                .rows(self.statements.settle.end, &[&sender.process, &sender.since])
-                .await?;
+            let ended =
+                self.connections.rows(self.statements.settle.end, &[&sender.process, &sender.since]).await?;
             if ended.is_empty() {
                 break;
             }
@@ -75,7 +73,9 @@ impl Inner {
                 .connections
                 .rows(&self.statements.settle.recorded, &[&write.stream.as_str(), &sender.after, &ids])
                 .await?;
-            let (Some(first), Some(last)) = (found.first(), found.get(ids.len() - 1)) else { return Ok(None) };
+            let (Some(first), Some(last)) = (found.first(), found.get(ids.len() - 1)) else {
+                return Ok(None);
+            };
             position = position.max(Position(unsigned(rows::value(last, 2)?, "position")?));
             let first = Version(unsigned(rows::value(first, 0)?, "version")?);
             writes.push(Written { stream: write.stream.clone(), first, head: rows::head(last, 0, 1)? });

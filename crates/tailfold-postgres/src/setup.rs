@@ -21,6 +21,7 @@ const MIGRATIONS: &[&[&str]] = &[&[
     include_str!("../sql/snapshot_payloads.sql"),
     include_str!("../sql/event_log.sql"),
     include_str!("../sql/genesis.sql"),
+    include_str!("../sql/check_isolation.sql"),
     include_str!("../sql/lock_all.sql"),
     include_str!("../sql/save_snapshot.sql"),
     include_str!("../sql/append.sql"),
@@ -82,7 +83,9 @@ async fn check_server(client: &Object) -> Result<(), Failure> {
         .into());
     }
     if encoding != "UTF8" {
-        return Err(Error::unsupported(format!("the database has encoding {encoding}: UTF8 is needed")).into());
+        return Err(
+            Error::unsupported(format!("the database has encoding {encoding}: UTF8 is needed")).into()
+        );
     }
     if is_standby {
         return Err(Failure::Undone(Error::unavailable(
@@ -111,19 +114,23 @@ async fn look(client: &Object, config: &PostgresConfig) -> Result<Option<(i32, S
 /// Applies what is missing in one transaction: all of it or nothing, however many processes do so at the same time.
 async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId, Failure> {
     // Each statement has to see what was committed while it waited for the lock.
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    let transaction =
+        client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     let lock = Locks::new(&config.schema).migration();
     transaction.query_one("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
     let schema = config.quoted_schema();
-    let exists: bool =
-        transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.meta")]).await?.get(0);
+    let exists: bool = transaction
+        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.meta")])
+        .await?
+        .get(0);
     let format: i32 = match exists {
         true => transaction.query_one(&format!("SELECT format FROM {schema}.meta"), &[]).await?.get(0),
         false => 0,
     };
     if format == 0 {
         // Whoever may not create schemas may be given an empty one.
-        let found = transaction.query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&config.schema]).await?;
+        let found =
+            transaction.query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&config.schema]).await?;
         if found.is_none() {
             transaction.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
 use tailfold::{
-    Day, Error, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore, StoredSnapshot,
-    Swept, Version,
+    Day, Error, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore,
+    StoredSnapshot, Swept, Version,
 };
 use tokio_postgres::Row;
 
@@ -84,7 +84,8 @@ impl SnapshotStore for PostgresStore {
 
     async fn save(&self, slot: &Slot, save: Save) -> Result<Saved> {
         let saved = self.inner.save(slot, &save).await;
-        saved.map_err(|error| error.during(format!("save snapshot `{slot}` at version {}", save.head.version)))
+        saved
+            .map_err(|error| error.during(format!("save snapshot `{slot}` at version {}", save.head.version)))
     }
 
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {
@@ -93,7 +94,8 @@ impl SnapshotStore for PostgresStore {
             let (inner, filter) = (inner.clone(), filter.clone());
             async move {
                 let Some(after) = after else { return Ok(None) };
-                let page = inner.list(&filter, after).await.map_err(|error| error.during("list snapshots"))?;
+                let page =
+                    inner.list(&filter, after).await.map_err(|error| error.during("list snapshots"))?;
                 let last = page.last().map(|info| (info.slot.clone(), info.head.version));
                 let after = (page.len() as i64 == LISTED).then_some(last);
                 Ok((!page.is_empty()).then_some((page, after)))
@@ -216,7 +218,8 @@ impl Inner {
 fn info(row: &Row) -> Result<SnapshotInfo> {
     let malformed = |error: Error| Error::corrupt("a snapshot's slot is malformed").caused_by(error);
     let serial = rows::value::<&str>(row, 3)?.parse().map_err(malformed)?;
-    let slot = Slot::new(rows::value::<&str>(row, 2)?, serial, rows::value::<&str>(row, 4)?).map_err(malformed)?;
+    let slot =
+        Slot::new(rows::value::<&str>(row, 2)?, serial, rows::value::<&str>(row, 4)?).map_err(malformed)?;
     let bytes = unsigned(rows::value(row, 6)?, "size")?;
     Ok(SnapshotInfo { slot, head: rows::head(row, 0, 1)?, bytes, used: Day(rows::value(row, 5)?) })
 }

@@ -150,7 +150,12 @@ impl PostgresStore {
 }
 
 impl Inner {
-    pub(crate) fn new(id: StoreId, config: &PostgresConfig, connections: Connections, dialer: Option<Dialer>) -> Self {
+    pub(crate) fn new(
+        id: StoreId,
+        config: &PostgresConfig,
+        connections: Connections,
+        dialer: Option<Dialer>,
+    ) -> Self {
         let schema = config.quoted_schema();
         Self {
             id,

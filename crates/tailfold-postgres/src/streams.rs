@@ -13,7 +13,9 @@ const LISTED: usize = 1000;
 /// The streams of a range of names that are not empty.
 pub(crate) fn statement(schema: &str) -> String {
     let next = |from: &str| {
-        format!("(SELECT stream FROM {schema}.events WHERE stream {from} AND stream < $2 ORDER BY stream LIMIT 1)")
+        format!(
+            "(SELECT stream FROM {schema}.events WHERE stream {from} AND stream < $2 ORDER BY stream LIMIT 1)"
+        )
     };
     format!(
         "WITH RECURSIVE names (stream, number) AS (
@@ -79,8 +81,12 @@ fn ranges(filter: &Filter, after: Option<&StreamId>) -> Vec<(String, String)> {
         match (clause.streams.as_slice(), clause.categories.as_slice()) {
             ([], []) => ranges.push((String::new(), END.to_owned())),
             // `0` comes after `/`.
-            ([], categories) => ranges.extend(categories.iter().map(|name| (format!("{name}/"), format!("{name}0")))),
-            (streams, _) => ranges.extend(streams.iter().map(|name| (name.as_str().to_owned(), behind(name.as_str())))),
+            ([], categories) => {
+                ranges.extend(categories.iter().map(|name| (format!("{name}/"), format!("{name}0"))))
+            }
+            (streams, _) => {
+                ranges.extend(streams.iter().map(|name| (name.as_str().to_owned(), behind(name.as_str()))))
+            }
         }
     }
     ranges.sort();

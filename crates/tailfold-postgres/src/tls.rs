@@ -53,9 +53,12 @@ impl Tls {
                 }
             }
             None => {
-                let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                let (added, _) =
+                    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if added == 0 {
-                    return Err(Error::invalid("the system trusts no authorities: name some with `sslrootcert`"));
+                    return Err(Error::invalid(
+                        "the system trusts no authorities: name some with `sslrootcert`",
+                    ));
                 }
             }
         }
@@ -65,7 +68,8 @@ impl Tls {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, error))?;
-    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|error| unusable(path, error))?;
+    let certificates: Vec<_> =
+        certificates.collect::<Result<_, _>>().map_err(|error| unusable(path, error))?;
     if certificates.is_empty() {
         return Err(Error::invalid(format!("there is no certificate in `{}`", path.display())));
     }

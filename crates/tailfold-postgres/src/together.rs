@@ -206,12 +206,17 @@ async fn one(connection: &Connection, inner: &Inner, single: &Single) -> Result<
 }
 
 /// Records many; answers the positions of those that were recorded, by stream.
-async fn all(connection: &Connection, inner: &Inner, batch: &[Waiting]) -> Result<HashMap<String, i64>, Failure> {
+async fn all(
+    connection: &Connection,
+    inner: &Inner,
+    batch: &[Waiting],
+) -> Result<HashMap<String, i64>, Failure> {
     let singles = || batch.iter().map(|waiting| &waiting.single);
     let streams: Vec<_> = singles().map(|single| single.write().stream.as_str()).collect();
     let versions: Vec<_> = singles().map(|single| single.version).collect();
     let expected: Vec<_> = singles().map(Single::expected).collect();
-    let chains: Vec<_> = singles().flat_map(|single| &single.chains).map(|chain| chain.as_bytes().as_slice()).collect();
+    let chains: Vec<_> =
+        singles().flat_map(|single| &single.chains).map(|chain| chain.as_bytes().as_slice()).collect();
     let columns = Columns::of(singles().flat_map(|single| &single.write().events));
     let found = connection
         .rows(

@@ -141,7 +141,8 @@ impl Follower {
     /// Waits until more of the log than up to `after` is decided; the position up to which it is.
     pub(crate) async fn decided_after(&self, after: Position) -> Result<Position> {
         let mut progress = self.progress.clone();
-        let farther = progress.wait_for(|progress| progress.as_ref().map_or(true, |decided| *decided > after));
+        let farther =
+            progress.wait_for(|progress| progress.as_ref().map_or(true, |decided| *decided > after));
         match farther.await {
             Ok(progress) => progress.clone(),
             Err(_) => Err(crate::error::closed()),

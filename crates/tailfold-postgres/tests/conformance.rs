@@ -1,5 +1,6 @@
 //! The contracts, on a server that all cases use at the same time: each store has a schema of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use tailfold::EventId;
 use tailfold_postgres::{PostgresConfig, PostgresStore};
 use tailfold_testkit::Fixture;

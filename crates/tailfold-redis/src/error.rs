@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, Value};
 use tailfold::{Error, Outcome};
 
 /// The driver's failure, or the server's.
@@ -28,18 +28,29 @@ impl From<RedisError> for Failure {
 }
 
 impl Failure {
-    /// Whether a connection is worth nothing after this: also one to a former primary, which only says so when it is asked to
-    /// write, and one that nobody answers on, since a cut cable does not tell.
+    /// A refusal among the answers to several commands.
+    pub(crate) fn in_answer(answer: &Value) -> Option<Self> {
+        match answer {
+            Value::ServerError(error) => Some(Self::Redis(error.clone().into())),
+            _ => None,
+        }
+    }
+
+    /// Whether a connection is worth nothing after this.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {
             Self::Redis(error) => {
-                error.is_unrecoverable_error()
-                    || error.is_io_error()
-                    || matches!(code(error).as_str(), "READONLY" | "NOAUTH")
+                error.is_unrecoverable_error() || error.is_io_error() || code(error) == "NOAUTH"
             }
-            Self::TimedOut(_) | Self::Connect(_) | Self::ConnectTimedOut(_) | Self::Ended => true,
-            Self::Reply(_) => false,
+            Self::Connect(_) | Self::ConnectTimedOut(_) | Self::Ended => true,
+            // One that nobody answers on is found out by whoever waits.
+            Self::TimedOut(_) | Self::Reply(_) => false,
         }
+    }
+
+    /// Whether the server is no primary, or not any more, which it only says when it is asked to write.
+    pub(crate) fn is_of_replica(&self) -> bool {
+        matches!(self, Self::Redis(error) if code(error) == "READONLY")
     }
 
     /// Whether the connection was found dead: another one may do at once.
@@ -145,7 +156,7 @@ mod tests {
                 assert_eq!(kind, Kind::Unavailable(Outcome::NotDone), "{code}");
             }
         }
-        assert!(from_server("READONLY", "x").ends_connection());
+        assert!(from_server("READONLY", "x").is_of_replica());
         assert!(!from_server("OOM", "x").ends_connection());
     }
 

@@ -26,8 +26,15 @@ struct Current {
     // Tells whether the connection that somebody found dead is still the one in use.
     number: u64,
     attempt: Option<Attempt>,
+    since: Instant,
     // Since when nothing was answered, although something was asked.
     silent_since: Option<Instant>,
+}
+
+impl Current {
+    fn none(number: u64) -> Self {
+        Self { number, attempt: None, since: Instant::now(), silent_since: None }
+    }
 }
 
 /// An attempt to connect, or its result. All who need it wait for the same one.
@@ -54,8 +61,7 @@ pub(crate) enum Effect {
 
 impl Link {
     pub(crate) fn new(servers: Arc<Servers>, timeout: Duration, connect_timeout: Duration) -> Self {
-        let current = Mutex::new(Current { number: 0, attempt: None, silent_since: None });
-        Self { servers, timeout, connect_timeout, current }
+        Self { servers, timeout, connect_timeout, current: Mutex::new(Current::none(0)) }
     }
 
     /// Sends a request and waits for the answer, connecting if need be, within the timeout.
@@ -88,15 +94,23 @@ impl Link {
             };
             match sent {
                 Err(failure) => {
-                    if failure.ends_connection() {
-                        self.give_up(number);
+                    match failure {
+                        _ if failure.ends_connection() => self.give_up(number),
+                        _ if failure.is_of_replica() => self.look_for_primary(number),
+                        _ => {}
                     }
                     if !again || !failure.is_dead_connection() {
                         return Err(failure);
                     }
                     again = false;
                 }
-                values => return values,
+                Ok(values) => {
+                    let refusals = values.iter().filter_map(Failure::in_answer);
+                    if refusals.into_iter().any(|refusal| refusal.is_of_replica()) {
+                        self.look_for_primary(number);
+                    }
+                    return Ok(values);
+                }
             }
         }
     }
@@ -139,7 +153,15 @@ impl Link {
     fn give_up(&self, number: u64) {
         let mut current = self.current();
         if current.number == number {
-            *current = Current { number: number + 1, attempt: None, silent_since: None };
+            *current = Current::none(number + 1);
+        }
+    }
+
+    /// Connects anew to where the primary may be found by now; not all the time, as a replica serves loads.
+    fn look_for_primary(&self, number: u64) {
+        let since = self.current().since;
+        if since.elapsed() >= self.connect_timeout {
+            self.give_up(number);
         }
     }
 
@@ -175,7 +197,7 @@ impl Drop for Waiting<'_> {
         }
         let silent_since = *current.silent_since.get_or_insert(self.since);
         if silent_since.elapsed() >= self.link.timeout {
-            *current = Current { number: self.number + 1, attempt: None, silent_since: None };
+            *current = Current::none(self.number + 1);
         }
     }
 }

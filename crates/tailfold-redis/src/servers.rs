@@ -103,10 +103,11 @@ impl Servers {
 
 impl Connection {
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
-        match self {
+        let answer = match self {
             Self::Single(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) => connection.req_packed_command(command).await,
-        }
+        };
+        refused(answer)
     }
 
     /// Sends commands together, for one key; their answers, which may be errors.
@@ -123,7 +124,7 @@ impl Connection {
         match (self, node) {
             (Self::Cluster(connection), Some(Host { name, port })) => {
                 let address = SingleNodeRoutingInfo::ByAddress { host: name.clone(), port: *port };
-                connection.route_command(command.clone(), RoutingInfo::SingleNode(address)).await
+                refused(connection.route_command(command.clone(), RoutingInfo::SingleNode(address)).await)
             }
             (connection, _) => connection.send(command).await,
         }
@@ -131,6 +132,14 @@ impl Connection {
 
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_))
+    }
+}
+
+/// The driver tells what the server refuses as an answer.
+fn refused(answer: RedisResult<Value>) -> RedisResult<Value> {
+    match answer? {
+        Value::ServerError(error) => Err(error.into()),
+        answer => Ok(answer),
     }
 }
 

@@ -22,7 +22,7 @@ use tailfold::{Loaded, Repository, Rule, SnapshotConfig, Source, Version};
 use fold::History;
 use git::Git;
 use log::Log;
-use store::Place;
+use store::{Nearer, Place};
 use tree::{ObjectId, Tree};
 
 /// Feeds a git history into a store, one commit an event, then loads the tree at a commit from there and says what it
@@ -48,10 +48,14 @@ struct Arguments {
     #[arg(long, value_name = "RULE", default_value = "every:100")]
     policy: Rule,
 
-    /// The store to write to, a file or `nats://HOST[:PORT][/NAME]`; commits that it holds already are not read again
+    /// The store to write to: a file, `postgres://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `nats://HOST[:PORT][/NAME]`; commits that it holds already are not read again
     /// [default: a temporary file]
     #[arg(long, value_name = "STORE")]
     store: Option<OsString>,
+
+    /// Where to keep snapshots besides, and to look for them first: `redis://[[USER]:PASSWORD@]HOST[:PORT]`
+    #[arg(long, value_name = "TIER")]
+    snapshots: Option<String>,
 
     /// Print one JSON object and nothing else
     #[arg(long)]
@@ -92,8 +96,10 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         None => Box::new(BufReader::new(git.log()?)),
     };
 
+    let nearer = Nearer::named(arguments.snapshots.as_deref()).await?;
     let open = place.open().await?;
-    let histories = Repository::builder(open.store()).snapshots(snapshots.clone()).build()?;
+    let histories = Repository::builder(open.store()).snapshots(snapshots.clone());
+    let histories = histories.snapshots_in(nearer.tiers()).build()?;
     let fed = feed(&histories, Log::new(input), arguments.at.unwrap_or(u64::MAX)).await?;
     // Waits for snapshots that are still being written.
     histories.close().await?;
@@ -101,9 +107,14 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 
     // Opened anew, so that nothing is served from memory.
     let open = place.open().await?;
-    let histories = Repository::<History>::builder(open.store()).snapshots(snapshots).build()?;
+    let histories = Repository::<History>::builder(open.store()).snapshots(snapshots);
+    let histories = histories.snapshots_in(nearer.tiers()).build()?;
     let loaded = histories.load(STREAM).at(fed.commits).await?;
     histories.close().await?;
+    if arguments.store.is_none() {
+        // Of a store that goes with the program.
+        nearer.forget(loaded.stream().as_str()).await?;
+    }
     open.close().await?;
 
     if loaded.state().commit != Some(fed.last) {
@@ -113,9 +124,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         compare(&loaded.state().tree, &git.tree(fed.last)?, fed.last)?;
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&Summary::of(&loaded))?);
+        println!("{}", serde_json::to_string(&Summary::of(&loaded, arguments.snapshots.is_some()))?);
     } else {
-        print_readable(&loaded, arguments.log.is_none());
+        print_readable(&loaded, arguments.snapshots.is_some(), arguments.log.is_none());
     }
     Ok(())
 }
@@ -177,10 +188,13 @@ struct Summary {
     digest: String,
     replayed_events: u64,
     source: &'static str,
+    /// Which snapshots served, where there are several kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<String>,
 }
 
 impl Summary {
-    fn of(loaded: &Loaded<History>) -> Self {
+    fn of(loaded: &Loaded<History>, tiered: bool) -> Self {
         let (tree, report) = (&loaded.state().tree, loaded.report());
         Self {
             commit: loaded.version(),
@@ -188,11 +202,12 @@ impl Summary {
             digest: tree.digest(),
             replayed_events: report.replayed_events,
             source: report.source.as_str(),
+            tier: report.tier.as_deref().filter(|_| tiered).map(str::to_owned),
         }
     }
 }
 
-fn print_readable(loaded: &Loaded<History>, compared: bool) {
+fn print_readable(loaded: &Loaded<History>, tiered: bool, compared: bool) {
     let (History { commit, tree }, report) = (loaded.state(), loaded.report());
     let name = commit.map_or_else(String::new, |commit| commit.to_string());
     let events = report.replayed_events;
@@ -201,7 +216,9 @@ fn print_readable(loaded: &Loaded<History>, compared: bool) {
     println!("digest  {}", tree.digest());
     match report.source {
         Source::Snapshot(version) => {
-            println!("loaded  the snapshot at {version} and {events} events after it")
+            let tier = report.tier.as_deref().filter(|_| tiered);
+            let place = tier.map(|tier| format!(" from {tier}")).unwrap_or_default();
+            println!("loaded  the snapshot at {version}{place} and {events} events after it")
         }
         _ => println!("loaded  {events} events, without a snapshot"),
     }

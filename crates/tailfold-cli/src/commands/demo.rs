@@ -1,6 +1,7 @@
 //! `demo`: what snapshots do, on real data.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tailfold::{Fold, Policy, Repository, Store};
@@ -16,10 +17,11 @@ use crate::output::{Output, bytes, grouped};
 use crate::progress::Progress;
 use crate::store::{Access, Location, Open};
 use crate::table::{Align, Table};
+use crate::tier::{SnapshotLocation, Tiers};
 
 pub(crate) const HELP: &str = "\
 Every row is an event of its airport (`airport/JFK`) and, where it has a tail number, of its aircraft (`aircraft/N14228`): one
-durable append each (on NATS, as durable as the servers make it), many under way, with a snapshot every 100 events. Then every actor is loaded by replay and by snapshot +
+durable append each (on a server, as durable as that makes it), many under way, with a snapshot every 100 events. Then every actor is loaded by replay and by snapshot +
 tail, and both are compared with sums made straight from the file.
 
 The data: 80,789 flights that left New York in early 2013 (US Bureau of Transportation Statistics, CC0), part of this program. An
@@ -27,7 +29,8 @@ input of your own needs the columns year, month, day, sched_dep_time, dep_delay,
 dest, air_time and distance; `NA` stands for unknown. A row that is malformed ends the import with its line number; the rows
 before it are recorded. Run it again on the same store to go on: of each stream, as many rows as it has events are skipped.
 
-Without --store, the store is a temporary one. With --json, one object: flights, events, aircraft, aircraft_equal, airports,
+Without --store, the store is a temporary one. With --snapshots, snapshots go to that tier and to the store, and loads take them from
+the tier; what belongs to a temporary store is removed from there at the end. With --json, one object: flights, events, aircraft, aircraft_equal, airports,
 airports_equal, snapshots, average_replay_events (of loads that a snapshot served), replay_load_us_p50 and snapshot_load_us_p50
 (of the airports, 30 loads each), and more. Exit code 3 if any state differs.
 
@@ -35,6 +38,7 @@ Examples:
   tailfold demo
   tailfold demo --store flights.db && tailfold --store flights.db state airport/JFK --as-of 2013-02-01
   tailfold demo --store nats://localhost:4222/flights
+  tailfold demo --store postgres://ada@localhost/flights --snapshots redis://localhost
   tailfold demo --input flights.csv.gz --json";
 
 const EVERY: u64 = 100;
@@ -51,7 +55,12 @@ pub struct Options {
     lanes: u16,
 }
 
-pub(crate) async fn run(store: Option<Location>, options: Options, output: &mut Output) -> Result<()> {
+pub(crate) async fn run(
+    store: Option<Location>,
+    snapshots: Option<&SnapshotLocation>,
+    options: Options,
+    output: &mut Output,
+) -> Result<()> {
     // Declared before the store, so that it goes after it.
     let temporary;
     let location = match &store {
@@ -66,11 +75,20 @@ pub(crate) async fn run(store: Option<Location>, options: Options, output: &mut 
     let input = options.input.map_or(Input::Embedded, Input::File);
     input.records()?;
     let open = location.open(Access::Create).await?;
-    let done = measure(&open, input, options.lanes.into(), output.is_json()).await;
+    let done = match Tiers::open(snapshots, &open).await {
+        Ok(tiers) => {
+            measure(&open, &tiers, store.is_none(), input, options.lanes.into(), output.is_json()).await
+        }
+        Err(error) => Err(error),
+    };
     let closed = open.close().await;
     let summary = done?;
     closed?;
-    let summary = Summary { store: store.map(|location| location.to_string()), ..summary };
+    let summary = Summary {
+        store: store.map(|location| location.to_string()),
+        tier: snapshots.map(ToString::to_string),
+        ..summary
+    };
     if output.is_json() {
         output.json(&summary)?;
     } else {
@@ -88,6 +106,8 @@ pub(crate) async fn run(store: Option<Location>, options: Options, output: &mut 
 struct Summary {
     input: String,
     store: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<String>,
     #[serde(skip)]
     appended: &'static str,
     flights: u64,
@@ -105,6 +125,9 @@ struct Summary {
     snapshots_rejected: u64,
     store_bytes: u64,
     snapshot_loads: u64,
+    /// Of these, where a tier was named, those that it served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier_loads: Option<u64>,
     average_replay_events: f64,
     replay_loads_per_second: f64,
     snapshot_loads_per_second: f64,
@@ -115,15 +138,24 @@ struct Summary {
     differences: Vec<String>,
 }
 
-fn repository<F: Fold>(store: &std::sync::Arc<dyn Store>) -> Result<Repository<F>> {
-    Ok(Repository::builder(store.clone()).snapshots(Policy::every(EVERY)).build()?)
+fn repository<F: Fold>(store: &Arc<dyn Store>, tiers: &Tiers) -> Result<Repository<F>> {
+    let builder = Repository::builder(store.clone()).snapshots(Policy::every(EVERY));
+    Ok(builder.snapshots_in(tiers.chain()).build()?)
 }
 
-async fn measure(open: &Open, input: Input, lanes: usize, quiet: bool) -> Result<Summary> {
+async fn measure(
+    open: &Open,
+    tiers: &Tiers,
+    temporary: bool,
+    input: Input,
+    lanes: usize,
+    quiet: bool,
+) -> Result<Summary> {
     let store = open.store();
     let rows = matches!(input, Input::Embedded).then_some(EMBEDDED_ROWS);
     let progress = Progress::new(quiet, "flights recorded", rows);
-    let (aircraft, airports) = (repository::<Aircraft>(&store)?, repository::<Airport>(&store)?);
+    let (aircraft, airports) =
+        (repository::<Aircraft>(&store, tiers)?, repository::<Airport>(&store, tiers)?);
     let imported = import(input.clone(), &aircraft, &airports, lanes, &progress).await;
     progress.finish();
     // Snapshots that are due are written even if the import failed: what it recorded stays.
@@ -136,7 +168,8 @@ async fn measure(open: &Open, input: Input, lanes: usize, quiet: bool) -> Result
         .await
         .map_err(|error| Error::Refused(format!("sum up the flights: {error}")))??;
     // New ones, so that nothing is left in memory of the import.
-    let (aircraft, airports) = (repository::<Aircraft>(&store)?, repository::<Airport>(&store)?);
+    let (aircraft, airports) =
+        (repository::<Aircraft>(&store, tiers)?, repository::<Airport>(&store, tiers)?);
     let kept = [aircraft.stats().await?, airports.stats().await?];
     let actors = (oracle.aircraft.len() + oracle.airports.len()) as u64;
     let progress = Progress::new(quiet, "actors compared", Some(actors));
@@ -152,11 +185,19 @@ async fn measure(open: &Open, input: Input, lanes: usize, quiet: bool) -> Result
     let snapshots = kept.iter().map(|stats| stats.snapshots).sum();
     let snapshot_bytes = kept.iter().map(|stats| stats.snapshot_bytes).sum();
     let store_bytes = open.bytes().await?;
-    let summary = summarize(name, imported, of_aircraft, of_airports, &times);
+    if temporary {
+        let streams = |category: &'static str, ids: Vec<&String>| {
+            ids.into_iter().map(move |id| format!("{category}/{id}")).collect::<Vec<_>>()
+        };
+        tiers.forget_in_near(streams("aircraft", oracle.aircraft.keys().collect()).into_iter()).await?;
+        tiers.forget_in_near(streams("airport", oracle.airports.keys().collect()).into_iter()).await?;
+    }
+    let summary = summarize(tiers.are_several(), name, imported, of_aircraft, of_airports, &times);
     Ok(Summary { appended: open.appended(), snapshots, snapshot_bytes, store_bytes, ..summary })
 }
 
 fn summarize(
+    tiered: bool,
     input: String,
     imported: Imported,
     aircraft: Comparison,
@@ -172,6 +213,7 @@ fn summarize(
     Summary {
         input,
         store: None,
+        tier: None,
         appended: "",
         flights: imported.flights,
         events: aircraft.events + airports.events,
@@ -188,6 +230,7 @@ fn summarize(
         snapshots_rejected: aircraft.rejected + airports.rejected,
         store_bytes: 0,
         snapshot_loads: served,
+        tier_loads: tiered.then_some(aircraft.served_near + airports.served_near),
         average_replay_events: if served == 0 { 0.0 } else { replayed as f64 / served as f64 },
         replay_loads_per_second: replay.per_second(),
         snapshot_loads_per_second: snapshot.per_second(),
@@ -217,6 +260,13 @@ fn print(summary: &Summary, output: &mut Output) -> Result<()> {
     row("longest stream", grouped(summary.longest_stream_events), format!("events of {longest}"));
     let note = format!("{}, one every {EVERY} events, the newest kept", bytes(summary.snapshot_bytes));
     row("snapshots", grouped(summary.snapshots), note);
+    if let (Some(tier), Some(loads)) = (&summary.tier, summary.tier_loads) {
+        row(
+            "from the tier",
+            grouped(loads),
+            format!("of {} loads that a snapshot served, {tier}", grouped(summary.snapshot_loads)),
+        );
+    }
     let note = format!("events, over {} loads that a snapshot served", grouped(summary.snapshot_loads));
     row("average replay", format!("{:.1}", summary.average_replay_events), note);
     row("store", bytes(summary.store_bytes), summary.store.clone().unwrap_or_else(|| "temporary".to_owned()));

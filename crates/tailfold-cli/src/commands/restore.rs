@@ -15,7 +15,7 @@ original, which may have seen events that the backup has not, do not match it. W
 
 A backup of a file becomes a file; one of a store on NATS becomes a store on NATS, on any server and under any name, with the
 replicas and the storage of the original where the URL does not say otherwise. Events keep their positions either way. To go
-from one kind of store to the other, use `export` and `import`.
+from one kind of store to another, use `export` and `import`. PostgreSQL restores its own backups: see `renew-id`.
 
 Examples:
   tailfold --store flights.db restore flights-2026-01-31.db

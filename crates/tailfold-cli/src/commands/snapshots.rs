@@ -2,20 +2,22 @@
 
 use futures_util::TryStreamExt as _;
 use serde_json::json;
-use tailfold::{Envelope, Rejection, SlotFilter, SnapshotInfo, SnapshotStore as _, StreamId};
+use tailfold::{Envelope, Rejection, SlotFilter, SnapshotInfo, StreamId};
 
 use crate::error::Result;
 use crate::output::{Output, bytes};
-use crate::store::Open;
 use crate::table::{Align, Table};
+use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
 Each envelope is read and checked: its checksum, and that it lies where it says it belongs. `verify` also checks it against
-the stream. With --json, one object a line.
+the stream. With --snapshots, those of the tier come first, then those of the store, and each says where it is. With --json, one
+object a line.
 
 Examples:
   tailfold snapshots
-  tailfold snapshots airport/JFK --json";
+  tailfold snapshots airport/JFK --json
+  tailfold --store postgres://localhost/bank --snapshots redis://localhost snapshots";
 
 /// Of which stream.
 #[derive(Debug, clap::Args)]
@@ -24,10 +26,10 @@ pub struct Options {
     stream: Option<StreamId>,
 }
 
-pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> Result<()> {
+pub(crate) async fn run(tiers: &Tiers, options: Options, output: &mut Output) -> Result<()> {
     let filter = options.stream.map_or_else(SlotFilter::all, |stream| SlotFilter::key(stream.as_str()));
-    let store = open.store();
-    let mut table = Table::new([
+    let place = tiers.are_several().then_some(("tier", Align::Left));
+    let mut table = Table::new(place.into_iter().chain([
         ("fold", Align::Left),
         ("serial", Align::Left),
         ("key", Align::Left),
@@ -38,19 +40,22 @@ pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> R
         ("created", Align::Left),
         ("used", Align::Left),
         ("envelope", Align::Left),
-    ]);
-    let mut batches = store.list(filter);
-    while let Some(batch) = batches.try_next().await? {
-        for info in batch {
-            let envelope = match store.newest(&info.slot, Some(info.head.version)).await? {
-                Some(stored) if stored.head == info.head => check(&info, Envelope::parse(&stored.bytes)),
-                // Replaced since it was listed.
-                _ => continue,
-            };
-            if output.is_json() {
-                output.json(&object(&info, &envelope))?;
-            } else {
-                table.row(cells(&info, &envelope));
+    ]));
+    for (name, tier) in tiers.each() {
+        let place = tiers.are_several().then_some(name);
+        let mut batches = tier.list(filter.clone());
+        while let Some(batch) = batches.try_next().await? {
+            for info in batch {
+                let envelope = match tier.newest(&info.slot, Some(info.head.version)).await? {
+                    Some(stored) if stored.head == info.head => check(&info, Envelope::parse(&stored.bytes)),
+                    // Replaced since it was listed.
+                    _ => continue,
+                };
+                if output.is_json() {
+                    output.json(&object(place, &info, &envelope))?;
+                } else {
+                    table.row(place.map(str::to_owned).into_iter().chain(cells(&info, &envelope)));
+                }
             }
         }
     }
@@ -68,7 +73,11 @@ fn check(info: &SnapshotInfo, parsed: Result<Envelope, Rejection>) -> Result<Env
     Ok(envelope)
 }
 
-fn object(info: &SnapshotInfo, envelope: &Result<Envelope, Rejection>) -> serde_json::Value {
+fn object(
+    place: Option<&str>,
+    info: &SnapshotInfo,
+    envelope: &Result<Envelope, Rejection>,
+) -> serde_json::Value {
     let mut object = json!({
         "fold": info.slot.fold(),
         "serial": info.slot.serial(),
@@ -79,6 +88,9 @@ fn object(info: &SnapshotInfo, envelope: &Result<Envelope, Rejection>) -> serde_
         "used": info.used.to_string(),
         "rejected": envelope.as_ref().err(),
     });
+    if let (Some(fields), Some(place)) = (object.as_object_mut(), place) {
+        fields.insert("tier".to_owned(), json!(place));
+    }
     if let (Some(fields), Ok(envelope)) = (object.as_object_mut(), envelope) {
         fields.insert("codec".to_owned(), json!(envelope.codec));
         fields.insert("compression".to_owned(), json!(envelope.compression));

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use tailfold::{
-    EventStore as _, Filter, Follow, Position, RecordedEvent, SlotFilter, SnapshotStore as _, StoreId,
-    Timestamp,
+    EventStore as _, Filter, Follow, Position, RecordedEvent, SlotFilter, SnapshotStore, StoreId, Timestamp,
 };
 
 use crate::error::Result;
@@ -14,10 +13,12 @@ use crate::output::{Output, bytes, grouped};
 use crate::progress::Progress;
 use crate::store::Open;
 use crate::table::{Align, Table};
+use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
 Reads the log once, about a million events a second; memory does not grow with it. The size is that of the
-file on disk, or of the streams as the NATS server tells it. With --json, one object.
+file on disk, or what the server tells: of the tables and indexes on PostgreSQL, of the streams on NATS. With --snapshots,
+the snapshots of the tier and of the store are counted by themselves too. With --json, one object.
 
 Examples:
   tailfold stats
@@ -38,6 +39,23 @@ struct Stats {
     latest_recorded_at: Option<Timestamp>,
     categories: BTreeMap<String, Category>,
     types: BTreeMap<String, u64>,
+    /// Of all tiers.
+    #[serde(flatten)]
+    kept: Snapshots,
+    /// Of each tier, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tiers: Vec<TierKept>,
+}
+
+#[derive(Serialize)]
+struct TierKept {
+    tier: &'static str,
+    #[serde(flatten)]
+    kept: Snapshots,
+}
+
+#[derive(Default, Serialize)]
+struct Snapshots {
     snapshots: u64,
     snapshot_bytes: u64,
     folds: BTreeMap<String, BTreeMap<String, Kept>>,
@@ -56,12 +74,12 @@ struct Kept {
     bytes: u64,
 }
 
-pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
-    let stats = gather(open, output.is_json()).await?;
+pub(crate) async fn run(open: &Open, tiers: &Tiers, output: &mut Output) -> Result<()> {
+    let stats = gather(open, tiers, output.is_json()).await?;
     if output.is_json() { output.json(&stats) } else { print(&stats, output) }
 }
 
-async fn gather(open: &Open, quiet: bool) -> Result<Stats> {
+async fn gather(open: &Open, tiers: &Tiers, quiet: bool) -> Result<Stats> {
     let store = open.store();
     let mut stats = Stats {
         store_id: store.store_id().await?,
@@ -76,9 +94,8 @@ async fn gather(open: &Open, quiet: bool) -> Result<Stats> {
         latest_recorded_at: None,
         categories: BTreeMap::new(),
         types: BTreeMap::new(),
-        snapshots: 0,
-        snapshot_bytes: 0,
-        folds: BTreeMap::new(),
+        kept: Snapshots::default(),
+        tiers: Vec::new(),
     };
     let progress = Progress::new(quiet, "events", None);
     let mut batches = store.read_all(Position::ZERO, Filter::all(), Follow::ToEnd);
@@ -94,15 +111,11 @@ async fn gather(open: &Open, quiet: bool) -> Result<Stats> {
             stats.categories.entry(summary.stream.category().to_owned()).or_default().streams += 1;
         }
     }
-    let mut batches = store.list(SlotFilter::all());
-    while let Some(batch) = batches.try_next().await? {
-        for info in batch {
-            stats.snapshots += 1;
-            stats.snapshot_bytes += info.bytes;
-            let serials = stats.folds.entry(info.slot.fold().to_owned()).or_default();
-            let kept = serials.entry(info.slot.serial().to_string()).or_default();
-            kept.snapshots += 1;
-            kept.bytes += info.bytes;
+    for (tier, snapshots) in tiers.each() {
+        let kept = Snapshots::of(&*snapshots).await?;
+        stats.kept.add(&kept);
+        if tiers.are_several() {
+            stats.tiers.push(TierKept { tier, kept });
         }
     }
     Ok(stats)
@@ -126,6 +139,39 @@ impl Stats {
         category.events += 1;
         category.payload_bytes += size;
         *entry(&mut self.types, event.data.event_type.as_str()) += 1;
+    }
+}
+
+impl Snapshots {
+    async fn of(tier: &dyn SnapshotStore) -> Result<Self> {
+        let mut seen = Self::default();
+        let mut batches = tier.list(SlotFilter::all());
+        while let Some(batch) = batches.try_next().await? {
+            for info in batch {
+                seen.count(info.slot.fold(), info.slot.serial().as_str(), 1, info.bytes);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (fold, serials) in &other.folds {
+            for (serial, kept) in serials {
+                self.count(fold, serial, kept.snapshots, kept.bytes);
+            }
+        }
+    }
+
+    fn count(&mut self, fold: &str, serial: &str, snapshots: u64, bytes: u64) {
+        self.snapshots += snapshots;
+        self.snapshot_bytes += bytes;
+        let kept = entry(entry(&mut self.folds, fold), serial);
+        kept.snapshots += snapshots;
+        kept.bytes += bytes;
+    }
+
+    fn text(&self) -> String {
+        format!("{} ({})", grouped(self.snapshots), bytes(self.snapshot_bytes))
     }
 }
 
@@ -153,9 +199,12 @@ fn print(stats: &Stats, output: &mut Output) -> Result<()> {
         ("tombstones", grouped(stats.tombstones)),
         ("positions", range(place(stats.first_position), place(stats.last_position))),
         ("recorded", range(text(stats.earliest_recorded_at), text(stats.latest_recorded_at))),
-        ("snapshots", format!("{} ({})", grouped(stats.snapshots), bytes(stats.snapshot_bytes))),
+        ("snapshots", stats.kept.text()),
     ] {
         table.row([name.to_owned(), value]);
+    }
+    for TierKept { tier, kept } in &stats.tiers {
+        table.row([format!("  in {tier}"), kept.text()]);
     }
     output.table(&table)?;
     let mut table = Table::new([
@@ -178,15 +227,18 @@ fn print(stats: &Stats, output: &mut Output) -> Result<()> {
     stats.types.iter().for_each(|(name, count)| table.row([name.clone(), grouped(*count)]));
     output.line("")?;
     output.table(&table)?;
-    let mut table = Table::new([
-        ("fold", Align::Left),
-        ("serial", Align::Left),
-        ("snapshots", Align::Right),
-        ("size", Align::Right),
-    ]);
-    for (fold, serials) in &stats.folds {
-        for (serial, kept) in serials {
-            table.row([fold.clone(), serial.clone(), grouped(kept.snapshots), bytes(kept.bytes)]);
+    let columns =
+        [("fold", Align::Left), ("serial", Align::Left), ("snapshots", Align::Right), ("size", Align::Right)];
+    let alone = [("", &stats.kept)];
+    let several: Vec<_> = stats.tiers.iter().map(|tier| (tier.tier, &tier.kept)).collect();
+    let place = (!several.is_empty()).then_some(("tier", Align::Left));
+    let mut table = Table::new(place.into_iter().chain(columns));
+    for (tier, kept) in if several.is_empty() { &alone } else { &*several } {
+        for (fold, serials) in &kept.folds {
+            for (serial, kept) in serials {
+                let cells = [fold.clone(), serial.clone(), grouped(kept.snapshots), bytes(kept.bytes)];
+                table.row(place.map(|_| (*tier).to_owned()).into_iter().chain(cells));
+            }
         }
     }
     output.line("")?;

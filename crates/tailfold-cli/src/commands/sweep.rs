@@ -1,15 +1,16 @@
 //! `sweep`: snapshots that nobody uses.
 
 use serde_json::json;
-use tailfold::{Clock as _, SlotFilter, SnapshotStore as _, SystemClock};
+use tailfold::{Clock as _, SlotFilter, Swept, SystemClock};
 
 use crate::error::Result;
 use crate::output::{Output, bytes, grouped};
-use crate::store::Open;
+use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
 A snapshot counts as used on the day of its last use, or of its save. One that is gone is taken anew when it is due; until
-then its stream loads by replay. With --json, one object: {\"snapshots\", \"bytes\", \"unused_since\"}.
+then its stream loads by replay. With --snapshots, the tier is swept and then the store, each told by itself (a Redis removes what is
+not used by itself as well). With --json, one object: {\"snapshots\", \"bytes\", \"unused_since\"}, and `tiers` with --snapshots.
 
 Examples:
   tailfold sweep --unused-for 90
@@ -26,20 +27,34 @@ pub struct Options {
     fold: Option<String>,
 }
 
-pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> Result<()> {
+pub(crate) async fn run(tiers: &Tiers, options: Options, output: &mut Output) -> Result<()> {
     let unused_since = SystemClock.now().day().minus(options.unused_for);
     let filter = options.fold.map_or_else(SlotFilter::all, SlotFilter::fold);
-    let swept = open.store().sweep(filter, unused_since).await?;
-    if output.is_json() {
-        return output.json(&json!({
-            "snapshots": swept.snapshots,
-            "bytes": swept.bytes,
-            "unused_since": unused_since.to_string(),
-        }));
+    let mut all = Swept::default();
+    let mut each = Vec::new();
+    for (name, tier) in tiers.each() {
+        let swept = tier.sweep(filter.clone(), unused_since).await?;
+        all = Swept { snapshots: all.snapshots + swept.snapshots, bytes: all.bytes + swept.bytes };
+        each.push((name, swept));
     }
-    output.line(format_args!(
-        "removed {} snapshots ({}) that were not used since {unused_since}",
-        grouped(swept.snapshots),
-        bytes(swept.bytes)
-    ))
+    if output.is_json() {
+        let mut object = json!({
+            "snapshots": all.snapshots,
+            "bytes": all.bytes,
+            "unused_since": unused_since.to_string(),
+        });
+        if let (Some(fields), true) = (object.as_object_mut(), tiers.are_several()) {
+            let tier = |(name, swept): &(&str, Swept)| json!({ "tier": name, "snapshots": swept.snapshots, "bytes": swept.bytes });
+            fields.insert("tiers".to_owned(), each.iter().map(tier).collect());
+        }
+        return output.json(&object);
+    }
+    each.iter().try_for_each(|(name, swept)| {
+        let place = if tiers.are_several() { format!(" from {name}") } else { String::new() };
+        output.line(format_args!(
+            "removed {} snapshots ({}){place} that were not used since {unused_since}",
+            grouped(swept.snapshots),
+            bytes(swept.bytes)
+        ))
+    })
 }

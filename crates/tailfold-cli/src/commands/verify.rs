@@ -9,20 +9,22 @@ use crate::error::{Error, Result};
 use crate::output::{Output, bytes, grouped};
 use crate::progress::Progress;
 use crate::store::Open;
+use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
-Checks the pages of a store's file (a store on NATS has none: the servers look after theirs), recomputes the chain of every stream
+Checks the pages of a store's file (a store on a server has none: servers look after theirs), recomputes the chain of every stream
 in one pass over the log (erased and truncated ones too; memory grows with the number of streams), then reads every snapshot and
 compares it with the stream it stands for.
 
 A wrong event means that somebody or something altered the history: restore a backup. A wrong snapshot costs time and never
-an answer: the next load of its stream replays and removes it. Either ends with exit code 3. With --json, one object.
+an answer: the next load of its stream replays and removes it. With --snapshots, the snapshots of the tier and of the store are
+checked and counted by themselves. Damage of either kind ends with exit code 3. With --json, one object.
 
 Examples:
   tailfold --store flights.db verify
   tailfold --store flights.db verify --json | jq .damages";
 
-pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
+pub(crate) async fn run(open: &Open, tiers: &Tiers, output: &mut Output) -> Result<()> {
     let quiet = output.is_json();
     let file = match open.check_file().await {
         Ok(()) => None,
@@ -41,20 +43,30 @@ pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
         }
         Err(error) => return Err(error.into()),
     };
-    let progress = Progress::new(quiet, "snapshots", None);
-    let snapshots =
-        verify_snapshots(&store, &store, SlotFilter::all(), |seen| progress.at(seen.snapshots)).await;
-    progress.finish();
-    let (snapshots, unreadable) = match snapshots {
-        Ok(snapshots) => (snapshots, unreadable),
-        Err(error) if *error.kind() == ErrorKind::Corrupt => {
-            (SnapshotVerification::default(), unreadable.or_else(|| Some(error.to_string())))
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let sound = file.is_none() && unreadable.is_none() && chains.is_sound() && snapshots.is_sound();
+    let mut unreadable = unreadable;
+    let mut checked = Vec::new();
+    for (name, tier) in tiers.each() {
+        let progress = Progress::new(quiet, "snapshots", None);
+        let seen =
+            verify_snapshots(&store, &tier, SlotFilter::all(), |seen| progress.at(seen.snapshots)).await;
+        progress.finish();
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) if *error.kind() == ErrorKind::Corrupt => {
+                unreadable.get_or_insert_with(|| error.to_string());
+                SnapshotVerification::default()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        checked.push((name, seen));
+    }
+    let total =
+        |number: fn(&SnapshotVerification) -> u64| checked.iter().map(|(_, seen)| number(seen)).sum::<u64>();
+    let (snapshots, wrong) = (total(|seen| seen.snapshots), total(|seen| seen.wrong));
+    let snapshots_sound = checked.iter().all(|(_, seen)| seen.is_sound());
+    let sound = file.is_none() && unreadable.is_none() && chains.is_sound() && snapshots_sound;
     if output.is_json() {
-        output.json(&json!({
+        let mut object = json!({
             "sound": sound,
             "file": file,
             "unreadable": unreadable,
@@ -65,12 +77,27 @@ pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
             "truncated": chains.truncated,
             "damaged": chains.damaged,
             "damages": chains.damages,
-            "snapshots": snapshots.snapshots,
-            "snapshots_wrong": snapshots.wrong,
-            "snapshots_rejected": snapshots.rejected,
-        }))?;
+            "snapshots": snapshots,
+            "snapshots_wrong": wrong,
+            "snapshots_rejected": checked.iter().flat_map(|(_, seen)| &seen.rejected).collect::<Vec<_>>(),
+        });
+        if let (Some(fields), true) = (object.as_object_mut(), tiers.are_several()) {
+            let tier = |(name, seen): &(&str, SnapshotVerification)| {
+                json!({
+                    "tier": name,
+                    "snapshots": seen.snapshots,
+                    "snapshots_wrong": seen.wrong,
+                    "snapshots_rejected": seen.rejected,
+                })
+            };
+            fields.insert("tiers".to_owned(), checked.iter().map(tier).collect());
+        }
+        output.json(&object)?;
     } else {
-        print(&chains, &snapshots, output)?;
+        print_chains(&chains, output)?;
+        for (name, seen) in &checked {
+            print_snapshots(if tiers.are_several() { Some(name) } else { None }, seen, output)?;
+        }
         file.iter()
             .chain(&unreadable)
             .try_for_each(|message| output.line(format_args!("damage: {message}")))?;
@@ -82,13 +109,13 @@ pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
         "verify: {} of {} events and {} of {} snapshots are wrong{}",
         chains.damaged,
         grouped(chains.events),
-        snapshots.wrong,
-        grouped(snapshots.snapshots),
+        wrong,
+        grouped(snapshots),
         if file.is_some() || unreadable.is_some() { ", and the file is damaged" } else { "" }
     )))
 }
 
-fn print(chains: &Verification, snapshots: &SnapshotVerification, output: &mut Output) -> Result<()> {
+fn print_chains(chains: &Verification, output: &mut Output) -> Result<()> {
     output.line(format_args!(
         "{} events of {} streams ({} of payload; {} erased, {} truncated): {} wrong",
         grouped(chains.events),
@@ -98,18 +125,21 @@ fn print(chains: &Verification, snapshots: &SnapshotVerification, output: &mut O
         chains.truncated,
         chains.damaged
     ))?;
+    chains.damages.iter().try_for_each(|damage| output.line(format_args!("damage: {damage}")))
+}
+
+fn print_snapshots(tier: Option<&str>, seen: &SnapshotVerification, output: &mut Output) -> Result<()> {
+    let place = tier.map(|tier| format!(" in {tier}")).unwrap_or_default();
     output.line(format_args!(
-        "{} snapshots ({}): {} wrong",
-        grouped(snapshots.snapshots),
-        bytes(snapshots.bytes),
-        snapshots.wrong
+        "{} snapshots{place} ({}): {} wrong",
+        grouped(seen.snapshots),
+        bytes(seen.bytes),
+        seen.wrong
     ))?;
-    for damage in &chains.damages {
-        output.line(format_args!("damage: {damage}"))?;
-    }
-    for wrong in &snapshots.rejected {
-        output
-            .line(format_args!("snapshot `{}` at version {}: {}", wrong.slot, wrong.version, wrong.reason))?;
-    }
-    Ok(())
+    seen.rejected.iter().try_for_each(|wrong| {
+        output.line(format_args!(
+            "snapshot `{}`{place} at version {}: {}",
+            wrong.slot, wrong.version, wrong.reason
+        ))
+    })
 }

@@ -26,6 +26,8 @@ pub(crate) struct Comparison {
     /// Loads that a snapshot served, and the events that they replayed.
     pub(crate) served: u64,
     pub(crate) served_replayed: u64,
+    /// Those of them whose snapshot came from another tier than the store of events.
+    pub(crate) served_near: u64,
     pub(crate) rejected: u64,
     pub(crate) longest: Option<(String, u64)>,
     pub(crate) differences: Vec<String>,
@@ -75,6 +77,7 @@ pub(crate) async fn compare<F: Fold + PartialEq + Debug>(
         if let Source::Snapshot(_) = loaded.report().source {
             seen.served += 1;
             seen.served_replayed += loaded.report().replayed_events;
+            seen.served_near += u64::from(loaded.report().tier.as_deref() != Some("own"));
         }
         seen.rejected += loaded.report().rejected.len() as u64;
         seen.streams += 1;

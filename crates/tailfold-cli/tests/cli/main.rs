@@ -9,6 +9,8 @@
 mod demo;
 mod moving;
 mod nats;
+mod postgres;
 mod reading;
 mod support;
+mod tier;
 mod verify;

@@ -6,7 +6,7 @@ use tailfold::{
     RecordedEvent, Removal, Store, StreamId, Tag, Timestamp, Version,
 };
 
-use crate::support::{Desk, on_every_kind_of_store};
+use crate::support::{Desk, on_every_kind_of_store, on_every_kind_of_store_with_backups};
 
 on_every_kind_of_store!(
     what_was_exported_is_imported_byte_for_byte_in_the_order_of_the_log,
@@ -14,6 +14,9 @@ on_every_kind_of_store!(
     a_line_that_was_altered_is_refused_with_its_number,
     a_stream_that_holds_another_history_is_never_mixed,
     a_pipe_carries_a_store_to_another,
+);
+
+on_every_kind_of_store_with_backups!(
     a_backup_is_restored_under_a_new_store_id_and_never_over_a_store,
     what_is_no_backup_becomes_no_store,
 );

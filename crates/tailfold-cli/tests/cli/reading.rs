@@ -122,9 +122,9 @@ fn what_is_not_a_store_is_refused_by_name_and_left_alone() {
     }
     assert_eq!(fs::read(desk.path("notes.txt")).unwrap(), before);
 
-    let message = desk.run(&["--store", "postgres://ada:geheim@localhost/db", "stats"]);
+    let message = desk.run(&["--store", "mysql://ada:geheim@localhost/db", "stats"]);
     assert_eq!(message.code, Some(2));
-    assert!(message.stderr.contains("no stores of scheme `postgres://`"), "{}", message.stderr);
+    assert!(message.stderr.contains("no stores of scheme `mysql://`"), "{}", message.stderr);
     assert!(!message.stderr.contains("geheim"), "{}", message.stderr);
 }
 
@@ -168,6 +168,7 @@ fn help_teaches_by_examples() {
         "backup",
         "restore",
         "reindex",
+        "renew-id",
         "export",
         "import",
     ] {

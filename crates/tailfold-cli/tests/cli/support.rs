@@ -9,8 +9,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use tailfold::{EventId, Store};
 use tailfold_nats::NatsStore;
+use tailfold_postgres::PostgresStore;
 use tailfold_sqlite::SqliteStore;
-use tailfold_testkit::servers::{NatsVersion, nats_url};
+use tailfold_testkit::servers::{NatsVersion, nats_url, postgres_url, redis_url};
 use tempfile::TempDir;
 
 const FLIGHTS: &[u8] = include_bytes!("../../data/flights-2013-q1.csv.gz");
@@ -53,11 +54,14 @@ impl Run {
     }
 }
 
-/// Makes tests of scenarios, functions of a desk: each with stores in files and with stores on NATS.
+/// Makes tests of scenarios, functions of a desk: each with stores in files, on PostgreSQL and on NATS.
 macro_rules! on_every_kind_of_store {
     ($($scenario:ident),* $(,)?) => {
         mod in_files {
             $(#[test] fn $scenario() { super::$scenario(&crate::support::Desk::new()); })*
+        }
+        mod on_postgres {
+            $(#[test] fn $scenario() { super::$scenario(&crate::support::Desk::on_postgres()); })*
         }
         mod on_nats {
             $(#[test] fn $scenario() { super::$scenario(&crate::support::Desk::on_nats()); })*
@@ -65,6 +69,19 @@ macro_rules! on_every_kind_of_store {
     };
 }
 pub(crate) use on_every_kind_of_store;
+
+/// The same for scenarios of backups, which PostgreSQL makes by itself.
+macro_rules! on_every_kind_of_store_with_backups {
+    ($($scenario:ident),* $(,)?) => {
+        mod backups_in_files {
+            $(#[test] fn $scenario() { super::$scenario(&crate::support::Desk::new()); })*
+        }
+        mod backups_on_nats {
+            $(#[test] fn $scenario() { super::$scenario(&crate::support::Desk::on_nats()); })*
+        }
+    };
+}
+pub(crate) use on_every_kind_of_store_with_backups;
 
 /// A directory to work in, and a place for stores.
 pub(crate) struct Desk {
@@ -84,9 +101,17 @@ impl Desk {
     }
 
     pub(crate) fn on_server(url: &str) -> Self {
-        // The random half of an id: others use the server too.
-        let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
-        Self { stores: Some(format!("{url}/{own:016x}-")), ..Self::new() }
+        Self { stores: Some(format!("{url}/{}-", own_name())), ..Self::new() }
+    }
+
+    /// With stores on PostgreSQL, each in a schema.
+    pub(crate) fn on_postgres() -> Self {
+        Self { stores: Some(format!("{}?schema=t{}_", postgres_url(), own_name())), ..Self::new() }
+    }
+
+    /// A tier that nobody else uses.
+    pub(crate) fn tier(&self) -> String {
+        format!("{}?name={}", redis_url(), own_name())
     }
 
     /// What `--store` calls a store; `tailfold` is the one of runs that name none.
@@ -101,6 +126,9 @@ impl Desk {
     pub(crate) async fn open(&self, name: &str) -> Arc<dyn Store> {
         match &self.stores {
             None => Arc::new(SqliteStore::open(self.path(&self.store(name))).await.unwrap()),
+            Some(stores) if stores.starts_with("postgres") => {
+                Arc::new(PostgresStore::connect(&self.store(name)).await.unwrap())
+            }
             Some(_) => Arc::new(NatsStore::connect(&self.store(name)).await.unwrap()),
         }
     }
@@ -157,6 +185,12 @@ impl Desk {
     pub(crate) fn files(&self) -> Vec<String> {
         files_in(self.directory.path())
     }
+}
+
+/// The random half of an id: others use the servers too.
+fn own_name() -> String {
+    let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
+    format!("{own:016x}")
 }
 
 pub(crate) fn files_in(directory: &Path) -> Vec<String> {
