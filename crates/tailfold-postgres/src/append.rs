@@ -3,8 +3,8 @@
 //! why such an insert inserted nothing, is for the function `append` in the database.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use futures_util::future::join;
 use tailfold::{
     Chain, Commit, Committed, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite, Version,
     Written,
@@ -88,7 +88,7 @@ impl Statements {
             call: format!(
                 "SELECT outcome, write, first, version, chain, position, pruned, newer_version, newer_chain
                  FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                                      $21, $22, $23, $24, $25, $26, $27, $28, $29)"
+                                      $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)"
             ),
         }
     }
@@ -107,6 +107,7 @@ impl Inner {
             Tried::Open => self.call(&commit, false).await?,
             Tried::MaybeRecorded => self.call(&commit, true).await?,
         };
+        self.seen.fetch_max(signed(committed.position.0), Ordering::AcqRel);
         if !committed.repeated {
             Wake::tell(self);
         }
@@ -157,38 +158,13 @@ impl Inner {
             patience.may_be_done();
         }
         loop {
-            let mut sender = None;
-            let attempt = async {
-                let connection = self.connections.get().await?;
-                let (asked, answer) = if call.is_idempotent() {
-                    (Ok(None), call.send(&connection, &self.statements.append.call).await)
-                } else {
-                    // On the way together: who sends this must be known if the connection breaks.
-                    join(
-                        async { self.sender(&connection).await.map(Some) },
-                        call.send(&connection, &self.statements.append.call),
-                    )
-                    .await
-                };
-                sender = asked.ok().flatten();
-                answer
-            };
-            let failure = match timeout_at(patience.until, attempt).await {
+            let attempt =
+                async { call.send(&self.connections.get().await?, &self.statements.append.call).await };
+            match timeout_at(patience.until, attempt).await {
                 Ok(Ok(answer)) => return call.receipt(&answer),
                 Ok(Err(Failure::Final(error))) => return Err(error),
-                Ok(Err(failure)) => failure,
+                Ok(Err(failure)) => patience.pause(failure).await?,
                 Err(_) => return Err(patience.exhausted(true)),
-            };
-            let is_lost = matches!(failure, Failure::Lost(_));
-            patience.pause(failure).await?;
-            if is_lost && !call.is_idempotent() {
-                // Sent again as it is, it might be recorded twice.
-                let Some(sender) = sender else { return Err(patience.exhausted(false)) };
-                match timeout_at(patience.until, self.settle(commit, &sender)).await {
-                    Ok(Ok(Some(committed))) => return Ok(committed),
-                    Ok(Ok(None)) => patience.was_not_done(),
-                    Ok(Err(_)) | Err(_) => return Err(patience.exhausted(false)),
-                }
             }
         }
     }

@@ -148,11 +148,6 @@ impl Patience {
         self.maybe_done = true;
     }
 
-    /// Notes that it is certain now that no attempt was carried out.
-    pub(crate) fn was_not_done(&mut self) {
-        self.maybe_done = false;
-    }
-
     /// The error after the last attempt; `in_flight`: it got no answer.
     pub(crate) fn exhausted(&self, in_flight: bool) -> Error {
         let outcome = if self.maybe_done || in_flight { Outcome::Unknown } else { Outcome::NotDone };

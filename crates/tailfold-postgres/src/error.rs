@@ -45,7 +45,13 @@ impl From<tokio_postgres::Error> for Failure {
                     Error::corrupt("a value does not have the type that it should").caused_by(error),
                 );
             }
-            return Self::Lost(Error::unavailable(Outcome::Unknown, "the connection broke").caused_by(error));
+            if is_of_tls(&error) {
+                return Self::Final(Error::invalid("no TLS with the server").caused_by(chain(&error)));
+            }
+            return Self::Lost(Error::unavailable(
+                Outcome::Unknown,
+                format!("no connection: {}", chain(&error)),
+            ));
         };
         let message = || format!("{} (SQLSTATE {})", answer.message(), answer.code().code());
         let undone = || Self::Undone(Error::unavailable(Outcome::NotDone, message()));
@@ -115,6 +121,23 @@ fn is_of_the_client(error: &tokio_postgres::Error) -> bool {
     ["error serializing parameter", "error deserializing column", "invalid column", "invalid configuration"]
         .iter()
         .any(|start| text.starts_with(start))
+}
+
+/// What was said in the handshake will be said again. A connection that breaks meanwhile is another matter.
+fn is_of_tls(error: &tokio_postgres::Error) -> bool {
+    let refused = error.to_string().contains("TLS handshake");
+    let broke = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|io| io.kind() != std::io::ErrorKind::InvalidData);
+    refused && !broke
+}
+
+/// An error and its causes: the driver's errors do not tell their causes themselves.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
 }
 
 /// The same, where it is known that nothing was done.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use tailfold::{Result, StoreId};
@@ -10,9 +11,10 @@ use crate::config::{Dialer, PostgresConfig};
 use crate::connections::Connections;
 use crate::locks::Locks;
 use crate::rows;
+use crate::setup::Prepared;
 use crate::together::Together;
 use crate::wake::Wake;
-use crate::{append, frontier, read, remove, settle, snapshots, streams};
+use crate::{append, frontier, read, remove, snapshots, streams};
 
 /// Events and snapshots in a schema of a PostgreSQL database. Cheap to clone; clones share the connections.
 ///
@@ -43,13 +45,14 @@ pub(crate) struct Inner {
     pub(crate) statements: Statements,
     pub(crate) together: Together,
     pub(crate) wake: Wake,
+    /// A position that was there when it was noted: the last one of this process's own, or found at the start.
+    pub(crate) seen: AtomicI64,
 }
 
 /// The text of everything that is said to the server over and over.
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) append: append::Statements,
-    pub(crate) settle: settle::Statements,
     pub(crate) read: read::Statements,
     pub(crate) frontier: frontier::Statements,
     pub(crate) streams: String,
@@ -61,7 +64,6 @@ impl Statements {
     pub(crate) fn new(schema: &str) -> Self {
         Self {
             append: append::Statements::new(schema),
-            settle: settle::Statements::new(schema),
             read: read::Statements::new(schema),
             frontier: frontier::Statements::new(schema),
             streams: streams::statement(schema),
@@ -151,7 +153,7 @@ impl PostgresStore {
 
 impl Inner {
     pub(crate) fn new(
-        id: StoreId,
+        Prepared { id, seen }: Prepared,
         config: &PostgresConfig,
         connections: Connections,
         dialer: Option<Dialer>,
@@ -159,6 +161,7 @@ impl Inner {
         let schema = config.quoted_schema();
         Self {
             id,
+            seen: AtomicI64::new(seen),
             statements: Statements::new(&schema),
             locks: Locks::new(&config.schema),
             together: Together::new(config.appends_at_once),

@@ -1,7 +1,8 @@
 //! What goes wrong in here, before it becomes the public error.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, Value};
 use tailfold::{Error, Outcome};
@@ -44,6 +45,17 @@ impl Failure {
             }
             Self::Connect(_) | Self::ConnectTimedOut(_) | Self::Ended => true,
             // One that nobody answers on is found out by whoever waits.
+            Self::TimedOut(_) | Self::Reply(_) => false,
+        }
+    }
+
+    /// Whether a connection to a cluster is worth nothing after this: it looks after those to its nodes as long as it runs itself.
+    pub(crate) fn ends_cluster(&self) -> bool {
+        match self {
+            Self::Redis(error) => {
+                error.is_connection_dropped() && error.to_string().contains("redis_cluster:")
+            }
+            Self::Connect(_) | Self::ConnectTimedOut(_) | Self::Ended => true,
             Self::TimedOut(_) | Self::Reply(_) => false,
         }
     }
@@ -132,8 +144,10 @@ fn says(error: &RedisError, text: &str) -> bool {
 }
 
 fn is_about_tls(error: &RedisError) -> bool {
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| source.kind() == io::ErrorKind::InvalidData)
+    // The driver shares what it was told by the stream.
+    let shared = error.source().and_then(|source| source.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
+    let told = shared.and_then(|shared| shared.downcast_ref::<io::Error>());
+    told.is_some_and(|told| told.kind() == io::ErrorKind::InvalidData)
 }
 
 #[cfg(test)]

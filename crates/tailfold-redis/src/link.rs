@@ -88,13 +88,18 @@ impl Link {
         let mut again = effect != Effect::Once;
         loop {
             let (number, attempt) = self.attempt();
-            let sent = match attempt.await {
-                Ok(connection) => self.send_on(connection, number, request).await,
-                Err(failure) => Err(failure),
+            let connection = match attempt.await {
+                Ok(connection) => connection,
+                Err(failure) => {
+                    self.give_up(number);
+                    return Err(failure);
+                }
             };
-            match sent {
+            let cluster = connection.is_cluster();
+            match self.send_on(connection, number, request).await {
                 Err(failure) => {
                     match failure {
+                        _ if cluster && !failure.ends_cluster() => {}
                         _ if failure.ends_connection() => self.give_up(number),
                         _ if failure.is_of_replica() => self.look_for_primary(number),
                         _ => {}
@@ -106,7 +111,7 @@ impl Link {
                 }
                 Ok(values) => {
                     let refusals = values.iter().filter_map(Failure::in_answer);
-                    if refusals.into_iter().any(|refusal| refusal.is_of_replica()) {
+                    if !cluster && refusals.into_iter().any(|refusal| refusal.is_of_replica()) {
                         self.look_for_primary(number);
                     }
                     return Ok(values);

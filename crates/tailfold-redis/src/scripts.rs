@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use redis::{Cmd, Script};
 
 macro_rules! scripts {
@@ -36,7 +37,7 @@ pub(crate) struct Step {
 pub(crate) struct StepCall {
     step: &'static Step,
     key: String,
-    arguments: Vec<Vec<u8>>,
+    arguments: Vec<Bytes>,
 }
 
 impl Step {
@@ -47,12 +48,12 @@ impl Step {
 
 impl StepCall {
     pub(crate) fn with(mut self, argument: impl ToString) -> Self {
-        self.arguments.push(argument.to_string().into_bytes());
+        self.arguments.push(argument.to_string().into());
         self
     }
 
-    pub(crate) fn with_bytes(mut self, argument: &[u8]) -> Self {
-        self.arguments.push(argument.to_owned());
+    pub(crate) fn with_bytes(mut self, argument: Bytes) -> Self {
+        self.arguments.push(argument);
         self
     }
 
@@ -71,7 +72,7 @@ impl StepCall {
             Cmd::with_capacity(self.arguments.len() + 4, size + self.key.len() + script.len() + 32);
         command.arg(name).arg(script).arg(1).arg(&self.key);
         for argument in &self.arguments {
-            command.arg(argument.as_slice());
+            command.arg(&argument[..]);
         }
         command
     }

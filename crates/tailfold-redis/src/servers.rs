@@ -7,6 +7,8 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo,
     IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisResult, TlsCertificates, Value,
@@ -15,6 +17,9 @@ use tailfold::{Error, Outcome, Result};
 
 use crate::config::{Host, RedisConfig};
 use crate::error::Failure;
+
+/// How long a node of a cluster may acknowledge nothing before it is connected to anew.
+const CUT_CABLE: Duration = Duration::from_secs(10);
 
 /// What can be connected to.
 pub(crate) enum Servers {
@@ -47,7 +52,9 @@ impl Servers {
             let mut builder = ClusterClientBuilder::new(infos)
                 .connection_timeout(config.connect_timeout)
                 .response_timeout(config.timeout)
-                .overall_response_timeout(Some(config.timeout));
+                // Ours, around everything.
+                .overall_response_timeout(None)
+                .tcp_settings(watchful_tcp());
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
@@ -96,7 +103,8 @@ impl Servers {
     pub(crate) fn patience(&self, each: Duration) -> Duration {
         match self {
             Self::Single(clients, _) => each * clients.len().try_into().unwrap_or(u32::MAX),
-            Self::Cluster(_) => each * 2,
+            // The nodes that are named, then those that these name; of both it waits for the slowest.
+            Self::Cluster(_) => each * 4,
         }
     }
 }
@@ -133,6 +141,15 @@ impl Connection {
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_))
     }
+}
+
+/// Finds out in seconds that the cable to a node is cut, which the driver does not look for.
+fn watchful_tcp() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(CUT_CABLE / 2);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let settings = settings.set_user_timeout(CUT_CABLE);
+    settings
 }
 
 /// The driver tells what the server refuses as an answer.

@@ -52,7 +52,7 @@ impl RedisSnapshots {
             loads: link(),
             others: link(),
         });
-        match shared.loads.connect().await {
+        match shared.knock().await {
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => {
                 tracing::warn!(%config, %error, "no Redis yet");
             }
@@ -65,6 +65,15 @@ impl RedisSnapshots {
 impl Shared {
     fn step(&self, step: &'static scripts::Step, key: &str) -> StepCall {
         step.on(self.names.hash(key))
+    }
+
+    /// Asks for what no load asks for, in order to hear whether the server lets us.
+    async fn knock(&self) -> Result<()> {
+        self.loads.connect().await?;
+        let mut command = Pipeline::with_capacity(1);
+        command.cmd("HMGET").arg(self.names.hash("")).arg("");
+        answers::only(self.loads.call(Request::Commands(&command), Effect::Read).await?)?;
+        Ok(())
     }
 
     /// Runs a step beside the loads.
@@ -85,6 +94,7 @@ impl Shared {
 
     async fn at_or_below(&self, slot: &Slot, version: Version) -> Result<Option<StoredSnapshot>> {
         let call = self.step(&scripts::AT_OR_BELOW, slot.key()).with(names::field(slot)).with(version);
+        let call = call.with(self.lifetime_seconds);
         let values = self.loads.call(Request::Step(&call), Effect::Read).await?;
         answers::snapshot(answers::only(values)?)
     }
@@ -98,7 +108,7 @@ impl Shared {
             _ => return Err(Error::unsupported("a retention that this release does not know")),
         };
         let line = Line { head, bytes: bytes.len() as u64, used: day };
-        let call = self.step(&scripts::SAVE, slot.key()).with(names::field(slot)).with_bytes(&bytes);
+        let call = self.step(&scripts::SAVE, slot.key()).with(names::field(slot)).with_bytes(bytes.clone());
         let call = call.with(line).with(most).with(self.lifetime_seconds);
         answers::saved(self.run(&call, Effect::Idempotent).await?)
     }
@@ -155,7 +165,7 @@ impl SnapshotStore for RedisSnapshots {
 
     async fn compare_and_remove(&self, slot: &Slot, read: &StoredSnapshot) -> Result<bool> {
         let call = self.shared.step(&scripts::REMOVE, slot.key()).with(names::field(slot));
-        let call = call.with(read.head.version).with(read.head.chain).with_bytes(&read.bytes);
+        let call = call.with(read.head.version).with(read.head.chain).with_bytes(read.bytes.clone());
         let removed = self.shared.run(&call, Effect::Once).await.and_then(answers::flag);
         removed.map_err(|error| error.during(format!("remove snapshot `{slot}` on Redis")))
     }
