@@ -155,7 +155,12 @@ pub(crate) fn on_free_ports<T>(mut start: impl FnMut(u32) -> io::Result<T>) -> i
 
 /// An empty directory for a server of this name.
 pub(crate) fn temporary_home(name: &str) -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix(&format!("tailfold-{name}-")).tempdir()
+    temporary_home_in(&env::temp_dir(), name)
+}
+
+/// The same in another place than the system's for temporary files.
+pub(crate) fn temporary_home_in(place: &Path, name: &str) -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix(&format!("tailfold-{name}-")).tempdir_in(place)
 }
 
 /// Where a server with this directory logs to.
