@@ -163,7 +163,12 @@ impl Daemon {
 impl Home {
     /// An empty directory for a server of this name.
     pub(crate) fn temporary(name: &str) -> io::Result<Self> {
-        tempfile::Builder::new().prefix(&format!("tailfold-{name}-")).tempdir().map(Self::Temporary)
+        Self::temporary_in(&std::env::temp_dir(), name)
+    }
+
+    /// The same in another place than the system's for temporary files.
+    pub(crate) fn temporary_in(place: &Path, name: &str) -> io::Result<Self> {
+        tempfile::Builder::new().prefix(&format!("tailfold-{name}-")).tempdir_in(place).map(Self::Temporary)
     }
 
     /// A directory that is created if need be.

@@ -48,6 +48,15 @@ impl PostgresServer {
         PostgresBuilder::new()
     }
 
+    /// The directory with the server's programs, for a look whether they are there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, with what to install.
+    pub fn programs() -> io::Result<PathBuf> {
+        program::directory()
+    }
+
     /// Where clients connect: `postgres://tailfold@127.0.0.1:<port>/postgres`, whose user may do everything. A
     /// [password](PostgresBuilder::password) and how to speak [TLS](PostgresBuilder::tls) are to be added.
     pub fn url(&self) -> String {
@@ -150,7 +159,7 @@ impl PostgresServer {
         let user = User::instead_of_root("postgres")?;
         on_free_ports(|_| {
             let [port] = loopback::free_ports()?;
-            let home = Home::temporary("postgres")?;
+            let home = Home::temporary_in(&builder.place, "postgres")?;
             let data = builder.create_cluster(home.path(), port, user)?;
             let mut line: Vec<OsString> =
                 user.map_or_else(Vec::new, |user| user.prefix().map(Into::into).to_vec());

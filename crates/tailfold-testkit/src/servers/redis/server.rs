@@ -43,6 +43,15 @@ impl RedisServer {
         RedisBuilder::new()
     }
 
+    /// The server's program, for a look whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, with what to install.
+    pub fn program() -> io::Result<PathBuf> {
+        daemon::program("redis-server", "redis-server")
+    }
+
     /// Where clients connect: `redis://127.0.0.1:<port>`, with `rediss:` for [`RedisBuilder::tls`]. A
     /// [password](RedisBuilder::password) is to be added.
     pub fn url(&self) -> String {
@@ -137,7 +146,7 @@ impl RedisServer {
     }
 
     pub(super) fn launch(builder: &RedisBuilder, ports: Ports) -> io::Result<Self> {
-        let program = daemon::program("redis-server", "redis-server")?;
+        let program = Self::program()?;
         let home = Home::temporary("redis")?;
         let config = builder.write_config(home.path(), &log_in(home.path()), ports)?;
         let command =
