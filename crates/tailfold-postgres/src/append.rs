@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tailfold::{
-    Chain, Commit, Committed, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite, Version,
-    Written,
+    Chain, Commit, Committed, Error, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite,
+    Version, Written,
 };
 use tokio::time::{timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::call::Call;
-use crate::connections::Patience;
 use crate::error::{Failure, too_late};
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
 use crate::together::Together;
 use crate::wake::Wake;
+
+/// Bytes of payloads, metadata and snapshot in one commit.
+const MOST_BYTES: usize = 512 << 20;
 
 /// The statements of appends.
 #[derive(Debug)]
@@ -96,6 +98,7 @@ impl Statements {
 
 impl Inner {
     pub(crate) async fn append_commit(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
+        check_size(&commit)?;
         let commit = Arc::new(commit);
         let tried = match Single::of(&commit) {
             Some(single) if single.chains.len() == 1 => Together::append(self, single).await,
@@ -153,7 +156,7 @@ impl Inner {
     /// Any commit, by the function in the database, which recognises what it has recorded before.
     async fn call(&self, commit: &Commit, maybe_done: bool) -> Result<Committed> {
         let call = Call::of(commit, self)?;
-        let mut patience = Patience::new(self.connections.deadline());
+        let mut patience = self.connections.patience();
         if maybe_done {
             patience.may_be_done();
         }
@@ -170,6 +173,17 @@ impl Inner {
     }
 }
 
+/// The protocol carries 1 GiB at most.
+fn check_size(commit: &Commit) -> Result<()> {
+    let events = commit.writes.iter().flat_map(|write| &write.events).map(NewEvent::data);
+    let events: usize = events.map(|data| data.payload.len() + data.metadata.len()).sum();
+    let bytes = events + commit.snapshot.as_ref().map_or(0, |inline| inline.save.bytes.len());
+    if bytes > MOST_BYTES {
+        return Err(Error::invalid(format!("{bytes} bytes exceed the limit of {MOST_BYTES} a commit")));
+    }
+    Ok(())
+}
+
 /// How far a quick insert got.
 #[derive(Debug)]
 pub(crate) enum Tried {
@@ -183,7 +197,9 @@ pub(crate) enum Tried {
 impl Tried {
     pub(crate) fn after(failure: Failure) -> Result<Self> {
         match failure {
-            Failure::Raced | Failure::NotSent(_) | Failure::Undone(_) => Ok(Self::Open),
+            Failure::Raced | Failure::NotSent(_) | Failure::Undone(_) | Failure::NotPrimary(_) => {
+                Ok(Self::Open)
+            }
             Failure::Lost(_) => Ok(Self::MaybeRecorded),
             Failure::Final(error) => Err(error),
         }

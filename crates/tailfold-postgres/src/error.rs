@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Lost(Error),
     /// The server undid it, and the same may succeed in a moment: a deadlock, a shutdown, too many connections.
     Undone(Error),
+    /// The server undid it, since it takes no writes: it is not the primary any more.
+    NotPrimary(Error),
     /// Somebody else recorded an event at the same version of the same stream in this moment.
     Raced,
     /// It makes no sense to try again.
@@ -25,7 +27,11 @@ impl Failure {
     /// The error for a caller who does not try again.
     pub(crate) fn into_error(self) -> Error {
         match self {
-            Self::NotSent(error) | Self::Lost(error) | Self::Undone(error) | Self::Final(error) => error,
+            Self::NotSent(error)
+            | Self::Lost(error)
+            | Self::Undone(error)
+            | Self::NotPrimary(error)
+            | Self::Final(error) => error,
             Self::Raced => Error::unavailable(Outcome::NotDone, "others appended to the stream all the time"),
         }
     }
@@ -74,7 +80,9 @@ impl From<tokio_postgres::Error> for Failure {
             code if [SqlState::FEATURE_NOT_SUPPORTED, SqlState::UNDEFINED_FUNCTION].contains(code) => {
                 Self::Final(Error::unsupported(message()))
             }
-            code if [SqlState::READ_ONLY_SQL_TRANSACTION].contains(code) => undone(),
+            code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+                Self::NotPrimary(Error::unavailable(Outcome::NotDone, message()))
+            }
             _ => Self::Final(Error::invalid(message())),
         }
     }

@@ -9,6 +9,7 @@ use tailfold::{Result, StoreId};
 
 use crate::config::{Dialer, PostgresConfig};
 use crate::connections::Connections;
+use crate::error::Failure;
 use crate::locks::Locks;
 use crate::rows;
 use crate::setup::Prepared;
@@ -116,16 +117,22 @@ impl PostgresStore {
     /// # Errors
     /// `Unavailable`.
     pub async fn reindex(&self) -> Result<()> {
-        let schema = &self.inner.schema;
-        let statements = format!(
-            "BEGIN;
-             LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
-             TRUNCATE {schema}.event_tags;
-             INSERT INTO {schema}.event_tags (tag, position)
-                 SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag) WHERE e.tags IS NOT NULL;
-             COMMIT"
-        );
-        self.administer(&statements).await.map_err(|error| error.during("reindex"))
+        let reindexed = async {
+            let mut connection = self.inner.connections.get().await?;
+            let transaction = connection.client().transaction().await?;
+            let statements = format!(
+                "SET LOCAL statement_timeout = 0;
+                 LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+                 TRUNCATE {schema}.event_tags;
+                 INSERT INTO {schema}.event_tags (tag, position)
+                     SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag)
+                     WHERE e.tags IS NOT NULL",
+                schema = self.inner.schema,
+            );
+            transaction.batch_execute(&statements).await?;
+            Ok(transaction.commit().await?)
+        };
+        reindexed.await.map_err(|failure: Failure| failure.into_error().during("reindex"))
     }
 
     /// Gives the store a new [`StoreId`]: after its tables were restored from a backup, so that whoever remembers positions of
@@ -138,16 +145,6 @@ impl PostgresStore {
         let statement = format!("UPDATE {}.meta SET store_id = $1 RETURNING store_id", self.inner.schema);
         let renewed = self.inner.connections.row(&statement, &[id.as_uuid()]).await;
         renewed.map(|_| id).map_err(|error| error.during("renew the store's id"))
-    }
-
-    async fn administer(&self, statements: &str) -> Result<()> {
-        self.inner
-            .connections
-            .insist(|| async move {
-                let mut connection = self.inner.connections.get().await?;
-                Ok(connection.client().batch_execute(statements).await?)
-            })
-            .await
     }
 }
 

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::*;
 
+/// Appends of each writer.
+const LEAST: usize = 30;
+
 /// Writers that append one event after the other, each to a stream of its own, and note what was acknowledged.
 async fn write(
     store: PostgresStore,
@@ -14,7 +17,8 @@ async fn write(
 ) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let mut head = None;
-    while !stop.load(Ordering::Relaxed) {
+    // On a busy machine, too, some before the faults and some after them.
+    while !stop.load(Ordering::Relaxed) || acknowledged.len() < LEAST {
         let payload = acknowledged.len().to_string();
         let expected = if expects_anything { Expected::Any } else { Expected::from_head(head) };
         let commit = Commit::new(stream(&name), expected, vec![event(payload.clone())]);
@@ -41,7 +45,6 @@ async fn writers_survive(faults: impl AsyncFnOnce(&mut PostgresServer)) {
     let mut total = 0;
     for (name, writer) in writers {
         let acknowledged = soon("a writer's end", writer).await.unwrap();
-        assert!(acknowledged.len() > 20, "{name}: {}", acknowledged.len());
         assert_eq!(payloads(&read(&store, &name).await), acknowledged, "{name}");
         total += acknowledged.len();
     }

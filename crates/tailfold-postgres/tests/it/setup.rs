@@ -49,6 +49,36 @@ async fn an_empty_schema_of_somebody_who_may_not_create_any_is_used() {
     assert!(refused.to_string().contains("permission denied"), "{refused}");
 }
 
+/// What docs/postgres.md says is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_use_the_tables_may_use_the_store() {
+    let (_, schema) = fresh_store().await;
+    let url = shared_server().await;
+    let role = format!("r_{schema}");
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN;
+         GRANT USAGE ON SCHEMA {schema} TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
+         REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC;
+         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role}"
+    );
+    client(&url).await.batch_execute(&grants).await.unwrap();
+    let url = url.replace("tailfold@", &format!("{role}@"));
+    let store = config(&url).schema(&schema).create_if_missing(false).connect().await.unwrap();
+    append(&store, "a/1", vec![tagged("x"), tagged("y")]).await;
+    let filter = Filter::tag(Tag::new("x").unwrap()).or(Filter::category("a"));
+    let commit = Commit::new(stream("b/1"), Expected::NoStream, events(1));
+    store.append(commit.unchanged(filter, Position(100))).await.unwrap();
+    let slot = Slot::new("fold", "0123456789abcdef".parse().unwrap(), "a/1").unwrap();
+    let head = store.head(&stream("a/1")).await.unwrap().unwrap();
+    let save = Save { head, bytes: "state".into(), keep: Keep::Newest, day: Day(1) };
+    store.save(&slot, save).await.unwrap();
+    let removed = store.remove(&stream("a/1"), Removal::erase(Timestamp::from_micros(1))).await.unwrap();
+    assert_eq!((removed.events, removed.snapshots), (2, 1));
+    assert_eq!(store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_a_newer_release_is_left_alone() {
     let (_, schema) = fresh_store().await;
