@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tailfold::{
-    Commit, Event as _, EventData, EventStore as _, EventType, Expected, Head, Metadata, NewEvent, StreamId,
-    Tag,
+    Commit, Event as _, EventData, EventStore, EventType, Expected, Head, Metadata, NewEvent, StreamId, Tag,
 };
 use tailfold_sqlite::SqliteStore;
 use tokio::sync::Mutex;
@@ -38,6 +37,14 @@ pub(crate) async fn with_tailfold(
 ) -> Result<Side<'static, Throughput>> {
     let store = SqliteStore::open(&path).await?;
     bare::grow_log(&path)?;
+    with_store(&store, tasks, tagged)
+}
+
+/// The same with a store that is open.
+pub(crate) fn with_store<S>(store: &S, tasks: usize, tagged: bool) -> Result<Side<'static, Throughput>>
+where
+    S: EventStore + Clone + 'static,
+{
     let event_type = EventType::new(AccountEvent::TRADED)?;
     let metadata = metadata()?;
     let mut writers = Vec::new();
@@ -150,8 +157,8 @@ pub(crate) fn throughput<T: Task>(tasks: Vec<T>) -> Side<'static, Throughput> {
     })
 }
 
-struct TailfoldTask {
-    store: SqliteStore,
+struct TailfoldTask<S> {
+    store: S,
     stream: StreamId,
     head: Option<Head>,
     number: u64,
@@ -160,7 +167,7 @@ struct TailfoldTask {
     tagged: bool,
 }
 
-impl Task for TailfoldTask {
+impl<S: EventStore + 'static> Task for TailfoldTask<S> {
     async fn append(&mut self) -> Result<()> {
         self.number += 1;
         let payload = AccountEvent::traded(self.number, ITEMS).encode()?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tailfold::{
-    Commit, Event as _, EventData, EventStore as _, EventType, Expected, Head, NewEvent, Policy, Repository,
+    Commit, Event as _, EventData, EventStore, EventType, Expected, Head, NewEvent, Policy, Repository,
     StreamId,
 };
 use tailfold_sqlite::SqliteStore;
@@ -48,7 +48,7 @@ impl LongHistory {
 
 /// Appends trades to an empty stream, a thousand a commit.
 pub(crate) async fn append_many(
-    store: &SqliteStore,
+    store: &impl EventStore,
     id: &str,
     events: u64,
     items: u64,

@@ -6,11 +6,14 @@
 
 mod appending;
 mod bare;
+mod encoded_state;
 mod harness;
 mod long_history;
 mod nats;
 mod nats_appending;
 mod nats_loading;
+mod postgres;
+mod postgres_appending;
 mod trade;
 mod workloads;
 
@@ -37,8 +40,8 @@ fn run() -> Result<ExitCode> {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if let Some(path) = settings.measure_memory_of.clone() {
-        return runtime.block_on(workloads::replay::report_memory(path)).map(|()| ExitCode::SUCCESS);
+    if let Some(store) = &settings.measure_memory_of {
+        return runtime.block_on(workloads::report_memory(store)).map(|()| ExitCode::SUCCESS);
     }
     let chosen = workloads::named(&settings.workload)?;
     let mut met = true;

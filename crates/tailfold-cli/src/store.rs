@@ -146,6 +146,15 @@ impl Open {
         }
     }
 
+    /// How many streams a commit of an import may have. More than one is worth it where commits go one after the other.
+    pub(crate) fn streams_in_a_commit(&self) -> usize {
+        match self {
+            Self::Postgres(_) => 128,
+            // Of NATS, older servers take one only.
+            Self::Sqlite(_) | Self::Nats(_) => 1,
+        }
+    }
+
     /// What an append is when it returns. Servers sync when they are set up to: PostgreSQL is by default, NATS is not.
     pub(crate) fn appended(&self) -> &'static str {
         match self {

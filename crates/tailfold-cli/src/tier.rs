@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::{Arg, Command};
@@ -21,6 +22,9 @@ pub enum SnapshotLocation {
     /// A Redis server, or a cluster.
     Redis(Box<RedisConfig>),
 }
+
+/// How long a load waits for the near tier.
+const NEAR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What keeps snapshots, nearest first.
 #[derive(Clone, Debug)]
@@ -61,9 +65,10 @@ impl Tiers {
         self.near.iter().cloned().chain([("own", own)]).collect()
     }
 
-    /// As a repository takes them.
+    /// As a repository takes them. The near one has more time than a service would give it: where it came from is to be shown.
     pub(crate) fn chain(&self) -> Vec<Tier> {
-        let near = self.near.iter().map(|(name, store)| Tier::new(*name, store.clone()));
+        let near =
+            self.near.iter().map(|(name, store)| Tier::new(*name, store.clone()).timeout(NEAR_TIMEOUT));
         near.chain([Tier::own()]).collect()
     }
 

@@ -5,13 +5,17 @@
 -- expected, and the number of the commit's events up to its last one. Of an event: what is stored, its digest, and its tags with
 -- U+001F between them. `p_unchanged` is a query for the first event that was added after $1 and matches; its values are in $2.
 --
+-- A call with the same events again is recognised: by where they would stand, or, where anything is expected, by the id of the
+-- first one, which is looked for among the stream's events after the position `p_since`. It must be one that was there before
+-- the first of the calls, and the same in all of them.
+--
 -- Answers a row a write (`recorded` or `repeated`), or one row: `conflict` with the stream's version (0: empty) and chain, or
 -- `changed` with the position.
 CREATE FUNCTION {schema}.append(
     p_streams text[], p_expectations smallint[], p_versions bigint[], p_chains bytea[], p_ends integer[],
     p_ids uuid[], p_types text[], p_schema_versions bigint[], p_recorded_ats bigint[], p_origins boolean[],
     p_metadatas bytea[], p_digests bytea[], p_tags text[], p_payloads bytea[],
-    p_locks bigint[], p_exclusive boolean[],
+    p_since bigint, p_locks bigint[], p_exclusive boolean[],
     p_whole_log boolean, p_unchanged text, p_after bigint, p_values text[],
     p_fold text, p_serial text, p_key text, p_snapshot_version bigint, p_snapshot_chain bytea, p_envelope bytea,
     p_keep bigint, p_day bigint, p_slot_lock bigint)
@@ -24,6 +28,7 @@ DECLARE
     v_lives integer[] := '{}';
     v_bases bigint[] := '{}';
     v_links bytea[] := '{}';
+    v_expected bigint[] := p_versions;
     v_unmet integer;
     v_begin integer;
     v_write integer := 1;
@@ -58,6 +63,20 @@ BEGIN
             SELECT v_last.life + 1 AS life, 0::bigint AS version, {schema}.genesis(p_streams[i], v_last.chain) AS chain
             INTO v_last;
         END IF;
+        IF p_expectations[i] = 3 THEN
+            v_expected[i] := NULL;
+            FOR v_recorded IN
+                SELECT e.id, e.life, e.version, e.position FROM {schema}.events e
+                WHERE e.stream = p_streams[i] ORDER BY e.life DESC, e.version DESC
+            LOOP
+                EXIT WHEN v_recorded.position <= p_since OR v_recorded.life < v_last.life;
+                IF v_recorded.id = p_ids[CASE i WHEN 1 THEN 1 ELSE p_ends[i - 1] + 1 END] THEN
+                    v_expected[i] := v_recorded.version - 1;
+                    v_unmet := coalesce(v_unmet, i);
+                    EXIT;
+                END IF;
+            END LOOP;
+        END IF;
         v_lives[i] := v_last.life;
         v_bases[i] := v_last.version;
         v_links[i] := v_last.chain;
@@ -80,10 +99,10 @@ BEGIN
             FROM unnest(p_ids, p_types, p_schema_versions, p_recorded_ats, p_metadatas, p_payloads)
                 WITH ORDINALITY AS c (id, type, schema_version, recorded_at, metadata, payload, number)
             JOIN {schema}.events e ON e.stream = p_streams[i] AND e.life = v_lives[i]
-                AND e.version = p_versions[i] + c.number - v_begin
+                AND e.version = v_expected[i] + c.number - v_begin
                 AND e.id = c.id AND e.type = c.type AND e.schema_version = c.schema_version
                 AND e.recorded_at = c.recorded_at AND e.metadata = c.metadata AND e.payload = c.payload
-            WHERE c.number > v_begin AND c.number <= p_ends[i] AND p_expectations[i] <> 3;
+            WHERE c.number > v_begin AND c.number <= p_ends[i];
             IF v_recorded.events < p_ends[i] - v_begin THEN
                 EXIT;
             END IF;

@@ -3,22 +3,24 @@
 //! why such an insert inserted nothing, is for the function `append` in the database.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use futures_util::future::join;
 use tailfold::{
-    Chain, Commit, Committed, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite, Version,
-    Written,
+    Chain, Commit, Committed, Error, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite,
+    Version, Written,
 };
 use tokio::time::{timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::call::Call;
-use crate::connections::Patience;
 use crate::error::{Failure, too_late};
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
 use crate::together::Together;
 use crate::wake::Wake;
+
+/// Bytes of payloads, metadata and snapshot in one commit.
+const MOST_BYTES: usize = 512 << 20;
 
 /// The statements of appends.
 #[derive(Debug)]
@@ -88,7 +90,7 @@ impl Statements {
             call: format!(
                 "SELECT outcome, write, first, version, chain, position, pruned, newer_version, newer_chain
                  FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                                      $21, $22, $23, $24, $25, $26, $27, $28, $29)"
+                                      $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)"
             ),
         }
     }
@@ -96,6 +98,7 @@ impl Statements {
 
 impl Inner {
     pub(crate) async fn append_commit(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
+        check_size(&commit)?;
         let commit = Arc::new(commit);
         let tried = match Single::of(&commit) {
             Some(single) if single.chains.len() == 1 => Together::append(self, single).await,
@@ -107,6 +110,7 @@ impl Inner {
             Tried::Open => self.call(&commit, false).await?,
             Tried::MaybeRecorded => self.call(&commit, true).await?,
         };
+        self.seen.fetch_max(signed(committed.position.0), Ordering::AcqRel);
         if !committed.repeated {
             Wake::tell(self);
         }
@@ -152,46 +156,32 @@ impl Inner {
     /// Any commit, by the function in the database, which recognises what it has recorded before.
     async fn call(&self, commit: &Commit, maybe_done: bool) -> Result<Committed> {
         let call = Call::of(commit, self)?;
-        let mut patience = Patience::new(self.connections.deadline());
+        let mut patience = self.connections.patience();
         if maybe_done {
             patience.may_be_done();
         }
         loop {
-            let mut sender = None;
-            let attempt = async {
-                let connection = self.connections.get().await?;
-                let (asked, answer) = if call.is_idempotent() {
-                    (Ok(None), call.send(&connection, &self.statements.append.call).await)
-                } else {
-                    // On the way together: who sends this must be known if the connection breaks.
-                    join(
-                        async { self.sender(&connection).await.map(Some) },
-                        call.send(&connection, &self.statements.append.call),
-                    )
-                    .await
-                };
-                sender = asked.ok().flatten();
-                answer
-            };
-            let failure = match timeout_at(patience.until, attempt).await {
+            let attempt =
+                async { call.send(&self.connections.get().await?, &self.statements.append.call).await };
+            match timeout_at(patience.until, attempt).await {
                 Ok(Ok(answer)) => return call.receipt(&answer),
                 Ok(Err(Failure::Final(error))) => return Err(error),
-                Ok(Err(failure)) => failure,
+                Ok(Err(failure)) => patience.pause(failure).await?,
                 Err(_) => return Err(patience.exhausted(true)),
-            };
-            let is_lost = matches!(failure, Failure::Lost(_));
-            patience.pause(failure).await?;
-            if is_lost && !call.is_idempotent() {
-                // Sent again as it is, it might be recorded twice.
-                let Some(sender) = sender else { return Err(patience.exhausted(false)) };
-                match timeout_at(patience.until, self.settle(commit, &sender)).await {
-                    Ok(Ok(Some(committed))) => return Ok(committed),
-                    Ok(Ok(None)) => patience.was_not_done(),
-                    Ok(Err(_)) | Err(_) => return Err(patience.exhausted(false)),
-                }
             }
         }
     }
+}
+
+/// The protocol carries 1 GiB at most.
+fn check_size(commit: &Commit) -> Result<()> {
+    let events = commit.writes.iter().flat_map(|write| &write.events).map(NewEvent::data);
+    let events: usize = events.map(|data| data.payload.len() + data.metadata.len()).sum();
+    let bytes = events + commit.snapshot.as_ref().map_or(0, |inline| inline.save.bytes.len());
+    if bytes > MOST_BYTES {
+        return Err(Error::invalid(format!("{bytes} bytes exceed the limit of {MOST_BYTES} a commit")));
+    }
+    Ok(())
 }
 
 /// How far a quick insert got.
@@ -207,7 +197,9 @@ pub(crate) enum Tried {
 impl Tried {
     pub(crate) fn after(failure: Failure) -> Result<Self> {
         match failure {
-            Failure::Raced | Failure::NotSent(_) | Failure::Undone(_) => Ok(Self::Open),
+            Failure::Raced | Failure::NotSent(_) | Failure::Undone(_) | Failure::NotPrimary(_) => {
+                Ok(Self::Open)
+            }
             Failure::Lost(_) => Ok(Self::MaybeRecorded),
             Failure::Final(error) => Err(error),
         }

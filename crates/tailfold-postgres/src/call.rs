@@ -1,5 +1,7 @@
 //! A call of the function `append` in the database: any commit there is.
 
+use std::sync::atomic::Ordering;
+
 use tailfold::{
     Commit, Committed, Error, Expected, Head, Keep, Position, Result, Saved, StreamWrite, Version, Written,
 };
@@ -26,6 +28,7 @@ pub(crate) struct Call<'c> {
     columns: Columns<'c>,
     digests: Vec<[u8; 16]>,
     tags: Vec<Option<String>>,
+    since: i64,
     locks: LockSet,
     unchanged: Option<(String, Vec<String>)>,
     after: Option<i64>,
@@ -61,17 +64,13 @@ impl<'c> Call<'c> {
                     (!tags.is_empty()).then(|| tags.join(BETWEEN_TAGS))
                 })
                 .collect(),
+            since: inner.seen.load(Ordering::Acquire),
             locks: inner.locks.commit(tags, unchanged.map(|unchanged| &unchanged.filter)),
             unchanged: unchanged.map(|unchanged| first_match(&unchanged.filter, &inner.schema)),
             after: unchanged.map(|unchanged| signed(unchanged.after.0)),
             keep: commit.snapshot.as_ref().map(|inline| count(inline.save.keep)).transpose()?,
             slot_lock: commit.snapshot.as_ref().map(|inline| inner.locks.slot(&inline.slot)),
         })
-    }
-
-    /// Whether the same call again is recognised.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        self.commit.writes.iter().all(|write| write.expected != Expected::Any)
     }
 
     pub(crate) async fn send(&self, connection: &Connection, sql: &str) -> Result<Vec<Row>, Failure> {
@@ -97,6 +96,7 @@ impl<'c> Call<'c> {
                     &digests,
                     &self.tags,
                     &columns.payloads,
+                    &self.since,
                     &self.locks.numbers,
                     &self.locks.exclusive,
                     &self.locks.whole_log,

@@ -156,8 +156,8 @@ impl PostgresConfig {
             (None, None) => return Err(Error::invalid("neither a server nor a pool is named")),
         };
         let connections = Connections::new(pool, self.deadline, self.pool.is_none());
-        let id = setup::prepare(&connections, &self).await?;
-        Ok(PostgresStore { inner: Inner::new(id, &self, connections, dialer).into() })
+        let prepared = setup::prepare(&connections, &self).await?;
+        Ok(PostgresStore { inner: Inner::new(prepared, &self, connections, dialer).into() })
     }
 
     fn check(&self) -> Result<()> {

@@ -60,7 +60,7 @@ impl Connections {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut patience = Patience::new(self.deadline);
+        let mut patience = self.patience();
         loop {
             match timeout_at(patience.until, attempt()).await {
                 Ok(Ok(done)) => return Ok(done),
@@ -68,6 +68,18 @@ impl Connections {
                 Ok(Err(failure)) => patience.pause(failure).await?,
                 Err(_) => return Err(patience.exhausted(true)),
             }
+        }
+    }
+
+    /// The time of one operation.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience {
+            pool: self.pool.clone(),
+            until: Instant::now() + self.deadline,
+            deadline: self.deadline,
+            next: SHORTEST_PAUSE,
+            maybe_done: false,
+            last: None,
         }
     }
 
@@ -103,10 +115,25 @@ impl Connection {
     pub(crate) fn client(&mut self) -> &mut Object {
         &mut self.client
     }
+
+    /// The rows of a statement that may take as long as it takes, in a transaction of its own.
+    pub(crate) async fn rows_at_leisure(
+        &mut self,
+        sql: &str,
+        values: &Values<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let transaction = self.client.transaction().await?;
+        transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
+        let statement = transaction.prepare_cached(sql).await?;
+        let rows = transaction.query(&statement, values).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    }
 }
 
 /// What is left of an operation's time, and growing pauses between its attempts.
 pub(crate) struct Patience {
+    pool: Pool,
     pub(crate) until: Instant,
     deadline: Duration,
     next: Duration,
@@ -116,19 +143,13 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    pub(crate) fn new(deadline: Duration) -> Self {
-        Self {
-            until: Instant::now() + deadline,
-            deadline,
-            next: SHORTEST_PAUSE,
-            maybe_done: false,
-            last: None,
-        }
-    }
-
     /// Notes how an attempt failed and rests before the next; the error if there is no time for one.
     pub(crate) async fn pause(&mut self, failure: Failure) -> Result<()> {
         self.maybe_done |= matches!(failure, Failure::Lost(_));
+        if matches!(failure, Failure::NotPrimary(_)) {
+            // New connections lead to whoever is the primary now.
+            self.pool.retain(|_, _| false);
+        }
         let raced = matches!(failure, Failure::Raced);
         tracing::debug!(?failure, "PostgreSQL: once more");
         self.last = Some(failure.into_error());
@@ -146,11 +167,6 @@ impl Patience {
     /// Notes that an attempt may have been carried out.
     pub(crate) fn may_be_done(&mut self) {
         self.maybe_done = true;
-    }
-
-    /// Notes that it is certain now that no attempt was carried out.
-    pub(crate) fn was_not_done(&mut self) {
-        self.maybe_done = false;
     }
 
     /// The error after the last attempt; `in_flight`: it got no answer.

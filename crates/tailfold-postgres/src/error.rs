@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Lost(Error),
     /// The server undid it, and the same may succeed in a moment: a deadlock, a shutdown, too many connections.
     Undone(Error),
+    /// The server undid it, since it takes no writes: it is not the primary any more.
+    NotPrimary(Error),
     /// Somebody else recorded an event at the same version of the same stream in this moment.
     Raced,
     /// It makes no sense to try again.
@@ -25,7 +27,11 @@ impl Failure {
     /// The error for a caller who does not try again.
     pub(crate) fn into_error(self) -> Error {
         match self {
-            Self::NotSent(error) | Self::Lost(error) | Self::Undone(error) | Self::Final(error) => error,
+            Self::NotSent(error)
+            | Self::Lost(error)
+            | Self::Undone(error)
+            | Self::NotPrimary(error)
+            | Self::Final(error) => error,
             Self::Raced => Error::unavailable(Outcome::NotDone, "others appended to the stream all the time"),
         }
     }
@@ -45,7 +51,13 @@ impl From<tokio_postgres::Error> for Failure {
                     Error::corrupt("a value does not have the type that it should").caused_by(error),
                 );
             }
-            return Self::Lost(Error::unavailable(Outcome::Unknown, "the connection broke").caused_by(error));
+            if is_of_tls(&error) {
+                return Self::Final(Error::invalid("no TLS with the server").caused_by(chain(&error)));
+            }
+            return Self::Lost(Error::unavailable(
+                Outcome::Unknown,
+                format!("no connection: {}", chain(&error)),
+            ));
         };
         let message = || format!("{} (SQLSTATE {})", answer.message(), answer.code().code());
         let undone = || Self::Undone(Error::unavailable(Outcome::NotDone, message()));
@@ -68,7 +80,9 @@ impl From<tokio_postgres::Error> for Failure {
             code if [SqlState::FEATURE_NOT_SUPPORTED, SqlState::UNDEFINED_FUNCTION].contains(code) => {
                 Self::Final(Error::unsupported(message()))
             }
-            code if [SqlState::READ_ONLY_SQL_TRANSACTION].contains(code) => undone(),
+            code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+                Self::NotPrimary(Error::unavailable(Outcome::NotDone, message()))
+            }
             _ => Self::Final(Error::invalid(message())),
         }
     }
@@ -115,6 +129,23 @@ fn is_of_the_client(error: &tokio_postgres::Error) -> bool {
     ["error serializing parameter", "error deserializing column", "invalid column", "invalid configuration"]
         .iter()
         .any(|start| text.starts_with(start))
+}
+
+/// What was said in the handshake will be said again. A connection that breaks meanwhile is another matter.
+fn is_of_tls(error: &tokio_postgres::Error) -> bool {
+    let refused = error.to_string().contains("TLS handshake");
+    let broke = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|io| io.kind() != std::io::ErrorKind::InvalidData);
+    refused && !broke
+}
+
+/// An error and its causes: the driver's errors do not tell their causes themselves.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
 }
 
 /// The same, where it is known that nothing was done.

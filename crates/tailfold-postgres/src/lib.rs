@@ -23,7 +23,6 @@ mod log;
 mod read;
 mod remove;
 mod rows;
-mod settle;
 mod setup;
 mod snapshots;
 mod store;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use tailfold::{
     Digest, Error, EventId, Position, Removal, Removed, Result, StreamId, Timestamp, Tombstone, Version,
 };
-use tokio::time::timeout_at;
 
-use crate::connections::Patience;
+use crate::connections::Values;
 use crate::error::Failure;
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
@@ -45,15 +44,16 @@ impl Inner {
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed> {
-        let mut patience = Patience::new(self.connections.deadline());
+        let mut patience = self.connections.patience();
         loop {
             let Some(erased) = self.head_of(stream).await? else { return Ok(Removed::default()) };
             let tombstone = Tombstone::event(erased, id, recorded_at)?;
             let chain = erased.chain.link(Digest::of(&tombstone));
             let attempt = async {
-                let connection = self.connections.get().await?;
-                connection
-                    .rows(
+                self.connections
+                    .get()
+                    .await?
+                    .rows_at_leisure(
                         &self.statements.remove.erase,
                         &[
                             &stream.as_str(),
@@ -69,15 +69,14 @@ impl Inner {
                     )
                     .await
             };
-            let found = match timeout_at(patience.until, attempt).await {
-                Ok(Ok(found)) => found,
-                Ok(Err(Failure::Final(error))) => return Err(error),
+            let found = match attempt.await {
+                Ok(found) => found,
+                Err(Failure::Final(error)) => return Err(error),
                 // Somebody has appended meanwhile, or it does not know whether it was done: it looks again.
-                Ok(Err(failure)) => {
+                Err(failure) => {
                     patience.pause(failure).await?;
                     continue;
                 }
-                Err(_) => return Err(patience.exhausted(true)),
             };
             let row =
                 found.first().ok_or_else(|| Error::corrupt("the server says nothing about an erase"))?;
@@ -91,15 +90,25 @@ impl Inner {
     }
 
     async fn truncate(&self, stream: &StreamId, before: Version) -> Result<Removed> {
-        let row = self
-            .connections
-            .row(&self.statements.remove.truncate, &[&stream.as_str(), &signed(before.0)])
-            .await?;
-        let why = match rows::value::<Option<bool>>(&row, 0)? {
+        let mut patience = self.connections.patience();
+        let values: &Values<'_> = &[&stream.as_str(), &signed(before.0)];
+        let found = loop {
+            let attempt = async {
+                self.connections.get().await?.rows_at_leisure(&self.statements.remove.truncate, values).await
+            };
+            match attempt.await {
+                Ok(found) => break found,
+                Err(Failure::Final(error)) => return Err(error),
+                Err(failure) => patience.pause(failure).await?,
+            }
+        };
+        let row =
+            found.first().ok_or_else(|| Error::corrupt("the server says nothing about a truncation"))?;
+        let why = match rows::value::<Option<bool>>(row, 0)? {
             Some(true) => {
                 return Ok(Removed {
-                    events: unsigned(rows::value(&row, 1)?, "count")?,
-                    snapshots: unsigned(rows::value(&row, 2)?, "count")?,
+                    events: unsigned(rows::value(row, 1)?, "count")?,
+                    snapshots: unsigned(rows::value(row, 2)?, "count")?,
                     tombstone: None,
                 });
             }

@@ -11,6 +11,7 @@ use crate::config::PostgresConfig;
 use crate::connections::Connections;
 use crate::error::Failure;
 use crate::locks::Locks;
+use crate::rows;
 
 const MIGRATIONS: &[&[&str]] = &[&[
     include_str!("../sql/meta.sql"),
@@ -32,8 +33,27 @@ const MIGRATIONS: &[&[&str]] = &[&[
 /// The oldest server that works: functions of transaction ids and of SHA-256 are older, tests are not.
 const OLDEST_SERVER: i32 = 150_000;
 
-/// Prepares the schema and answers the store's id.
-pub(crate) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<StoreId> {
+/// Whether there is a store in a schema. It looks into the catalogue's tables: functions such as `to_regclass` may tell what was
+/// true before the transaction waited for its lock.
+const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                      WHERE n.nspname = $1 AND c.relname = 'meta')";
+
+/// A schema that is fit to be used.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: StoreId,
+    /// The last position that is there.
+    pub(crate) seen: i64,
+}
+
+pub(crate) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<Prepared> {
+    let id = find_or_create(connections, config).await?;
+    let last = format!("SELECT coalesce(max(position), 0) FROM {}.events", config.quoted_schema());
+    let seen = rows::value(&connections.row(&last, &[]).await?, 0)?;
+    Ok(Prepared { id, seen })
+}
+
+async fn find_or_create(connections: &Connections, config: &PostgresConfig) -> Result<StoreId> {
     connections
         .insist(|| async move {
             let mut connection = connections.get().await?;
@@ -99,8 +119,7 @@ async fn check_server(client: &Object) -> Result<(), Failure> {
 /// Format and id of the store in the schema; `None` if there is none.
 async fn look(client: &Object, config: &PostgresConfig) -> Result<Option<(i32, StoreId)>, Failure> {
     let schema = config.quoted_schema();
-    let exists: bool =
-        client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.meta")]).await?.get(0);
+    let exists: bool = client.query_one(EXISTS, &[&config.schema]).await?.get(0);
     if !exists {
         return Ok(None);
     }
@@ -119,10 +138,7 @@ async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId
     let lock = Locks::new(&config.schema).migration();
     transaction.query_one("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
     let schema = config.quoted_schema();
-    let exists: bool = transaction
-        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.meta")])
-        .await?
-        .get(0);
+    let exists: bool = transaction.query_one(EXISTS, &[&config.schema]).await?.get(0);
     let format: i32 = match exists {
         true => transaction.query_one(&format!("SELECT format FROM {schema}.meta"), &[]).await?.get(0),
         false => 0,

@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use tailfold::{Result, StoreId};
 
 use crate::config::{Dialer, PostgresConfig};
 use crate::connections::Connections;
+use crate::error::Failure;
 use crate::locks::Locks;
 use crate::rows;
+use crate::setup::Prepared;
 use crate::together::Together;
 use crate::wake::Wake;
-use crate::{append, frontier, read, remove, settle, snapshots, streams};
+use crate::{append, frontier, read, remove, snapshots, streams};
 
 /// Events and snapshots in a schema of a PostgreSQL database. Cheap to clone; clones share the connections.
 ///
@@ -43,13 +46,14 @@ pub(crate) struct Inner {
     pub(crate) statements: Statements,
     pub(crate) together: Together,
     pub(crate) wake: Wake,
+    /// A position that was there when it was noted: the last one of this process's own, or found at the start.
+    pub(crate) seen: AtomicI64,
 }
 
 /// The text of everything that is said to the server over and over.
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) append: append::Statements,
-    pub(crate) settle: settle::Statements,
     pub(crate) read: read::Statements,
     pub(crate) frontier: frontier::Statements,
     pub(crate) streams: String,
@@ -61,7 +65,6 @@ impl Statements {
     pub(crate) fn new(schema: &str) -> Self {
         Self {
             append: append::Statements::new(schema),
-            settle: settle::Statements::new(schema),
             read: read::Statements::new(schema),
             frontier: frontier::Statements::new(schema),
             streams: streams::statement(schema),
@@ -114,16 +117,22 @@ impl PostgresStore {
     /// # Errors
     /// `Unavailable`.
     pub async fn reindex(&self) -> Result<()> {
-        let schema = &self.inner.schema;
-        let statements = format!(
-            "BEGIN;
-             LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
-             TRUNCATE {schema}.event_tags;
-             INSERT INTO {schema}.event_tags (tag, position)
-                 SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag) WHERE e.tags IS NOT NULL;
-             COMMIT"
-        );
-        self.administer(&statements).await.map_err(|error| error.during("reindex"))
+        let reindexed = async {
+            let mut connection = self.inner.connections.get().await?;
+            let transaction = connection.client().transaction().await?;
+            let statements = format!(
+                "SET LOCAL statement_timeout = 0;
+                 LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+                 TRUNCATE {schema}.event_tags;
+                 INSERT INTO {schema}.event_tags (tag, position)
+                     SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag)
+                     WHERE e.tags IS NOT NULL",
+                schema = self.inner.schema,
+            );
+            transaction.batch_execute(&statements).await?;
+            Ok(transaction.commit().await?)
+        };
+        reindexed.await.map_err(|failure: Failure| failure.into_error().during("reindex"))
     }
 
     /// Gives the store a new [`StoreId`]: after its tables were restored from a backup, so that whoever remembers positions of
@@ -137,21 +146,11 @@ impl PostgresStore {
         let renewed = self.inner.connections.row(&statement, &[id.as_uuid()]).await;
         renewed.map(|_| id).map_err(|error| error.during("renew the store's id"))
     }
-
-    async fn administer(&self, statements: &str) -> Result<()> {
-        self.inner
-            .connections
-            .insist(|| async move {
-                let mut connection = self.inner.connections.get().await?;
-                Ok(connection.client().batch_execute(statements).await?)
-            })
-            .await
-    }
 }
 
 impl Inner {
     pub(crate) fn new(
-        id: StoreId,
+        Prepared { id, seen }: Prepared,
         config: &PostgresConfig,
         connections: Connections,
         dialer: Option<Dialer>,
@@ -159,6 +158,7 @@ impl Inner {
         let schema = config.quoted_schema();
         Self {
             id,
+            seen: AtomicI64::new(seen),
             statements: Statements::new(&schema),
             locks: Locks::new(&config.schema),
             together: Together::new(config.appends_at_once),

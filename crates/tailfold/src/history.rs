@@ -158,7 +158,7 @@ impl<F: Fold> Repository<F> {
             let mut report = Report::new();
             let (replay, tail) = inner.baseline(side, &stream, &Options::default(), &mut report).await?;
             if matches!(report.source, Source::Snapshot(version) if version >= from) {
-                let Replay { state, head, trail, .. } = replay;
+                let Replay { state, head, trail, .. } = *replay;
                 let events = collect(tail.into_events(), inner.encryption.as_deref()).await?;
                 let end = events.last().map(|event| event.recorded.head()).or(head);
                 let base = Loaded { stream, state: Arc::new(state), head, report, trail };
@@ -180,7 +180,7 @@ impl<F: Fold> Repository<F> {
     pub(crate) async fn newest_snapshot(&self, stream: StreamId) -> Result<Option<Snapshot<F>>> {
         let side = self.inner.snapshots.as_ref().ok_or_else(|| Error::invalid("snapshots are off"))?;
         let Some(newest) = self.inner.newest_of_all(side, &stream).await? else { return Ok(None) };
-        let Replay { state, head, taken_at, .. } = newest;
+        let Replay { state, head, taken_at, .. } = *newest;
         Ok(head.zip(taken_at).map(|(head, taken_at)| Snapshot {
             stream,
             head,

@@ -64,6 +64,7 @@ mod history;
 mod load;
 mod loaded;
 mod memory;
+mod meter;
 mod replay;
 mod report;
 mod repository;

@@ -137,15 +137,15 @@ impl<F: Fold> Inner<F> {
         let side = self.snapshots.as_ref().filter(|_| !options.without_snapshots);
         let (mut replay, tail) = match side {
             Some(side) => self.baseline(side, &stream, &options, &mut report).await?,
-            None => (Replay::from_start(), self.tail(&stream, Version::ZERO, &options)),
+            None => (Box::new(Replay::from_start()), self.tail(&stream, Version::ZERO, &options)),
         };
         replay.lenient = options.lenient;
-        report.snapshot_time = started.elapsed();
         let replaying = Instant::now();
+        report.snapshot_time = replaying.duration_since(started);
         self.fold_tail(&stream, &mut replay, tail, &options, side).await?;
         report.replay_time = replaying.elapsed();
 
-        let Replay { state, head, trail, events, bytes, skipped, .. } = replay;
+        let Replay { state, head, trail, events, bytes, skipped, .. } = *replay;
         if let Some(at) = options.at {
             let version = head.map_or(Version::ZERO, |head| head.version);
             if version < at && options.as_of.is_none() {

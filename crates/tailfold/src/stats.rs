@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use metrics::{Key, Label};
 use serde::Serialize;
 
+use crate::meter;
 use crate::report::{Report, Source};
 use crate::snapshot::{Rejection, Saved, TierStats};
+use crate::stream::Version;
 
 /// What became of a snapshot that was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,90 +101,112 @@ pub struct Stats {
 #[derive(Debug)]
 pub(crate) struct Counters {
     fold: &'static str,
-    replays: AtomicU64,
-    snapshot_loads: AtomicU64,
+    replays: LoadsBySource,
+    snapshot_loads: LoadsBySource,
     replayed_events: AtomicU64,
+    replayed_key: Key,
     rejected: [AtomicU64; Rejection::ALL.len()],
+    rejected_keys: [Key; Rejection::ALL.len()],
     written: [AtomicU64; Outcome::ALL.len()],
+    written_keys: [Key; Outcome::ALL.len()],
+    bytes_key: Key,
+    queue_key: Key,
     appends: AtomicU64,
+    append_key: Key,
     conflicts: AtomicU64,
+    conflicts_key: Key,
+}
+
+#[derive(Debug)]
+struct LoadsBySource {
+    loads: AtomicU64,
+    loads_key: Key,
+    seconds_key: Key,
+}
+
+impl LoadsBySource {
+    fn new(fold: &'static str, source: Source) -> Self {
+        let labels = || [Label::new("fold", fold), Label::new("source", source.as_str())];
+        Self {
+            loads: AtomicU64::new(0),
+            loads_key: meter::key("tailfold_loads_total", labels()),
+            seconds_key: meter::key("tailfold_load_seconds", labels()),
+        }
+    }
 }
 
 impl Counters {
     pub(crate) fn new(fold: &'static str) -> Self {
+        let of_fold = |name| meter::key(name, [Label::new("fold", fold)]);
+        let of_label =
+            |name, label, value| meter::key(name, [Label::new("fold", fold), Label::new(label, value)]);
         Self {
             fold,
-            replays: AtomicU64::new(0),
-            snapshot_loads: AtomicU64::new(0),
+            replays: LoadsBySource::new(fold, Source::Replay),
+            snapshot_loads: LoadsBySource::new(fold, Source::Snapshot(Version::ZERO)),
             replayed_events: AtomicU64::new(0),
+            replayed_key: of_fold("tailfold_replayed_events"),
             rejected: Default::default(),
+            rejected_keys: Rejection::ALL
+                .map(|reason| of_label("tailfold_snapshot_rejected_total", "reason", reason.as_str())),
             written: Default::default(),
+            written_keys: Outcome::ALL
+                .map(|outcome| of_label("tailfold_snapshots_written_total", "outcome", outcome.as_str())),
+            bytes_key: of_fold("tailfold_snapshot_bytes"),
+            queue_key: of_fold("tailfold_snapshot_queue"),
             appends: AtomicU64::new(0),
+            append_key: of_fold("tailfold_append_seconds"),
             conflicts: AtomicU64::new(0),
+            conflicts_key: of_fold("tailfold_conflicts_total"),
         }
     }
 
     pub(crate) fn loaded(&self, report: &Report) {
-        let counter = match report.source {
+        let by_source = match report.source {
             Source::Replay => &self.replays,
             Source::Snapshot(_) => &self.snapshot_loads,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        by_source.loads.fetch_add(1, Ordering::Relaxed);
+        meter::count(&by_source.loads_key);
+        meter::record(&by_source.seconds_key, (report.snapshot_time + report.replay_time).as_secs_f64());
         self.replayed_events.fetch_add(report.replayed_events, Ordering::Relaxed);
-        let source = report.source.as_str();
-        let seconds = (report.snapshot_time + report.replay_time).as_secs_f64();
-        metrics::counter!("tailfold_loads_total", "fold" => self.fold, "source" => source).increment(1);
-        metrics::histogram!("tailfold_load_seconds", "fold" => self.fold, "source" => source).record(seconds);
-        metrics::histogram!("tailfold_replayed_events", "fold" => self.fold)
-            .record(report.replayed_events as f64);
+        meter::record(&self.replayed_key, report.replayed_events as f64);
         for rejected in &report.rejected {
-            if let Some(counter) = self.rejected.get(rejected.reason as usize) {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-            metrics::counter!(
-                "tailfold_snapshot_rejected_total", "fold" => self.fold, "reason" => rejected.reason.as_str()
-            )
-            .increment(1);
+            count_one(&self.rejected, &self.rejected_keys, rejected.reason as usize);
         }
     }
 
     pub(crate) fn wrote(&self, outcome: Outcome) {
-        if let Some(counter) = self.written.get(outcome as usize) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        metrics::counter!(
-            "tailfold_snapshots_written_total", "fold" => self.fold, "outcome" => outcome.as_str()
-        )
-        .increment(1);
+        count_one(&self.written, &self.written_keys, outcome as usize);
     }
 
     pub(crate) fn sealed(&self, bytes: usize) {
-        metrics::histogram!("tailfold_snapshot_bytes", "fold" => self.fold).record(bytes as f64);
+        meter::record(&self.bytes_key, bytes as f64);
     }
 
     pub(crate) fn queued(&self, waiting: usize) {
-        metrics::gauge!("tailfold_snapshot_queue", "fold" => self.fold).set(waiting as f64);
+        meter::set(&self.queue_key, waiting as f64);
     }
 
     pub(crate) fn appended(&self, took: Duration) {
         self.appends.fetch_add(1, Ordering::Relaxed);
-        metrics::histogram!("tailfold_append_seconds", "fold" => self.fold).record(took.as_secs_f64());
+        meter::record(&self.append_key, took.as_secs_f64());
     }
 
     pub(crate) fn conflicted(&self) {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("tailfold_conflicts_total", "fold" => self.fold).increment(1);
+        meter::count(&self.conflicts_key);
     }
 
     /// Snapshots and their bytes were counted in the store.
     pub(crate) fn stats(&self, serial: &str, snapshots: u64, snapshot_bytes: u64, queued: u64) -> Stats {
-        metrics::gauge!("tailfold_snapshots", "fold" => self.fold, "serial" => serial.to_owned())
-            .set(snapshots as f64);
+        let labels = [Label::new("fold", self.fold), Label::new("serial", serial.to_owned())];
+        meter::set(&meter::key("tailfold_snapshots", labels), snapshots as f64);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let by_name = |names: &mut dyn Iterator<Item = &'static str>, counters: &[AtomicU64]| {
             names.zip(counters.iter().map(count)).filter(|(_, n)| *n > 0).collect::<BTreeMap<_, _>>()
         };
-        let (replays, snapshot_loads) = (count(&self.replays), count(&self.snapshot_loads));
+        let (replays, snapshot_loads) = (count(&self.replays.loads), count(&self.snapshot_loads.loads));
         let replayed_events = count(&self.replayed_events);
         let loads = replays + snapshot_loads;
         Stats {
@@ -198,5 +223,12 @@ impl Counters {
             conflicts: count(&self.conflicts),
             tiers: Vec::new(),
         }
+    }
+}
+
+fn count_one(counters: &[AtomicU64], keys: &[Key], index: usize) {
+    if let (Some(counter), Some(key)) = (counters.get(index), keys.get(index)) {
+        counter.fetch_add(1, Ordering::Relaxed);
+        meter::count(key);
     }
 }

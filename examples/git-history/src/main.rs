@@ -113,7 +113,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     histories.close().await?;
     if arguments.store.is_none() {
         // Of a store that goes with the program.
-        nearer.forget(loaded.stream().as_str()).await?;
+        if let Err(error) = nearer.forget(loaded.stream().as_str()).await {
+            eprintln!("git-history: a snapshot of the temporary store may stay behind: {error}");
+        }
     }
     open.close().await?;
 

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tailfold::{Result, SnapshotStore as _, Store, Tier};
 use tailfold_nats::{NatsConfig, NatsStore};
@@ -78,7 +79,10 @@ impl Nearer {
 
     /// Nearest first.
     pub(crate) fn tiers(&self) -> Vec<Tier> {
-        self.0.iter().map(|redis| Tier::new("redis", redis.clone())).chain([Tier::own()]).collect()
+        // More patient than a service would be: one load is all that this program does.
+        let near =
+            self.0.iter().map(|redis| Tier::new("redis", redis.clone()).timeout(Duration::from_secs(1)));
+        near.chain([Tier::own()]).collect()
     }
 
     pub(crate) async fn forget(&self, stream: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 use support::{Repository, failure, git_history, summary};
 use tailfold::EventId;
-use tailfold_testkit::servers::{NatsVersion, nats_url};
+use tailfold_testkit::servers::{NatsVersion, RedisServer, nats_url, postgres_url};
 
 /// Adds, changes, deletes, renames, modes, links, awkward names, a submodule, a merge, an empty commit.
 fn awkward_history() -> Repository {
@@ -156,8 +156,16 @@ fn a_url_that_is_wrong_or_leads_nowhere_is_said_without_its_password() {
             "connect to nats://127.0.0.1:1/history: no server lets us in",
         ),
         ("nats://ada:geheim@h?color=red", "no setting `color`"),
+        ("postgres://ada:geheim@h?color=red", "color"),
     ] {
         let error = failure(&["--repo", repository.text(), "--store", store]);
+        assert!(error.contains(reason) && !error.contains("geheim"), "{error}");
+    }
+    for (tier, reason) in [
+        ("redis://ada:geheim@h?color=red", "no setting `color`"),
+        ("cache://ada:geheim@h", "its scheme is neither"),
+    ] {
+        let error = failure(&["--repo", repository.text(), "--snapshots", tier]);
         assert!(error.contains(reason) && !error.contains("geheim"), "{error}");
     }
 }
@@ -171,6 +179,41 @@ fn a_store_is_fed_on_where_it_ends_and_can_be_asked_for_any_commit() {
 #[test]
 fn a_store_on_nats_is_fed_on_where_it_ends_and_can_be_asked_for_any_commit() {
     fed_on(&store_on_nats());
+}
+
+#[test]
+fn a_store_on_postgres_is_fed_on_where_it_ends_and_can_be_asked_for_any_commit() {
+    let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
+    fed_on(&format!("{}?schema=history_{own:016x}", postgres_url()));
+}
+
+#[test]
+fn snapshots_on_redis_are_asked_for_first_and_are_no_loss_when_they_are_gone() {
+    let repository = awkward_history();
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("history.tailfold");
+    let mut redis = RedisServer::start().unwrap();
+    let tier = redis.url();
+    let run = |at: &str| {
+        let places = ["--store", store.to_str().unwrap(), "--snapshots", &tier];
+        summary(&[&["--repo", repository.text(), "--at", at, "--policy", "every:4"], &places[..]].concat())
+    };
+    let served = |at: &str| {
+        let summary = run(at);
+        assert_eq!(summary["digest"], digest_by_git(&repository, at.parse().unwrap()).1.as_str());
+        summary["tier"].as_str().map(str::to_owned)
+    };
+    assert_eq!(served("9").as_deref(), Some("redis"));
+    redis.kill().unwrap();
+    assert_eq!(served("9").as_deref(), Some("own"));
+    redis.start_again().unwrap();
+    served("13");
+    assert_eq!(served("13").as_deref(), Some("redis"));
+    // A temporary store leaves nothing behind that the next one could stumble over.
+    let forgetful = ["--repo", repository.text(), "--policy", "every:4", "--snapshots", &tier];
+    for _ in 0..2 {
+        assert_eq!(summary(&forgetful)["tier"], "redis");
+    }
 }
 
 fn fed_on(store: &str) {

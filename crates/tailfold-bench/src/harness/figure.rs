@@ -59,6 +59,20 @@ impl Figure {
         Self::of_pairs(name, unit, Bar::AtMost(1.0), [value], [limit])
     }
 
+    /// What must not happen at all: how often it did.
+    pub(crate) fn of_never(name: &str, unit: &'static str, times: f64) -> Self {
+        let samples = vec![(times, 0.0)];
+        Self {
+            name: name.to_owned(),
+            unit,
+            value: times,
+            limit: 0.0,
+            ratio: times,
+            bar: Bar::AtMost(0.0),
+            samples,
+        }
+    }
+
     /// Whether the bar is reached; true where there was nothing to compare.
     pub(crate) fn is_met(&self) -> bool {
         match self.bar {
@@ -80,5 +94,7 @@ mod tests {
         assert!(!figure.is_met());
         assert!(Figure::of_value("f", "MiB", 31.0, 32.0).is_met());
         assert!(Figure::of_limit("f", "s", Bar::AtLeast(1.0), [2.0]).is_met());
+        assert!(Figure::of_never("f", "rows", 0.0).is_met());
+        assert!(!Figure::of_never("f", "rows", 1.0).is_met());
     }
 }

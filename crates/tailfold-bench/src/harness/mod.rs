@@ -2,6 +2,7 @@
 
 mod figure;
 mod latency;
+mod memory;
 mod output;
 mod scratch;
 mod settings;
@@ -10,6 +11,7 @@ mod throughput;
 
 pub(crate) use figure::{Bar, Figure};
 pub(crate) use latency::Latencies;
+pub(crate) use memory::{growth_in_child, print_growth};
 pub(crate) use output::Output;
 pub(crate) use scratch::Scratch;
 pub(crate) use settings::{Settings, usage};

@@ -11,9 +11,13 @@ pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     pub(crate) fn new() -> Result<Self> {
+        Ok(Self(tempfile::Builder::new().prefix("tailfold-bench-").tempdir_in(Self::place()?)?))
+    }
+
+    /// Where it lies. What another user is to enter is made there, since nobody but its owner may enter the directory.
+    pub(crate) fn place() -> Result<PathBuf> {
         let executable = std::env::current_exe()?;
-        let place = executable.parent().ok_or("the executable lies nowhere")?;
-        Ok(Self(tempfile::Builder::new().prefix("tailfold-bench-").tempdir_in(place)?))
+        Ok(executable.parent().ok_or("the executable lies nowhere")?.to_owned())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

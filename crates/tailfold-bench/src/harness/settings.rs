@@ -1,7 +1,5 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use super::Result;
 use crate::workloads::Workload;
 
@@ -16,7 +14,7 @@ pub(crate) struct Settings {
     pub(crate) check: bool,
     pairs: Option<usize>,
     /// Set in the child process whose memory is measured: the store that it is to load.
-    pub(crate) measure_memory_of: Option<PathBuf>,
+    pub(crate) measure_memory_of: Option<String>,
 }
 
 impl Settings {
@@ -39,7 +37,7 @@ impl Settings {
                     settings.pairs = Some(pairs);
                 }
                 "--measure-memory-of" => {
-                    settings.measure_memory_of = Some(arguments.next().ok_or("which store?")?.into());
+                    settings.measure_memory_of = Some(arguments.next().ok_or("which store?")?);
                 }
                 "--help" | "-h" => return Ok(None),
                 option if option.starts_with('-') => return Err(format!("unknown option {option}").into()),

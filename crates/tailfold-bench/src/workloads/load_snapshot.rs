@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use tailfold::{Envelope, Policy, Repository, Slot, SnapshotStore as _, StreamId};
+use tailfold::{Policy, Repository, Slot, SnapshotStore as _, StreamId};
 use tailfold_sqlite::SqliteStore;
 
 use super::{Context, Workload};
 use crate::bare::{BareReaders, SnapshotQuery};
+use crate::encoded_state::encoded_state;
 use crate::harness::{Bar, Figure, Latencies, Result, Scratch, interleave, side};
 use crate::long_history::append_many;
 use crate::trade::{Account, LINES_OF_1_KIB};
@@ -54,7 +55,6 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     }])
 }
 
-/// Looks once where the encoded state lies in its envelope: the bare side only decodes it.
 async fn query(
     store: &SqliteStore,
     accounts: &Repository<Account>,
@@ -63,17 +63,11 @@ async fn query(
     let serial = accounts.serial().ok_or("snapshots are on")?.clone();
     let slot = Slot::new("account", serial.clone(), stream.as_str())?;
     let stored = store.newest(&slot, None).await?.ok_or("the snapshot was saved")?;
-    let payload = Envelope::parse(&stored.bytes)
-        .map_err(|reason| format!("the envelope: {reason}"))?
-        .payload(u64::MAX, None)
-        .map_err(|reason| format!("the payload: {reason}"))?;
-    let offset = stored.bytes.windows(payload.len()).position(|window| window == &*payload);
-    let begin = offset.ok_or("a state of 1 KiB is not compressed")?;
     Ok(SnapshotQuery {
         fold: slot.fold().into(),
         serial: serial.as_str().into(),
         stream: stream.as_str().into(),
-        payload: begin..begin + payload.len(),
+        payload: encoded_state(&stored.bytes)?,
     })
 }
 

@@ -11,7 +11,13 @@ mod nats_load;
 mod nats_load_tail_10;
 mod nats_replay;
 mod nats_snapshot_8_mib;
-pub(crate) mod replay;
+mod pg_append_1;
+mod pg_append_64;
+mod pg_load;
+mod pg_replay;
+mod pg_sweep;
+mod redis_load;
+mod replay;
 mod snapshot_cost;
 
 use std::sync::Arc;
@@ -22,6 +28,7 @@ use tokio::sync::OnceCell;
 use crate::harness::{Figure, Result, Settings};
 use crate::long_history::LongHistory;
 use crate::nats::{self, NatsHistory};
+use crate::postgres;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
@@ -44,6 +51,12 @@ pub(crate) const ALL: &[Workload] = &[
     nats_load_tail_10::WORKLOAD,
     nats_replay::WORKLOAD,
     nats_snapshot_8_mib::WORKLOAD,
+    pg_append_1::WORKLOAD,
+    pg_append_64::WORKLOAD,
+    pg_load::WORKLOAD,
+    pg_replay::WORKLOAD,
+    pg_sweep::WORKLOAD,
+    redis_load::WORKLOAD,
 ];
 
 pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
@@ -54,10 +67,25 @@ pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
         return Err(format!("no workload `{name}`: there are {} and all", names.join(", ")).into());
     }
     // Now, and not after minutes of other workloads.
-    if chosen.iter().any(|workload| workload.name.starts_with("nats-")) {
+    let any = |prefix: &str| chosen.iter().any(|workload| workload.name.starts_with(prefix));
+    if any("nats-") {
         nats::check_server()?;
     }
+    if any("pg-") {
+        postgres::check_server()?;
+    }
+    if any("redis-") {
+        redis_load::check_server()?;
+    }
     Ok(chosen)
+}
+
+/// What the child does whose memory is measured, with the store that it is told.
+pub(crate) async fn report_memory(store: &str) -> Result<()> {
+    match store.starts_with("postgres://") {
+        true => pg_replay::report_memory(store).await,
+        false => replay::report_memory(store).await,
+    }
 }
 
 /// What the workloads of one run share.

@@ -2,8 +2,6 @@
 //! memory does not grow with the history.
 
 use std::hint::black_box;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +10,7 @@ use tailfold::{Event as _, Repository};
 use tailfold_sqlite::SqliteStore;
 
 use super::{Context, Workload};
-use crate::harness::{Bar, Figure, Result, Throughput, interleave, side};
+use crate::harness::{self, Bar, Figure, Result, Throughput, interleave, side};
 use crate::long_history::LongHistory;
 use crate::trade::{Account, AccountEvent, LINES_OF_1_KIB};
 
@@ -50,7 +48,7 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     let mut samples = interleave(rounds, 1, &mut [limit, load]).await?.into_iter();
     let mut next = || samples.next().into_iter().flatten().map(Throughput::per_second);
     let (limit, loads) = (next(), next());
-    let memory = measure_memory(history)?;
+    let memory = harness::growth_in_child(history.path().to_owned()).await?;
     Ok(vec![
         Figure::of_pairs(NAME, UNIT, BAR, loads, limit),
         Figure::of_value("replay/memory", "MiB", memory, MEMORY_LIMIT_MIB),
@@ -99,32 +97,8 @@ impl Payloads {
     }
 }
 
-/// By how much a load raises the peak of a fresh process's memory, in MiB.
-fn measure_memory(history: &LongHistory) -> Result<f64> {
-    let child = std::process::Command::new(std::env::current_exe()?)
-        .arg("--measure-memory-of")
-        .arg(history.path())
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !child.status.success() {
-        return Err(format!("the process whose memory is measured ended with {}", child.status).into());
-    }
-    Ok(String::from_utf8(child.stdout)?.trim().parse()?)
-}
-
-/// What the child does.
-pub(crate) async fn report_memory(path: PathBuf) -> Result<()> {
+/// What the child does whose memory is measured.
+pub(crate) async fn report_memory(path: &str) -> Result<()> {
     let accounts = Repository::<Account>::builder(SqliteStore::open(path).await?).build()?;
-    let before = peak_kib()?;
-    tokio::spawn(load(accounts)).await??;
-    println!("{:.3}", (peak_kib()? - before) / 1024.0);
-    Ok(())
-}
-
-/// VmHWM: the most memory that was ever resident.
-fn peak_kib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    harness::print_growth(async move { load(accounts).await.map(drop) }).await
 }

@@ -186,11 +186,11 @@ async fn measure(
     let snapshot_bytes = kept.iter().map(|stats| stats.snapshot_bytes).sum();
     let store_bytes = open.bytes().await?;
     if temporary {
-        let streams = |category: &'static str, ids: Vec<&String>| {
-            ids.into_iter().map(move |id| format!("{category}/{id}")).collect::<Vec<_>>()
-        };
-        tiers.forget_in_near(streams("aircraft", oracle.aircraft.keys().collect()).into_iter()).await?;
-        tiers.forget_in_near(streams("airport", oracle.airports.keys().collect()).into_iter()).await?;
+        let aircraft = oracle.aircraft.keys().map(|id| format!("aircraft/{id}"));
+        let airports = oracle.airports.keys().map(|id| format!("airport/{id}"));
+        if let Err(error) = tiers.forget_in_near(aircraft.chain(airports)).await {
+            eprintln!("warning: snapshots of the temporary store may stay in the tier: {error}");
+        }
     }
     let summary = summarize(tiers.are_several(), name, imported, of_aircraft, of_airports, &times);
     Ok(Summary { appended: open.appended(), snapshots, snapshot_bytes, store_bytes, ..summary })

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,14 +111,16 @@ fn read_lines(file: &Path, name: &str, send: &mpsc::Sender<Numbered>) -> Result<
 struct Import {
     store: Arc<dyn Store>,
     most_under_way: usize,
+    most_streams: usize,
     name: String,
     streams: BTreeMap<StreamId, Stream>,
     /// Tombstones that the target holds: where later lives begin.
     erased: BTreeMap<StreamId, Chain>,
-    run: Option<Run>,
+    /// What is gathered for the next commit, of each stream one run.
+    runs: Vec<Run>,
     under_way: FuturesOrdered<BoxFuture<'static, tailfold::Result<Committed>>>,
-    /// The commits under way, and the heads that they must end at.
-    sent: VecDeque<(Commit, Head)>,
+    /// The commits under way, and the heads that their streams must end at.
+    sent: VecDeque<(Commit, Vec<Head>)>,
     counted: Counted,
 }
 
@@ -163,10 +166,11 @@ impl Import {
         Ok(Self {
             store,
             most_under_way: open.appends_in_order(),
+            most_streams: open.streams_in_a_commit(),
             name,
             streams: BTreeMap::new(),
             erased,
-            run: None,
+            runs: Vec::new(),
             under_way: FuturesOrdered::new(),
             sent: VecDeque::new(),
             counted: Counted::default(),
@@ -233,18 +237,27 @@ impl Import {
         }
         self.counted.events += 1;
         let end = stream.here;
-        match &mut self.run {
-            Some(run) if run.stream == id && run.events.len() < RUN => {
+        let gathered = self.runs.iter().map(|run| run.events.len()).sum::<usize>();
+        match self.runs.last_mut() {
+            Some(run) if run.stream == id && gathered < RUN => {
                 run.events.push(event);
                 run.end = end;
-                Ok(())
             }
             _ => {
-                let run = Run { stream: id, base: Version(end.version.0 - 1), end, events: vec![event] };
-                let full = self.run.replace(run);
-                self.send(full).await
+                // A stream that comes again would change the order of the log.
+                let is_new = self.runs.iter().all(|run| run.stream != id);
+                if !is_new || gathered >= RUN || self.runs.len() >= self.most_streams {
+                    self.send().await?;
+                }
+                self.runs.push(Run {
+                    stream: id,
+                    base: Version(end.version.0 - 1),
+                    end,
+                    events: vec![event],
+                });
             }
         }
+        Ok(())
     }
 
     /// Looks up what the target knows of a stream, at its first line.
@@ -278,23 +291,30 @@ impl Import {
         Ok(Stream { file: Head { version: before, chain: in_file }, shift: before.0, here: nothing, had })
     }
 
-    /// Sends a run, behind those that are under way.
-    async fn send(&mut self, run: Option<Run>) -> Result<()> {
-        let Some(Run { stream, base, end, events }) = run else { return Ok(()) };
+    /// Sends what is gathered, behind what is under way.
+    async fn send(&mut self) -> Result<()> {
+        let mut runs = mem::take(&mut self.runs).into_iter();
+        let Some(Run { stream, base, end, events }) = runs.next() else { return Ok(()) };
+        let mut commit = Commit::new(stream, Expected::Version(base), events);
+        let mut ends = vec![end];
+        for Run { stream, base, end, events } in runs {
+            commit = commit.and(stream, Expected::Version(base), events);
+            ends.push(end);
+        }
         while self.under_way.len() >= self.most_under_way {
             self.confirm_one().await?;
         }
-        let (store, commit) = (self.store.clone(), Commit::new(stream, Expected::Version(base), events));
-        self.sent.push_back((commit.clone(), end));
+        let store = self.store.clone();
+        self.sent.push_back((commit.clone(), ends));
         // Without a budget, so that no append gives way to one that was sent after it: that keeps the order of the log.
         let append = tokio::task::unconstrained(async move { store.append(commit).await });
         self.under_way.push_back(Box::pin(append));
         Ok(())
     }
 
-    /// Waits for the run that was sent first.
+    /// Waits for the commit that was sent first.
     async fn confirm_one(&mut self) -> Result<()> {
-        let (Some(committed), Some((commit, end))) = (self.under_way.next().await, self.sent.pop_front())
+        let (Some(committed), Some((commit, ends))) = (self.under_way.next().await, self.sent.pop_front())
         else {
             return Ok(());
         };
@@ -304,20 +324,19 @@ impl Import {
             committed => committed,
         };
         let committed = committed.map_err(|error| error.during(self.name.clone()))?;
-        match committed.writes.first() {
-            Some(written) if written.head == end => Ok(()),
-            written => {
-                let stream = written.map_or_else(String::new, |written| format!(" `{}`", written.stream));
-                let message = format!("the store chained stream{stream} differently than it should");
-                Err(Error::Store(tailfold::Error::corrupt(message).during(self.name.clone())))
-            }
-        }
+        let mut written = committed.writes.iter().zip(&ends);
+        let wrong = match written.find(|(written, end)| written.head != **end) {
+            Some((written, _)) => format!(" `{}`", written.stream),
+            None if committed.writes.len() == ends.len() => return Ok(()),
+            None => String::new(),
+        };
+        let message = format!("the store chained stream{wrong} differently than it should");
+        Err(Error::Store(tailfold::Error::corrupt(message).during(self.name.clone())))
     }
 
     /// Sends what is left and waits for everything under way; the first failure counts.
     async fn settle(&mut self) -> Result<()> {
-        let run = self.run.take();
-        let mut settled = self.send(run).await;
+        let mut settled = self.send().await;
         while !self.under_way.is_empty() {
             let confirmed = self.confirm_one().await;
             settled = settled.and(confirmed);

@@ -177,6 +177,10 @@ fn a_pipe_carries_a_store_to_another(desk: &Desk) {
     let heads =
         |store: &str| desk.run(&["--store", &desk.store(store), "streams", "--json"]).succeeded().stdout;
     assert_eq!(heads("tailfold"), heads("copy"));
+    let order = |store: &str| -> Vec<_> {
+        log(desk, store).into_iter().map(|event| (event.stream, event.version)).collect()
+    };
+    assert_eq!(order("tailfold"), order("copy"));
 }
 
 fn a_backup_is_restored_under_a_new_store_id_and_never_over_a_store(desk: &Desk) {

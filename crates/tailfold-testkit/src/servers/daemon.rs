@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -19,20 +20,28 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 /// A free port may be taken by another process before the server has it.
 const PORT_ATTEMPTS: u32 = 5;
 
-/// A process in a temporary directory of its own, which can be started again.
+/// A process in a directory of its own, which can be started again.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     // Dropped first: the server has ended before its directory goes.
     process: Process,
     paused: bool,
     command: ServerCommand,
-    home: TempDir,
+    home: Home,
+}
+
+/// The directory of a server.
+#[derive(Debug)]
+pub(crate) enum Home {
+    Temporary(TempDir),
+    /// It stays.
+    Fixed(PathBuf),
 }
 
 #[derive(Debug)]
 pub(crate) struct ServerCommand {
     /// For messages.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
 }
@@ -41,12 +50,17 @@ impl Daemon {
     /// Starts the process and returns when it is ready. The error has the kind `AddrInUse` if its port was taken meanwhile.
     pub(crate) fn start(
         command: ServerCommand,
-        home: TempDir,
+        home: Home,
         ready: impl Fn(&Self) -> Result<(), String>,
     ) -> io::Result<Self> {
-        let process = run(&command, home.path())?;
-        let daemon = Self { process, paused: false, command, home };
+        let daemon = Self::launch(command, home)?;
         daemon.wait_until(ready).map(|()| daemon)
+    }
+
+    /// Starts the process and does not wait for it.
+    pub(crate) fn launch(command: ServerCommand, home: Home) -> io::Result<Self> {
+        let process = run(&command, &home)?;
+        Ok(Self { process, paused: false, command, home })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -106,7 +120,7 @@ impl Daemon {
                 // Whoever has the port now may be gone soon: these are ports of short-lived connections.
                 thread::sleep(GLANCE * 100);
             }
-            let process = run(&self.command, self.home.path())?;
+            let process = run(&self.command, &self.home)?;
             mem::replace(&mut self.process, process).dismiss()?;
             self.paused = false;
             self.wait_until(&ready)
@@ -116,13 +130,17 @@ impl Daemon {
     /// A failed start, with the end of the log.
     pub(crate) fn failure(&self, problem: &str) -> io::Error {
         let log = self.log_tail();
-        let lost_a_port = !self.is_running() && log.to_lowercase().contains("address already in use");
-        let kind = if lost_a_port { io::ErrorKind::AddrInUse } else { io::ErrorKind::Other };
-        let name = self.command.name;
+        let kind = if self.lost_a_port() { io::ErrorKind::AddrInUse } else { io::ErrorKind::Other };
+        let name = &self.command.name;
         io::Error::new(kind, format!("start {name}: {problem}; the end of its log:\n{log}"))
     }
 
-    fn wait_until(&self, ready: impl Fn(&Self) -> Result<(), String>) -> io::Result<()> {
+    /// Whether it has ended because somebody else has a port that was to be its own.
+    pub(crate) fn lost_a_port(&self) -> bool {
+        !self.is_running() && self.log_tail().to_lowercase().contains("address already in use")
+    }
+
+    pub(crate) fn wait_until(&self, ready: impl Fn(&Self) -> Result<(), String>) -> io::Result<()> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
             let problem = match ready(self) {
@@ -142,6 +160,32 @@ impl Daemon {
     }
 }
 
+impl Home {
+    /// An empty directory for a server of this name.
+    pub(crate) fn temporary(name: &str) -> io::Result<Self> {
+        Self::temporary_in(&std::env::temp_dir(), name)
+    }
+
+    /// The same in another place than the system's for temporary files.
+    pub(crate) fn temporary_in(place: &Path, name: &str) -> io::Result<Self> {
+        tempfile::Builder::new().prefix(&format!("tailfold-{name}-")).tempdir_in(place).map(Self::Temporary)
+    }
+
+    /// A directory that is created if need be.
+    pub(crate) fn fixed(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        // The server resolves relative paths for itself.
+        directory.canonicalize().map(Self::Fixed)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(directory) => directory.path(),
+            Self::Fixed(directory) => directory,
+        }
+    }
+}
+
 /// Starts something until it has the ports that it was to have; attempts are counted from 1.
 pub(crate) fn on_free_ports<T>(mut start: impl FnMut(u32) -> io::Result<T>) -> io::Result<T> {
     for attempt in 1.. {
@@ -151,11 +195,6 @@ pub(crate) fn on_free_ports<T>(mut start: impl FnMut(u32) -> io::Result<T>) -> i
         }
     }
     unreachable!("the last attempt returns")
-}
-
-/// An empty directory for a server of this name.
-pub(crate) fn temporary_home(name: &str) -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix(&format!("tailfold-{name}-")).tempdir()
 }
 
 /// Where a server with this directory logs to.
@@ -177,6 +216,10 @@ pub(crate) fn program(name: &str, debian_package: &str) -> io::Result<PathBuf> {
         })
 }
 
-fn run(command: &ServerCommand, home: &Path) -> io::Result<Process> {
-    Process::start(&command.program, &command.arguments, &log_in(home), Some(home))
+fn run(command: &ServerCommand, home: &Home) -> io::Result<Process> {
+    let temporary = match home {
+        Home::Temporary(directory) => Some(directory.path()),
+        Home::Fixed(_) => None,
+    };
+    Process::start(&command.program, &command.arguments, &log_in(home.path()), temporary)
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::daemon::{self, Daemon, ServerCommand, on_free_ports, temporary_home};
+use super::daemon::{self, Daemon, Home, ServerCommand, on_free_ports};
 use super::loopback;
 use super::user::User;
 
@@ -53,9 +53,12 @@ impl MemcachedServer {
             let port_option = format!("--port={port}");
             let options = ["--listen=127.0.0.1", &port_option, "--udp-port=0", "--memory-limit=256", &size];
             line.extend(options.map(OsString::from));
-            let command =
-                ServerCommand { name: "memcached", program: line.remove(0).into(), arguments: line };
-            let daemon = Daemon::start(command, temporary_home("memcached")?, |_| is_ready(port))?;
+            let command = ServerCommand {
+                name: "memcached".to_owned(),
+                program: line.remove(0).into(),
+                arguments: line,
+            };
+            let daemon = Daemon::start(command, Home::temporary("memcached")?, |_| is_ready(port))?;
             Ok(Self { daemon, port })
         })
     }

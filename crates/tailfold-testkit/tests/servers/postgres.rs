@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +28,17 @@ fn server_answers_as_it_was_set_up_by_default() {
     assert_eq!(answer_of(&server.url(), "SELECT 'b' > 'C'"), "t");
     let version: u32 = answer_of(&server.url(), "SHOW server_version_num").parse().unwrap();
     assert!(version >= 150_000);
+}
+
+#[test]
+fn directory_of_a_server_is_made_where_it_was_asked_for_and_goes_with_it() {
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let server = PostgresServer::builder().temporary_in(place.path()).start().unwrap();
+    assert_eq!(server.directory().parent(), Some(place.path()));
+    assert_eq!(answer_of(&server.url(), "SELECT 1"), "1");
+    drop(server);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
 #[test]

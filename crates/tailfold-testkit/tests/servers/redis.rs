@@ -10,7 +10,7 @@ use tailfold_testkit::servers::{RedisCluster, RedisServer, redis_cluster_urls, r
 use crate::support::{certificate_and_key, eventually, has_gone};
 
 #[test]
-fn server_answers_and_forgets_everything_when_killed() {
+fn server_answers_and_forgets_everything_when_it_ends() {
     let mut server = RedisServer::start().unwrap();
     let (url, pid) = (server.url(), server.pid());
     assert_eq!(url, format!("redis://127.0.0.1:{}", server.port()));
@@ -23,6 +23,10 @@ fn server_answers_and_forgets_everything_when_killed() {
     assert_eq!(ask(server.port(), "EXISTS k"), ":0");
     let error = server.start_again().unwrap_err();
     assert!(error.to_string().contains("still runs"), "{error}");
+    // Nor does it write anything when it ends in order.
+    assert_eq!(ask(server.port(), "SET k v"), "+OK");
+    server.restart().unwrap();
+    assert_eq!(ask(server.port(), "EXISTS k"), ":0");
 }
 
 #[test]

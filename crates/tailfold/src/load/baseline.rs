@@ -27,7 +27,7 @@ struct Wanted<'a> {
 
 /// What became of a look into a tier.
 enum Looked<F> {
-    Serves(Box<Served<F>>),
+    Serves(Served<F>),
     Nothing {
         /// Whether the tier would take a snapshot that another one serves.
         vacant: bool,
@@ -37,14 +37,14 @@ enum Looked<F> {
 }
 
 struct Served<F> {
-    replay: Replay<F>,
+    replay: Box<Replay<F>>,
     tail: Tail,
     stored: StoredSnapshot,
 }
 
 /// What became of a candidate.
 enum Tried<F> {
-    Serves(Replay<F>, Tail),
+    Serves(Box<Replay<F>>, Tail),
     Rejected(Rejection),
     /// Holds an event recorded after the moment asked for. Nothing is wrong with it.
     TooNew,
@@ -59,7 +59,7 @@ impl<F: Fold> Inner<F> {
         stream: &StreamId,
         options: &Options,
         report: &mut Report,
-    ) -> Result<(Replay<F>, Tail)> {
+    ) -> Result<(Box<Replay<F>>, Tail)> {
         let slot = side.sealer.slot(stream);
         let wanted = Wanted { slot: &slot, stream, options };
         let mut from_the_start = None;
@@ -68,7 +68,7 @@ impl<F: Fold> Inner<F> {
         for (place, tier) in side.tiers.iter().enumerate() {
             match self.look_into(side, tier, &wanted, report).await? {
                 Looked::Serves(served) => {
-                    let Served { replay, tail, stored } = *served;
+                    let Served { replay, tail, stored } = served;
                     side.serves(tier, &slot, &stored, report);
                     if !vacant_tiers.is_empty() && options.is_current() {
                         side.writer.fill(&slot, &stored, &vacant_tiers);
@@ -84,7 +84,7 @@ impl<F: Fold> Inner<F> {
             }
         }
         let tail = from_the_start.map_or_else(|| self.tail(stream, Version::ZERO, options), Tail::of);
-        Ok((Replay::from_start(), tail))
+        Ok((Box::new(Replay::from_start()), tail))
     }
 
     /// The newest candidate of all tiers that passes every check. Asks each of them.
@@ -92,10 +92,10 @@ impl<F: Fold> Inner<F> {
         &self,
         side: &SnapshotSide<F>,
         stream: &StreamId,
-    ) -> Result<Option<Replay<F>>> {
+    ) -> Result<Option<Box<Replay<F>>>> {
         let slot = side.sealer.slot(stream);
         let wanted = Wanted { slot: &slot, stream, options: &Options::default() };
-        let mut newest: Option<Box<Served<F>>> = None;
+        let mut newest: Option<Served<F>> = None;
         let mut report = Report::new();
         for tier in side.tiers.iter() {
             if let Looked::Serves(served) = self.look_into(side, tier, &wanted, &mut report).await? {
@@ -151,7 +151,7 @@ impl<F: Fold> Inner<F> {
             match self.try_candidate(side, wanted, &stored, tail).await? {
                 Tried::Serves(replay, tail) => {
                     tier.count(TierOutcome::Hit);
-                    return Ok(Looked::Serves(Box::new(Served { replay, tail, stored })));
+                    return Ok(Looked::Serves(Served { replay, tail, stored }));
                 }
                 Tried::TooNew => {}
                 Tried::Rejected(reason) => {
@@ -238,7 +238,7 @@ impl<F: Fold> Inner<F> {
         // The anchor was folded before the snapshot was taken.
         tail.first.next();
         match side.sealer.open(&envelope) {
-            Ok(state) => Ok(Tried::Serves(Replay::from_snapshot(state, envelope), tail)),
+            Ok(state) => Ok(Tried::Serves(Box::new(Replay::from_snapshot(state, envelope)), tail)),
             Err(reason) => Ok(Tried::Rejected(reason)),
         }
     }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::builder::Membership;
-use super::server::{Home, PORT_ATTEMPTS, Place};
+use super::server::Place;
 use super::{NatsBuilder, NatsServer, NatsVersion};
+use crate::servers::daemon::on_free_ports;
 use crate::servers::loopback;
 use crate::servers::network::Network;
 use crate::servers::process::GLANCE;
@@ -116,7 +117,7 @@ impl NatsCluster {
     ///
     /// If there is no such node.
     pub fn start_again(&mut self, index: usize) -> io::Result<()> {
-        self.node_mut(index).launch_again(NatsServer::is_listening)
+        self.node_mut(index).launch_again(Place::is_listening)
     }
 
     /// Cuts a node off: nothing reaches it any more, neither from clients nor from the others, and nothing comes from it.
@@ -175,14 +176,16 @@ impl NatsCluster {
         if size == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "start a cluster of no nodes"));
         }
-        for attempt in 1.. {
+        on_free_ports(|_| {
             let cluster = Self::launch(builder, size)?;
             match cluster.assemble() {
-                Err(_) if cluster.nodes.iter().any(NatsServer::lost_a_port) && attempt < PORT_ATTEMPTS => {}
-                ready => return ready.map(|()| cluster),
+                // Whichever node complains.
+                Err(error) if cluster.nodes.iter().any(NatsServer::lost_a_port) => {
+                    Err(io::Error::new(io::ErrorKind::AddrInUse, error))
+                }
+                ready => ready.map(|()| cluster),
             }
-        }
-        unreachable!("the last attempt returns")
+        })
     }
 
     fn launch(builder: &NatsBuilder, size: usize) -> io::Result<Self> {
@@ -205,10 +208,9 @@ impl NatsCluster {
             places.iter().map(|(place, cluster_port)| format!("{}:{cluster_port}", place.host)).collect();
         let nodes = places.into_iter().enumerate().map(|(index, (place, cluster_port))| {
             let name = node_name(index);
-            let home =
-                Home::new(builder.directory.as_ref().map(|directory| directory.join(&name)).as_deref())?;
+            let directory = builder.directory.as_ref().map(|directory| directory.join(&name));
             let membership = Membership { name, cluster_port, routes: routes.clone() };
-            NatsServer::launch(builder, home, place, Some(&membership))
+            NatsServer::launch(builder, directory.as_deref(), place, Some(&membership))
         });
         Ok(Self { nodes: nodes.collect::<io::Result<_>>()?, network })
     }
@@ -216,7 +218,7 @@ impl NatsCluster {
     /// Waits until all nodes have found each other.
     fn assemble(&self) -> io::Result<()> {
         for node in &self.nodes {
-            node.wait_until(NatsServer::is_listening)?;
+            node.wait_until(Place::is_listening)?;
         }
         self.wait_until_ready()
     }

@@ -1,26 +1,13 @@
 //! One server.
 
-use std::fs;
 use std::io;
-use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use super::builder::Membership;
 use super::{NatsBuilder, NatsVersion};
+use crate::servers::daemon::{Daemon, Home, ServerCommand, on_free_ports};
 use crate::servers::loopback;
-use crate::servers::process::{GLANCE, Process};
-
-/// For a start, on a busy machine.
-const START_PATIENCE: Duration = Duration::from_secs(30);
-/// For an end: a server that is told to stop closes its streams first.
-const END_PATIENCE: Duration = Duration::from_secs(30);
-/// A free port may be taken by another process before the server has it.
-pub(super) const PORT_ATTEMPTS: u32 = 5;
 
 /// A NATS server with JetStream on the loopback interface. Dropping it kills it and removes its temporary directory; the end
 /// of this process does the same, however it comes.
@@ -36,16 +23,11 @@ pub(super) const PORT_ATTEMPTS: u32 = 5;
 /// ```
 #[derive(Debug)]
 pub struct NatsServer {
-    // Dropped first: the server has ended before its directory goes.
-    process: Process,
-    paused: bool,
-    version: NatsVersion,
+    daemon: Daemon,
     scheme: &'static str,
     /// Nothing reaches it.
     pub(super) cut_off: bool,
     place: Place,
-    home: Home,
-    config: PathBuf,
 }
 
 /// Where a server listens.
@@ -56,19 +38,6 @@ pub(super) struct Place {
     pub(super) monitor: u16,
     /// The network namespace that it runs in, if it has one of its own.
     pub(super) namespace: Option<String>,
-}
-
-impl Place {
-    pub(super) fn on_loopback(client: u16, monitor: u16) -> Self {
-        Self { host: Ipv4Addr::LOCALHOST.into(), client, monitor, namespace: None }
-    }
-}
-
-/// The directory of a server.
-#[derive(Debug)]
-pub(super) enum Home {
-    Temporary(TempDir),
-    Fixed(PathBuf),
 }
 
 impl NatsServer {
@@ -104,22 +73,22 @@ impl NatsServer {
 
     /// The id of the server's own process; another one after a restart.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.daemon.pid()
     }
 
     /// The file that the server logs to, of all starts one after the other.
     pub fn log(&self) -> PathBuf {
-        self.home.path().join("log")
+        self.daemon.log()
     }
 
     /// The directory with the configuration, the log and the `jetstream` store.
     pub fn directory(&self) -> &Path {
-        self.home.path()
+        self.daemon.directory()
     }
 
     /// Whether the process is there; a paused one is.
     pub fn is_running(&self) -> bool {
-        self.process.is_running()
+        self.daemon.is_running()
     }
 
     /// Kills the server (SIGKILL) and waits until it has ended. Nothing happens if it has ended already.
@@ -128,8 +97,7 @@ impl NatsServer {
     ///
     /// If it still runs after 30 seconds.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.paused = false;
-        self.process.end_by("KILL", END_PATIENCE)
+        self.daemon.kill()
     }
 
     /// Lets the server end in order (SIGTERM) and waits until it has. Nothing happens if it has ended already.
@@ -138,9 +106,7 @@ impl NatsServer {
     ///
     /// If it still runs after 30 seconds.
     pub fn stop(&mut self) -> io::Result<()> {
-        // A paused process would not see the signal.
-        self.resume()?;
-        self.process.end_by("TERM", END_PATIENCE)
+        self.daemon.end_by("TERM")
     }
 
     /// Starts a server that has ended, with the same ports and directory, and returns when it answers.
@@ -149,7 +115,7 @@ impl NatsServer {
     ///
     /// If it runs, and as [`NatsBuilder::start`].
     pub fn start_again(&mut self) -> io::Result<()> {
-        self.launch_again(Self::is_ready)
+        self.launch_again(Place::is_ready)
     }
 
     /// [`stop`](Self::stop), then [`start_again`](Self::start_again).
@@ -168,8 +134,7 @@ impl NatsServer {
     ///
     /// If the signal cannot be sent.
     pub fn pause(&mut self) -> io::Result<()> {
-        self.paused = true;
-        self.process.signal("STOP")
+        self.daemon.pause()
     }
 
     /// Lets a paused server go on (SIGCONT).
@@ -178,148 +143,108 @@ impl NatsServer {
     ///
     /// If the signal cannot be sent.
     pub fn resume(&mut self) -> io::Result<()> {
-        self.paused = false;
-        self.process.signal("CONT")
+        self.daemon.resume()
     }
 
     pub(super) fn start_by(builder: &NatsBuilder) -> io::Result<Self> {
-        for attempt in 1.. {
+        on_free_ports(|_| {
             let [client, monitor] = loopback::free_ports()?;
-            let home = Home::new(builder.directory.as_deref())?;
-            let server = Self::launch(builder, home, Place::on_loopback(client, monitor), None)?;
-            match server.wait_until(Self::is_ready) {
-                Err(_) if server.lost_a_port() && attempt < PORT_ATTEMPTS => {}
-                ready => return ready.map(|()| server),
-            }
-        }
-        unreachable!("the last attempt returns")
+            let server = Self::launch(
+                builder,
+                builder.directory.as_deref(),
+                Place::on_loopback(client, monitor),
+                None,
+            )?;
+            server.wait_until(Place::is_ready)?;
+            Ok(server)
+        })
     }
 
     /// Starts the process and does not wait for it.
     pub(super) fn launch(
         builder: &NatsBuilder,
-        home: Home,
+        directory: Option<&Path>,
         place: Place,
         membership: Option<&Membership>,
     ) -> io::Result<Self> {
+        let home = match directory {
+            Some(directory) => Home::fixed(directory)?,
+            None => Home::temporary("nats")?,
+        };
         let config = builder.write_config(home.path(), &place, membership)?;
-        let process = run(builder.version, &home, &config, &place)?;
-        let (version, scheme) = (builder.version, builder.scheme());
-        Ok(Self { process, paused: false, cut_off: false, version, scheme, place, home, config })
+        let daemon = Daemon::launch(place.command(builder.version, config)?, home)?;
+        Ok(Self { daemon, cut_off: false, scheme: builder.scheme(), place })
     }
 
     /// As [`start_again`](Self::start_again), for a readiness of its own.
-    pub(super) fn launch_again(&mut self, ready: impl Fn(&Self) -> Result<(), String>) -> io::Result<()> {
-        if self.is_running() {
-            let problem = format!("start {} again: process {} still runs", self.version, self.pid());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
-        }
-        for attempt in 1.. {
-            let process = run(self.version, &self.home, &self.config, &self.place)?;
-            mem::replace(&mut self.process, process).dismiss()?;
-            self.paused = false;
-            match self.wait_until(&ready) {
-                // Whoever has the port now may be gone soon: these are ports of short-lived connections.
-                Err(_) if self.lost_a_port() && attempt < PORT_ATTEMPTS => thread::sleep(GLANCE * 100),
-                done => return done,
-            }
-        }
-        unreachable!("the last attempt returns")
+    pub(super) fn launch_again(&mut self, ready: impl Fn(&Place) -> Result<(), String>) -> io::Result<()> {
+        let place = &self.place;
+        self.daemon.start_again(|_| ready(place))
     }
 
-    pub(super) fn wait_until(&self, ready: impl Fn(&Self) -> Result<(), String>) -> io::Result<()> {
-        let deadline = Instant::now() + START_PATIENCE;
-        loop {
-            let problem = match ready(self) {
-                Ok(()) if self.is_running() => return Ok(()),
-                // Another process answers on the port that was to be ours.
-                Ok(()) => "it has ended".to_owned(),
-                Err(problem) => problem,
-            };
-            if !self.is_running() {
-                return Err(self.failure("it has ended"));
-            }
-            if Instant::now() > deadline {
-                return Err(self.failure(&format!("not ready after {START_PATIENCE:?}: {problem}")));
-            }
-            thread::sleep(GLANCE);
-        }
+    pub(super) fn wait_until(&self, ready: impl Fn(&Place) -> Result<(), String>) -> io::Result<()> {
+        self.daemon.wait_until(|_| ready(&self.place))
     }
 
     /// A failed start, with the end of the log.
     pub(super) fn failure(&self, problem: &str) -> io::Error {
-        let log = self.process.log_tail();
-        io::Error::other(format!("start {}: {problem}; the end of its log:\n{log}", self.version))
+        self.daemon.failure(problem)
     }
 
     pub(super) fn lost_a_port(&self) -> bool {
-        !self.is_running() && self.process.log_tail().contains("address already in use")
+        self.daemon.lost_a_port()
     }
 
     /// Whether a question would be answered.
     pub(super) fn is_awake(&self) -> bool {
-        self.is_running() && !self.paused && !self.cut_off
+        self.daemon.is_awake() && !self.cut_off
+    }
+
+    /// Clients can connect, and JetStream has recovered what is stored.
+    pub(super) fn is_ready(&self) -> Result<(), String> {
+        self.place.is_ready()
+    }
+
+    pub(super) fn monitor(&self, target: &str) -> io::Result<Vec<u8>> {
+        self.place.monitor(target)
+    }
+}
+
+impl Place {
+    pub(super) fn on_loopback(client: u16, monitor: u16) -> Self {
+        Self { host: Ipv4Addr::LOCALHOST.into(), client, monitor, namespace: None }
     }
 
     /// Clients can connect.
     pub(super) fn is_listening(&self) -> Result<(), String> {
-        match loopback::greeting(self.address(self.place.client)) {
+        match loopback::greeting(SocketAddr::new(self.host, self.client)) {
             Ok([b'I', b'N', b'F', b'O']) => Ok(()),
-            Ok(other) => {
-                Err(format!("port {} says {:?}", self.place.client, String::from_utf8_lossy(&other)))
-            }
-            Err(error) => Err(format!("port {} does not answer: {error}", self.place.client)),
+            Ok(other) => Err(format!("port {} says {:?}", self.client, String::from_utf8_lossy(&other))),
+            Err(error) => Err(format!("port {} does not answer: {error}", self.client)),
         }
     }
 
-    /// Clients can connect, and JetStream has recovered what is stored.
+    /// As [`NatsServer::is_ready`].
     pub(super) fn is_ready(&self) -> Result<(), String> {
         self.is_listening()?;
         self.monitor("/healthz").map(drop).map_err(|error| error.to_string())
     }
 
-    pub(super) fn monitor(&self, target: &str) -> io::Result<Vec<u8>> {
-        loopback::http_get(self.address(self.place.monitor), target)
+    fn monitor(&self, target: &str) -> io::Result<Vec<u8>> {
+        loopback::http_get(SocketAddr::new(self.host, self.monitor), target)
     }
 
-    fn address(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.place.host, port)
-    }
-}
-
-impl Home {
-    pub(super) fn new(fixed: Option<&Path>) -> io::Result<Self> {
-        match fixed {
-            Some(fixed) => {
-                fs::create_dir_all(fixed)?;
-                // The server resolves relative paths for itself.
-                fixed.canonicalize().map(Self::Fixed)
+    fn command(&self, version: NatsVersion, config: PathBuf) -> io::Result<ServerCommand> {
+        let (name, program) = (version.to_string(), version.program()?);
+        let arguments = vec!["-c".into(), config.into()];
+        Ok(match &self.namespace {
+            None => ServerCommand { name, program, arguments },
+            // It becomes the server: the process id is the same.
+            Some(namespace) => {
+                let enter = ["netns".into(), "exec".into(), namespace.into(), program.into()];
+                let arguments = enter.into_iter().chain(arguments).collect();
+                ServerCommand { name, program: "ip".into(), arguments }
             }
-            None => tempfile::Builder::new().prefix("tailfold-nats-").tempdir().map(Self::Temporary),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(directory) => directory.path(),
-            Self::Fixed(directory) => directory,
-        }
-    }
-}
-
-fn run(version: NatsVersion, home: &Home, config: &Path, place: &Place) -> io::Result<Process> {
-    let temporary = match home {
-        Home::Temporary(directory) => Some(directory.path()),
-        Home::Fixed(_) => None,
-    };
-    let (program, log) = (version.program()?, home.path().join("log"));
-    match &place.namespace {
-        None => Process::start(&program, [Path::new("-c"), config], &log, temporary),
-        // It becomes the server: the process id is the same.
-        Some(namespace) => {
-            let enter = ["netns", "exec", namespace].map(Path::new);
-            let arguments = enter.into_iter().chain([&*program, Path::new("-c"), config]);
-            Process::start(Path::new("ip"), arguments, &log, temporary)
-        }
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! How a server is set up.
 
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -20,12 +21,13 @@ pub(super) const SUPERUSER: &str = "tailfold";
 pub struct PostgresBuilder {
     password: Option<String>,
     certificate_and_key: Option<(PathBuf, PathBuf)>,
+    pub(super) place: PathBuf,
     lines: String,
 }
 
 impl PostgresBuilder {
     pub(super) fn new() -> Self {
-        Self { password: None, certificate_and_key: None, lines: String::new() }
+        Self { password: None, certificate_and_key: None, place: env::temp_dir(), lines: String::new() }
     }
 
     /// Whether what is committed is written through to the disk; it is by default. Without, what is committed survives
@@ -44,6 +46,13 @@ impl PostgresBuilder {
     /// Speaks TLS only, with a certificate and its key in PEM files, which are copied.
     pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.certificate_and_key = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Makes the server's temporary directory in this one, which must be there and open to the server's user, in place of the
+    /// system's for temporary files: on a disk that is to be measured, say.
+    pub fn temporary_in(mut self, place: impl Into<PathBuf>) -> Self {
+        self.place = place.into();
         self
     }
 

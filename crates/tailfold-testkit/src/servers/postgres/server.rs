@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::builder::{PostgresBuilder, SUPERUSER};
 use super::program;
-use crate::servers::daemon::{Daemon, ServerCommand, on_free_ports, temporary_home};
+use crate::servers::daemon::{Daemon, Home, ServerCommand, on_free_ports};
 use crate::servers::loopback;
 use crate::servers::user::User;
 
@@ -46,6 +46,15 @@ impl PostgresServer {
     /// A server that is set up differently.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::new()
+    }
+
+    /// The directory with the server's programs, for a look whether they are there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, with what to install.
+    pub fn programs() -> io::Result<PathBuf> {
+        program::directory()
     }
 
     /// Where clients connect: `postgres://tailfold@127.0.0.1:<port>/postgres`, whose user may do everything. A
@@ -150,12 +159,16 @@ impl PostgresServer {
         let user = User::instead_of_root("postgres")?;
         on_free_ports(|_| {
             let [port] = loopback::free_ports()?;
-            let home = temporary_home("postgres")?;
+            let home = Home::temporary_in(&builder.place, "postgres")?;
             let data = builder.create_cluster(home.path(), port, user)?;
             let mut line: Vec<OsString> =
                 user.map_or_else(Vec::new, |user| user.prefix().map(Into::into).to_vec());
             line.extend([postgres.clone().into(), "-D".into(), data.into()]);
-            let command = ServerCommand { name: "postgres", program: line.remove(0).into(), arguments: line };
+            let command = ServerCommand {
+                name: "postgres".to_owned(),
+                program: line.remove(0).into(),
+                arguments: line,
+            };
             let daemon = Daemon::start(command, home, is_ready)?;
             Ok(Self { daemon, port })
         })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::builder::{Ports, RedisBuilder};
 use super::client::Client;
-use crate::servers::daemon::{self, Daemon, ServerCommand, log_in, on_free_ports, temporary_home};
+use crate::servers::daemon::{self, Daemon, Home, ServerCommand, log_in, on_free_ports};
 use crate::servers::loopback;
 
 /// A Redis server on the loopback interface. It keeps nothing on disk unless told to. Dropping it kills it and removes its
@@ -41,6 +41,15 @@ impl RedisServer {
     /// A server that is set up differently, or a cluster.
     pub fn builder() -> RedisBuilder {
         RedisBuilder::new()
+    }
+
+    /// The server's program, for a look whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, with what to install.
+    pub fn program() -> io::Result<PathBuf> {
+        daemon::program("redis-server", "redis-server")
     }
 
     /// Where clients connect: `redis://127.0.0.1:<port>`, with `rediss:` for [`RedisBuilder::tls`]. A
@@ -137,10 +146,11 @@ impl RedisServer {
     }
 
     pub(super) fn launch(builder: &RedisBuilder, ports: Ports) -> io::Result<Self> {
-        let program = daemon::program("redis-server", "redis-server")?;
-        let home = temporary_home("redis")?;
+        let program = Self::program()?;
+        let home = Home::temporary("redis")?;
         let config = builder.write_config(home.path(), &log_in(home.path()), ports)?;
-        let command = ServerCommand { name: "redis-server", program, arguments: vec![config.into()] };
+        let command =
+            ServerCommand { name: "redis-server".to_owned(), program, arguments: vec![config.into()] };
         Ok(Self {
             daemon: Daemon::start(command, home, is_ready)?,
             port: ports.client,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Key, Label, Level, Metadata};
+use metrics::{Key, Label};
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::breaker::{Breaker, Circuit, Pass, Turn};
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::meter;
 use crate::snapshot::store::{Saved, SnapshotStore};
 
 /// What became of one request to a tier.
@@ -124,7 +125,6 @@ pub(crate) struct GuardedTier {
     timeout: Duration,
     circuit: Circuit,
     counts: [AtomicU64; TierOutcome::ALL.len()],
-    // Made once: a load counts without an allocation.
     keys: [Key; TierOutcome::ALL.len()],
     open_key: Key,
 }
@@ -138,13 +138,12 @@ impl GuardedTier {
         timeout: Duration,
         breaker: Breaker,
     ) -> Self {
-        let labels = || vec![Label::new("fold", fold), Label::new("tier", name.clone())];
+        let (of_fold, of_tier) = (|| Label::new("fold", fold), || Label::new("tier", name.clone()));
         let keys = TierOutcome::ALL.map(|outcome| {
-            let mut labels = labels();
-            labels.push(Label::new("outcome", outcome.as_str()));
-            Key::from_parts("tailfold_tier_requests_total", labels)
+            let outcome = Label::new("outcome", outcome.as_str());
+            meter::key("tailfold_tier_requests_total", [of_fold(), of_tier(), outcome])
         });
-        let open_key = Key::from_parts("tailfold_tier_open", labels());
+        let open_key = meter::key("tailfold_tier_open", [of_fold(), of_tier()]);
         let circuit = Circuit::new(breaker);
         Self { name, store, own, timeout, circuit, counts: Default::default(), keys, open_key }
     }
@@ -235,7 +234,7 @@ impl GuardedTier {
             count.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(key) = self.keys.get(outcome as usize) {
-            metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(1));
+            meter::count(key);
         }
     }
 
@@ -251,9 +250,6 @@ impl GuardedTier {
     }
 
     fn show_breaker(&self) {
-        let open = f64::from(u8::from(self.circuit.is_open()));
-        metrics::with_recorder(|recorder| recorder.register_gauge(&self.open_key, &METADATA).set(open));
+        meter::set(&self.open_key, f64::from(u8::from(self.circuit.is_open())));
     }
 }
-
-static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));

@@ -1,0 +1,13 @@
+//! What this store promises besides the contract, on real servers.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod boundaries;
+mod damage;
+mod faults;
+mod log;
+mod logins;
+mod pools;
+mod setup;
+mod snapshots;
+mod support;

@@ -1,0 +1,153 @@
+//! Creating and finding a store.
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_processes_that_create_a_store_at_once_create_one() {
+    let (url, schema) = (shared_server().await, fresh_schema());
+    let connecting: Vec<_> = (0..16)
+        .map(|_| {
+            let config = config(&url).schema(&schema).max_connections(2);
+            tokio::spawn(async move { config.connect().await.unwrap().store_id().await.unwrap() })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for connecting in connecting {
+        ids.push(soon("a connect", connecting).await.unwrap());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_missing_is_not_made_where_that_is_not_wanted() {
+    let (url, schema) = (shared_server().await, fresh_schema());
+    let find = || config(&url).schema(&schema).create_if_missing(false).connect();
+    let error = find().await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Invalid);
+    assert!(error.to_string().contains("there is no such store"), "{error}");
+    let other = client(&url).await;
+    let found = other.query("SELECT FROM pg_namespace WHERE nspname = $1", &[&schema]).await.unwrap();
+    assert!(found.is_empty());
+    config(&url).schema(&schema).connect().await.unwrap();
+    find().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_schema_of_somebody_who_may_not_create_any_is_used() {
+    let (url, schema) = (shared_server().await, fresh_schema());
+    let admin = client(&url).await;
+    let role = format!("r_{schema}");
+    admin
+        .batch_execute(&format!("CREATE ROLE {role} LOGIN; CREATE SCHEMA {schema} AUTHORIZATION {role}"))
+        .await
+        .unwrap();
+    let url = url.replace("tailfold@", &format!("{role}@"));
+    let store = config(&url).schema(&schema).connect().await.unwrap();
+    append(&store, "a/1", events(3)).await;
+    let refused = config(&url).schema(fresh_schema()).connect().await.unwrap_err();
+    assert!(refused.to_string().contains("permission denied"), "{refused}");
+}
+
+/// What docs/postgres.md says is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_use_the_tables_may_use_the_store() {
+    let (_, schema) = fresh_store().await;
+    let url = shared_server().await;
+    let role = format!("r_{schema}");
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN;
+         GRANT USAGE ON SCHEMA {schema} TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};
+         REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC;
+         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role}"
+    );
+    client(&url).await.batch_execute(&grants).await.unwrap();
+    let url = url.replace("tailfold@", &format!("{role}@"));
+    let store = config(&url).schema(&schema).create_if_missing(false).connect().await.unwrap();
+    append(&store, "a/1", vec![tagged("x"), tagged("y")]).await;
+    let filter = Filter::tag(Tag::new("x").unwrap()).or(Filter::category("a"));
+    let commit = Commit::new(stream("b/1"), Expected::NoStream, events(1));
+    store.append(commit.unchanged(filter, Position(100))).await.unwrap();
+    let slot = Slot::new("fold", "0123456789abcdef".parse().unwrap(), "a/1").unwrap();
+    let head = store.head(&stream("a/1")).await.unwrap().unwrap();
+    let save = Save { head, bytes: "state".into(), keep: Keep::Newest, day: Day(1) };
+    store.save(&slot, save).await.unwrap();
+    let removed = store.remove(&stream("a/1"), Removal::erase(Timestamp::from_micros(1))).await.unwrap();
+    assert_eq!((removed.events, removed.snapshots), (2, 1));
+    assert_eq!(store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_newer_release_is_left_alone() {
+    let (_, schema) = fresh_store().await;
+    let url = shared_server().await;
+    client(&url).await.batch_execute(&format!("UPDATE {schema}.meta SET format = 1000")).await.unwrap();
+    let error = config(&url).schema(&schema).connect().await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unsupported);
+    assert!(error.to_string().contains("format 1000 of a newer release"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_in_two_schemas_do_not_mix() {
+    let ((one, _), (other, schema)) = (fresh_store().await, fresh_store().await);
+    append(&one, "a/1", events(3)).await;
+    assert!(read(&other, "a/1").await.is_empty());
+    assert_ne!(one.store_id().await.unwrap(), other.store_id().await.unwrap());
+    assert!(one.bytes().await.unwrap() > 0);
+    // A name that is a word of SQL's own.
+    let url = shared_server().await;
+    let words = config(&url).schema("order").connect().await.unwrap();
+    append(&words, &format!("a/{schema}"), events(1)).await;
+    assert_eq!(read(&words, &format!("a/{schema}")).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_id_is_told_to_whoever_connects_next() {
+    let (store, schema) = fresh_store().await;
+    let before = store.store_id().await.unwrap();
+    let renewed = store.renew_id().await.unwrap();
+    let again = config(&shared_server().await).schema(&schema).connect().await.unwrap();
+    assert_eq!(again.store_id().await.unwrap(), renewed);
+    assert_ne!(before, renewed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_says_so() {
+    let (store, _) = fresh_store().await;
+    store.close().await.unwrap();
+    let error = store.head(&stream("a/1")).await.unwrap_err();
+    assert_eq!(error.to_string(), "read the head of stream `a/1`: the store is closed");
+    let commit = Commit::new(stream("a/1"), Expected::NoStream, events(1));
+    let error = store.append(commit).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unavailable(Outcome::NotDone)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_of_tags_is_built_anew() {
+    let (store, schema) = fresh_store().await;
+    append(&store, "a/1", vec![tagged("x"), tagged("y"), tagged("x")]).await;
+    let other = client(&shared_server().await).await;
+    other.batch_execute(&format!("TRUNCATE {schema}.event_tags")).await.unwrap();
+    let filter = Filter::tag(Tag::new("x").unwrap());
+    let found = async || store.read_all_to_vec(Position::ZERO, filter.clone()).await.unwrap().len();
+    assert_eq!(found().await, 0);
+    store.reindex().await.unwrap();
+    assert_eq!(found().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_read_the_log_with_sql() {
+    let (store, schema) = fresh_store().await;
+    append(&store, "a/1", vec![event(r#"{"cents":7}"#)]).await;
+    let other = client(&shared_server().await).await;
+    let row = other
+        .query_one(
+            &format!("SELECT (payload::json ->> 'cents')::integer, stream FROM {schema}.event_log"),
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (7, "a/1"));
+}

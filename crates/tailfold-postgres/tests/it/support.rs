@@ -1,0 +1,125 @@
+//! What the tests share.
+
+pub(crate) use std::time::{Duration, Instant};
+
+pub(crate) use bytes::Bytes;
+pub(crate) use futures_util::TryStreamExt as _;
+pub(crate) use tailfold::*;
+pub(crate) use tailfold_postgres::{PostgresConfig, PostgresStore};
+pub(crate) use tailfold_testkit::servers::{PostgresServer, Proxy, postgres_url};
+use tokio_postgres::{Client, NoTls};
+
+pub(crate) fn stream(name: &str) -> StreamId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn event(payload: impl Into<Bytes>) -> NewEvent {
+    NewEvent::new(EventData::new(EventType::new("test.happened").unwrap(), payload)).unwrap()
+}
+
+pub(crate) fn tagged(tag: &str) -> NewEvent {
+    let mut data = event(tag.to_owned()).into_data();
+    data.tags = vec![Tag::new(tag).unwrap()];
+    NewEvent::new(data).unwrap()
+}
+
+pub(crate) fn events(count: u64) -> Vec<NewEvent> {
+    (0..count).map(|number| event(number.to_string())).collect()
+}
+
+pub(crate) async fn shared_server() -> String {
+    tokio::task::spawn_blocking(postgres_url).await.unwrap()
+}
+
+/// A server of its own, which comes up again as it was after it was killed.
+pub(crate) async fn own_server() -> PostgresServer {
+    tokio::task::spawn_blocking(|| PostgresServer::start().unwrap()).await.unwrap()
+}
+
+pub(crate) fn fresh_schema() -> String {
+    let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
+    format!("t_{own:016x}")
+}
+
+pub(crate) fn config(url: &str) -> PostgresConfig {
+    url.parse().unwrap()
+}
+
+/// Beside the proxy: the same database, by the way through it.
+pub(crate) fn through(proxy: &Proxy) -> PostgresConfig {
+    config(&format!("postgres://tailfold@{}/postgres?sslmode=disable", proxy.address()))
+}
+
+/// A store of its own on the shared server, and its schema.
+pub(crate) async fn fresh_store() -> (PostgresStore, String) {
+    let schema = fresh_schema();
+    let config = config(&shared_server().await).schema(&schema).max_connections(8);
+    (config.connect().await.unwrap(), schema)
+}
+
+/// Somebody else in the database.
+pub(crate) async fn client(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+pub(crate) async fn append(store: &PostgresStore, name: &str, events: Vec<NewEvent>) -> Committed {
+    store.append(Commit::new(stream(name), Expected::Any, events)).await.unwrap()
+}
+
+pub(crate) async fn read(store: &PostgresStore, name: &str) -> Vec<RecordedEvent> {
+    store.read_to_vec(&stream(name), VersionRange::ALL).await.unwrap()
+}
+
+pub(crate) fn payloads(events: &[RecordedEvent]) -> Vec<String> {
+    events.iter().map(|event| String::from_utf8(event.data.payload.to_vec()).unwrap()).collect()
+}
+
+/// Fails the test if something takes far longer than it may.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(60), future).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what} did not happen in a minute"),
+    }
+}
+
+/// Somebody's transaction that has recorded an event and is not done yet.
+pub(crate) struct Slow {
+    client: Client,
+}
+
+impl Slow {
+    /// Records one event as this library does, in a transaction that stays open.
+    pub(crate) async fn append(schema: &str, name: &str, tags: &[&str]) -> Self {
+        let client = client(&shared_server().await).await;
+        client.batch_execute("BEGIN").await.unwrap();
+        let locks = tags.iter().map(|tag| lock(schema, tag).to_string()).collect::<Vec<_>>().join(",");
+        let tags = if tags.is_empty() { "NULL".to_owned() } else { format!("'{}'", tags.join("\u{1f}")) };
+        client
+            .batch_execute(&format!(
+                "SELECT * FROM {schema}.append(ARRAY['{name}'], '{{3}}', '{{0}}', ARRAY[NULL]::bytea[], '{{1}}',
+                     ARRAY[gen_random_uuid()], '{{test.slow}}', '{{1}}', '{{0}}', '{{f}}', ARRAY[''::bytea],
+                     ARRAY['\\x00112233445566778899aabbccddeeff'::bytea], ARRAY[{tags}]::text[], ARRAY['slow'::bytea],
+                     0, '{{{locks}}}', array_fill(false, ARRAY[cardinality('{{{locks}}}'::bigint[])]),
+                     false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+            ))
+            .await
+            .unwrap();
+        Self { client }
+    }
+
+    pub(crate) async fn end(self, statement: &str) {
+        self.client.batch_execute(statement).await.unwrap();
+    }
+}
+
+/// The number of a tag's lock, as it is written down in FORMAT.md.
+fn lock(schema: &str, tag: &str) -> i64 {
+    let mut hash = blake3::Hasher::new_derive_key("tailfold 2026 advisory lock in PostgreSQL");
+    for part in [schema, "tag", tag] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    i64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().unwrap())
+}
