@@ -19,7 +19,7 @@ pub(crate) struct Link {
     servers: Arc<Servers>,
     timeout: Duration,
     connect_timeout: Duration,
-    current: Mutex<Current>,
+    current: Arc<Mutex<Current>>,
 }
 
 struct Current {
@@ -34,6 +34,13 @@ struct Current {
 impl Current {
     fn none(number: u64) -> Self {
         Self { number, attempt: None, since: Instant::now(), silent_since: None }
+    }
+
+    /// The next one who needs a connection makes a new one. Others may still wait for their answers on the old one.
+    fn give_up(&mut self, number: u64) {
+        if self.number == number {
+            *self = Self::none(number + 1);
+        }
     }
 }
 
@@ -61,7 +68,7 @@ pub(crate) enum Effect {
 
 impl Link {
     pub(crate) fn new(servers: Arc<Servers>, timeout: Duration, connect_timeout: Duration) -> Self {
-        Self { servers, timeout, connect_timeout, current: Mutex::new(Current::none(0)) }
+        Self { servers, timeout, connect_timeout, current: Arc::new(Mutex::new(Current::none(0))) }
     }
 
     /// Sends a request and waits for the answer, connecting if need be, within the timeout.
@@ -74,13 +81,8 @@ impl Link {
 
     /// Connects, unless that is done.
     pub(crate) async fn connect(&self) -> Result<()> {
-        let (number, attempt) = self.attempt();
-        let failure = match attempt.await {
-            Ok(_) => return Ok(()),
-            Err(failure) => failure,
-        };
-        self.give_up(number);
-        Err(failure.public(Outcome::NotDone))
+        let (_, attempt) = self.attempt();
+        attempt.await.map(drop).map_err(|failure| failure.public(Outcome::NotDone))
     }
 
     /// Sends a request; once more where the connection turns out to have died in the meantime.
@@ -88,19 +90,13 @@ impl Link {
         let mut again = effect != Effect::Once;
         loop {
             let (number, attempt) = self.attempt();
-            let connection = match attempt.await {
-                Ok(connection) => connection,
-                Err(failure) => {
-                    self.give_up(number);
-                    return Err(failure);
-                }
-            };
+            let connection = attempt.await.inspect_err(|_| locked(&self.current).give_up(number))?;
             let cluster = connection.is_cluster();
             match self.send_on(connection, number, request).await {
                 Err(failure) => {
                     match failure {
                         _ if cluster && !failure.ends_cluster() => {}
-                        _ if failure.ends_connection() => self.give_up(number),
+                        _ if failure.ends_connection() => locked(&self.current).give_up(number),
                         _ if failure.is_of_replica() => self.look_for_primary(number),
                         _ => {}
                     }
@@ -137,42 +133,39 @@ impl Link {
     }
 
     fn attempt(&self) -> (u64, Attempt) {
-        let mut current = self.current();
+        let mut current = locked(&self.current);
         let number = current.number;
-        let attempt = current.attempt.get_or_insert_with(|| self.begin());
+        let attempt = current.attempt.get_or_insert_with(|| self.begin(number));
         (number, attempt.clone())
     }
 
-    /// Connects in a task of its own, so that whoever stops waiting stops nobody else.
-    fn begin(&self) -> Attempt {
-        let (servers, each) = (self.servers.clone(), self.connect_timeout);
-        let patience = servers.patience(each);
+    /// Connects in a task of its own, so that whoever stops waiting stops nobody else. A failure is for those who wait now, and
+    /// not for who comes later.
+    fn begin(&self, number: u64) -> Attempt {
+        let (servers, current) = (self.servers.clone(), self.current.clone());
+        let patience = servers.patience(self.connect_timeout);
         let task = tokio::spawn(async move {
             let connected = tokio::time::timeout(patience, servers.connect()).await;
-            connected.unwrap_or(Err(Failure::ConnectTimedOut(patience.as_millis())))
+            let connected = connected.unwrap_or(Err(Failure::ConnectTimedOut(patience.as_millis())));
+            if connected.is_err() {
+                locked(&current).give_up(number);
+            }
+            connected
         });
         task.map(|ended| ended.unwrap_or(Err(Failure::Ended))).boxed().shared()
     }
 
-    /// The next one who needs a connection makes a new one. Others may still wait for their answers on the old one.
-    fn give_up(&self, number: u64) {
-        let mut current = self.current();
-        if current.number == number {
-            *current = Current::none(number + 1);
-        }
-    }
-
     /// Connects anew to where the primary may be found by now; not all the time, as a replica serves loads.
     fn look_for_primary(&self, number: u64) {
-        let since = self.current().since;
-        if since.elapsed() >= self.connect_timeout {
-            self.give_up(number);
+        let mut current = locked(&self.current);
+        if current.since.elapsed() >= self.connect_timeout {
+            current.give_up(number);
         }
     }
+}
 
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request without an answer yet. A cut cable does not tell: where whoever asks gives up again and again, for as long as the
@@ -185,7 +178,7 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     fn answered(self) {
-        let mut current = self.link.current();
+        let mut current = locked(&self.link.current);
         if current.number == self.number {
             current.silent_since = None;
         }
@@ -196,13 +189,13 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut current = self.link.current();
+        let mut current = locked(&self.link.current);
         if current.number != self.number {
             return;
         }
         let silent_since = *current.silent_since.get_or_insert(self.since);
         if silent_since.elapsed() >= self.link.timeout {
-            *current = Current::none(self.number + 1);
+            current.give_up(self.number);
         }
     }
 }
@@ -223,7 +216,7 @@ impl Request<'_> {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connected = self.current().attempt.is_some();
+        let connected = locked(&self.current).attempt.is_some();
         f.debug_struct("Link").field("connected", &connected).finish_non_exhaustive()
     }
 }

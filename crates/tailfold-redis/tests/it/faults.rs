@@ -194,6 +194,22 @@ async fn a_service_starts_without_its_redis_and_uses_it_once_it_is_there() {
     is_served_again(&tallies, "a").await;
 }
 
+/// What was found out while nobody waited any more is nobody's answer: the first call after the server is back succeeds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_attempt_to_connect_is_not_the_answer_of_a_later_call() {
+    let mut server = own_server().await;
+    let redis = tier(&server.url()).await;
+    redis.newest(&slot("a"), None).await.unwrap();
+    server.pause().unwrap();
+    for _ in 0..2 {
+        redis.newest(&slot("a"), None).await.unwrap_err();
+    }
+    // The second one is connecting, for a second at most.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    server.resume().unwrap();
+    assert_eq!(redis.newest(&slot("a"), None).await.unwrap(), None);
+}
+
 /// No packet says that a connection is dead: it is given up because nobody answers, also where those who ask are impatient.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_falls_silent_is_replaced() {
