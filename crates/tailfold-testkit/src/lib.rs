@@ -39,6 +39,33 @@
 //!    ```
 //! 6. Break your backend on purpose, once for each promise that you care about: a case must fail each time. Add what only
 //!    your store promises (crash, torn write, lost connection) beside the macros.
+//!
+//! # A snapshot tier in six steps
+//!
+//! What a cache needs to become a tier (`.snapshots_in(..)`); the worked example is `examples/memcached-tier`, on a real
+//! memcached in less than 150 lines.
+//!
+//! 1. Choose what is changed in one step: [`save`](tailfold::SnapshotStore::save) decides and prunes at once,
+//!    [`compare_and_remove`](tailfold::SnapshotStore::compare_and_remove) compares and removes at once. A script on the server, or
+//!    all of a stream in one item and compare-and-swap.
+//! 2. Choose names: keys are up to 320 bytes of UTF-8, versions are numbers up to 2^64 - 1.
+//! 3. Write [`newest`](tailfold::SnapshotStore::newest): one round trip, bytes as they came; nothing there is `None`, whatever went
+//!    wrong is an error.
+//! 4. Write the changes, and the list, ordered by slot and version.
+//! 5. Put [`snapshot_store_conformance!`] into `tests/conformance.rs`, against a real server.
+//!
+//!    ```
+//!    use tailfold::MemoryStore;
+//!    use tailfold_testkit::Fixture;
+//!
+//!    async fn fixture() -> Fixture<MemoryStore> {
+//!        Fixture::new(MemoryStore::new())
+//!    }
+//!
+//!    tailfold_testkit::snapshot_store_conformance!(fixture);
+//!    ```
+//! 6. Break it and its server: killed, halted, full, flushed, it costs a repository time and no answer, and is used again without a
+//!    restart. CONTRIBUTING.md tells each step in more detail.
 
 pub mod conformance;
 mod faulty;

@@ -1,5 +1,7 @@
 //! Who is let in, and what is told to whom is not.
 
+use redis::TlsCertificates;
+
 use super::support::*;
 
 async fn start(builder: tailfold_testkit::servers::RedisBuilder) -> RedisServer {
@@ -75,15 +77,20 @@ async fn tls_is_spoken_with_a_trusted_server_only() {
     .await;
 
     let authority = format!("tls-ca-cert-file \"{}\"", certificate.display());
-    let builder = RedisServer::builder().tls(&certificate, &key).config_line(&authority);
-    let server = start(builder).await;
-    let url = format!(
-        "rediss://localhost:{}?tls_ca={1}&tls_cert={1}&tls_key={2}",
-        server.port(),
-        certificate.display(),
-        key.display()
-    );
+    let server = start(RedisServer::builder().tls(&certificate, &key).config_line(&authority)).await;
+    let url = format!("rediss://localhost:{}?tls_ca={}", server.port(), certificate.display());
+    let with_certificate = format!("{url}&tls_cert={}&tls_key={}", certificate.display(), key.display());
     works(url.parse().unwrap()).await;
+    let files = TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(&certificate).unwrap()) };
+    let client =
+        redis::Client::build_with_tls(format!("rediss://localhost:{}", server.port()), files).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut ask_for_certificates = redis::cmd("CONFIG");
+    ask_for_certificates.arg(&["SET", "tls-auth-clients", "yes"]);
+    let () = ask_for_certificates.query_async(&mut connection).await.unwrap();
+    works(with_certificate.parse().unwrap()).await;
+    let refused = url.parse::<RedisConfig>().unwrap().connect().await;
+    assert!(refused.is_err() || refused.unwrap().newest(&slot("a"), None).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
