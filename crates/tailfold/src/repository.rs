@@ -199,8 +199,9 @@ impl<F: Fold> Repository<F> {
     /// Erases an actor: its events and its snapshots, of every fold and serial, in the store of events and in every tier. A
     /// tombstone stays in the log. The next event begins another history.
     ///
-    /// Snapshots that this repository was about to write are written first, so that none comes after. Another process may
-    /// still be about to write one: it would never serve, and goes when it was not used for as long as is configured.
+    /// Snapshots that this repository was about to write are written first, so that none comes after. Another process, or a
+    /// load that is under way, may still be about to write one: it would never serve, and goes when it was not used for as
+    /// long as is configured.
     ///
     /// # Errors
     /// `Unsupported` if the store cannot erase; `Unavailable`: where that is a tier, all the others have forgotten the actor

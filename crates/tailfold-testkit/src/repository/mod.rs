@@ -82,6 +82,7 @@ macro_rules! repository_conformance {
                 a_poisoned_tier_does_not_hide_the_next,
                 a_snapshot_of_another_history_makes_room_in_every_tier,
                 nearer_tiers_are_filled_with_what_a_farther_one_served,
+                many_loads_at_once_fill_a_tier_once,
                 a_stale_tier_serves_until_the_next_snapshot,
                 use_is_marked_in_all_tiers,
                 inline_snapshots_reach_the_other_tiers,

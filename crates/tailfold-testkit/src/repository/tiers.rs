@@ -189,6 +189,28 @@ pub async fn nearer_tiers_are_filled_with_what_a_farther_one_served(store: Arc<d
     assert_eq!(stats.written.get("stored"), stored, "copies are not snapshots: {stats:?}");
 }
 
+/// Many loads of an actor that a nearer tier has lost copy its snapshot once or twice, and none waits for that.
+pub async fn many_loads_at_once_fill_a_tier_once(store: Arc<dyn Store>) {
+    let (near, far, id) = (near(), far(&store), actor());
+    let repository = over(&store, [patient("near", near.clone()), patient("far", far.clone())]);
+    feed(&repository, &id, events(10), 1).await;
+    near.forget(stream(&id).as_str()).await.expect("forget");
+    let saves = near.counts().saves;
+    near.always(Some(Fault::Hang(Duration::from_millis(300))));
+    let loads = (0..64).map(|_| {
+        let (repository, id) = (repository.clone(), id.clone());
+        tokio::spawn(async move { repository.load(&id).await.expect("load").report().tier.clone() })
+    });
+    for tier in futures_util::future::join_all(loads).await {
+        assert_eq!(tier.expect("no load panics").as_deref(), Some("far"));
+    }
+    near.always(None);
+    repository.flush().await;
+    assert_eq!(load_right(&repository, &store, &id).await.report().tier.as_deref(), Some("near"));
+    let saves = near.counts().saves - saves;
+    assert!((1..=4).contains(&saves), "64 loads led to {saves} copies");
+}
+
 /// A tier that missed saves serves what it has, as long as that is right; the newest of all is found by asking all.
 pub async fn a_stale_tier_serves_until_the_next_snapshot(store: Arc<dyn Store>) {
     let (near, far, id) = (near(), far(&store), actor());

@@ -116,13 +116,12 @@ impl<F: Fold> Writer<F> {
                 });
                 saved.into()
             }
+            // Said when it opened.
+            Err(Failure::BreakerOpen) => Outcome::BreakerOpen,
             Err(failure) => {
-                tracing::warn!(%slot, tier = %tier.name(), version = %head.version, %failure, "snapshot not saved");
-                match failure {
-                    Failure::Failed(_) => Outcome::Failed,
-                    Failure::TimedOut(_) => Outcome::TimedOut,
-                    Failure::BreakerOpen => Outcome::BreakerOpen,
-                }
+                let version = head.version;
+                tracing::warn!(%slot, tier = %tier.name(), %version, %failure, "snapshot not saved");
+                if matches!(failure, Failure::TimedOut(_)) { Outcome::TimedOut } else { Outcome::Failed }
             }
         };
         self.became(tier, origin, outcome);
