@@ -22,6 +22,7 @@ pub(crate) struct Statements {
     snapshot: String,
     first: [String; 2],
     next: [String; 2],
+    next_by_size: [String; 2],
     with_snapshot: String,
     lowest: String,
 }
@@ -44,8 +45,18 @@ impl Statements {
                 .replace("{key}", key)
                 .replace("{bound}", bound)
         };
-        // Columns with the sizes up to each row, so that a page of large payloads is a short one.
+        // Large payloads stay behind: they are for `page_by_size`.
         let page = |life: &str, from: &str, to: &str, order: &str| {
+            format!(
+                "SELECT {columns} FROM {schema}.events e
+                 WHERE e.stream = $1 AND e.life = {life} AND e.version >= {from} AND e.version <= {to}
+                 ORDER BY e.version {order} LIMIT {PAGE_EVENTS}",
+                columns = rows::columns_without_large(),
+            )
+        };
+        // Columns with the sizes up to each row, so that a page of large payloads is a short one. The sums take the server a
+        // third as long again as the rows.
+        let page_by_size = |life: &str, from: &str, to: &str, order: &str| {
             format!(
                 "SELECT {columns} FROM (
                      SELECT e.*, length(e.payload) + length(e.metadata) AS size,
@@ -76,6 +87,7 @@ impl Statements {
             snapshot: placed("$1", "$2", "$3", "$4"),
             first: [first("ASC"), first("DESC")],
             next: ["ASC", "DESC"].map(|order| page("$2", "$3", "$4", order)),
+            next_by_size: ["ASC", "DESC"].map(|order| page_by_size("$2", "$3", "$4", order)),
             with_snapshot: format!(
                 "WITH last AS MATERIALIZED ({last}), snapshot AS MATERIALIZED ({snapshot})
                  SELECT NULL::bigint, s.version, NULL::uuid, NULL::text, s.used, NULL::bigint, NULL::boolean, NULL::bytea,
@@ -146,6 +158,8 @@ pub(crate) struct Reading {
     life: Option<i32>,
     /// The version handed out last.
     last: Option<i64>,
+    /// Whether there was a large event, so that pages are measured from now on.
+    by_size: bool,
 }
 
 /// A page, and how to go on after it.
@@ -160,7 +174,7 @@ impl Reading {
     ) -> Self {
         let from = signed(range.from.0).max(1);
         let to = range.to.map_or(i64::MAX, |to| signed(to.0));
-        Self { inner, stream, direction, from, to, life: None, last: None }
+        Self { inner, stream, direction, from, to, life: None, last: None, by_size: false }
     }
 
     /// All pages. While the caller works on one, the next is being read.
@@ -200,6 +214,14 @@ impl Reading {
     }
 
     async fn read_page(self) -> Result<Page> {
+        match self.read_once().await? {
+            // It began with a large event.
+            (events, Some(rest)) if events.is_empty() => rest.read_once().await,
+            page => Ok(page),
+        }
+    }
+
+    async fn read_once(self) -> Result<Page> {
         let order = match self.direction {
             Direction::Forward => 0,
             Direction::Backward => 1,
@@ -213,7 +235,8 @@ impl Reading {
                 self.first_page(&found).await
             }
             Some(life) => {
-                let statement = statements.next.get(order).map_or("", String::as_str);
+                let next = if self.by_size { &statements.next_by_size } else { &statements.next };
+                let statement = next.get(order).map_or("", String::as_str);
                 let found =
                     self.inner.connections.rows(statement, &[&stream, &life, &self.from, &self.to]).await?;
                 self.take(&found).await
@@ -240,6 +263,10 @@ impl Reading {
         let mut decoder = Rows::default();
         let mut events = Vec::with_capacity(found.len());
         for row in found {
+            if rows::is_large(row)? {
+                self.by_size = true;
+                break;
+            }
             let event = decoder.event(row, &self.stream)?;
             let version = signed(event.version.0);
             if event.data.event_type.is_tombstone() {
@@ -258,6 +285,9 @@ impl Reading {
             events.push(event);
         }
         let Some(last) = self.last.filter(|_| !events.is_empty()) else {
+            if !found.is_empty() {
+                return Ok((events, Some(self)));
+            }
             self.explain_nothing().await?;
             return Ok((events, None));
         };

@@ -12,6 +12,23 @@ use uuid::Uuid;
 /// The columns that [`Rows::event`] reads, in its order, of the table that is called `e`.
 pub(crate) const COLUMNS: &str = "e.position, e.version, e.id, e.type, e.schema_version, e.recorded_at, e.origin, \
                                   e.metadata, e.chain, e.tags, e.payload";
+/// Bytes of payload, and of metadata, from which an event is a large one: a page without has a few MiB at most.
+const LARGE: usize = 4 << 10;
+
+/// [`COLUMNS`] in which a large event has NULL for what is large.
+pub(crate) fn columns_without_large() -> String {
+    let unless_large = |column: &str| format!("CASE WHEN length({column}) < {LARGE} THEN {column} END");
+    COLUMNS
+        .replace("e.metadata", &unless_large("e.metadata"))
+        .replace("e.payload", &unless_large("e.payload"))
+}
+
+/// Whether a row of [`columns_without_large`] is that of a large event.
+pub(crate) fn is_large(row: &Row) -> Result<bool> {
+    let (metadata, payload): (Option<&[u8]>, Option<&[u8]>) = (value(row, 7)?, value(row, 10)?);
+    Ok(metadata.is_none() || payload.is_none())
+}
+
 /// How many there are.
 pub(crate) const COLUMN_COUNT: usize = 11;
 

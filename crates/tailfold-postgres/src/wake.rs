@@ -71,7 +71,9 @@ impl Wake {
             self.telling.store(TELLING, Ordering::Release);
             let told = async {
                 let connection = inner.connections.get().await?;
-                connection.rows("SELECT pg_notify($1, '')", &[&self.channel]).await
+                // The commit of a notification would wait for the disk, and appends behind it.
+                let notify = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
+                connection.rows(notify, &[&self.channel]).await
             };
             if let Err(failure) = told.await {
                 tracing::debug!(?failure, "others were not notified: they will look for themselves");

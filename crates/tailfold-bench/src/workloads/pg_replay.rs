@@ -12,7 +12,7 @@ use tailfold::Repository;
 use super::{Context, Workload};
 use crate::harness::{self, Bar, Figure, Result, Throughput, interleave, side};
 use crate::long_history::append_many;
-use crate::postgres::{self, BareQuery, Postgres};
+use crate::postgres::{self, BareQuery, EVENT_COLUMNS, Postgres};
 use crate::trade::{Account, LINES_OF_1_KIB};
 
 const NAME: &str = "pg-replay";
@@ -34,21 +34,31 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     append_many(&postgres.store, ID, EVENTS, LINES_OF_1_KIB).await?;
     let bare = postgres.bare().await?;
     bare.client().batch_execute("VACUUM ANALYZE").await?;
-    let query = bare
-        .prepare("SELECT type, payload FROM tailfold.events WHERE stream = $1 AND life = 1 ORDER BY version")
-        .await?;
-    let mut sides = vec![side(move || select(query.clone()))];
+    let mut sides = Vec::new();
+    for (columns, places) in [("type, payload", [0, 1]), (EVENT_COLUMNS, [3, 10])] {
+        let select_events =
+            format!("SELECT {columns} FROM tailfold.events WHERE stream = $1 AND life = 1 ORDER BY version");
+        let query = bare.prepare(&select_events).await?;
+        sides.push(side(move || select(query.clone(), places)));
+    }
     if !context.settings.limit_only {
         let accounts = Repository::<Account>::builder(postgres.store.clone()).build()?;
         sides.push(side(move || load(accounts.clone())));
     }
     let mut samples = interleave(context.settings.pairs(7), 1, &mut sides).await?.into_iter();
     let mut next = || samples.next().map(|samples| samples.into_iter().map(Throughput::per_second));
-    let Some(bare) = next() else { return Ok(Vec::new()) };
-    let Some(loads) = next() else { return Ok(vec![Figure::of_limit(NAME, UNIT, BAR, bare)]) };
+    let names = [NAME, "pg-replay/all-columns"];
+    let (Some(bare), Some(whole)) = (next(), next()) else { return Ok(Vec::new()) };
+    let Some(loads) = next() else {
+        return Ok(vec![
+            Figure::of_limit(names[0], UNIT, BAR, bare),
+            Figure::of_limit(names[1], UNIT, BAR, whole),
+        ]);
+    };
     let memory = harness::growth_in_child(postgres.url()).await?;
     Ok(vec![
-        Figure::of_pairs(NAME, UNIT, BAR, loads, bare),
+        Figure::of_pairs(names[0], UNIT, BAR, loads.clone(), bare),
+        Figure::of_pairs(names[1], UNIT, BAR, loads, whole),
         Figure::of_value("pg-replay/memory", "MiB", memory, MEMORY_LIMIT_MIB),
     ])
 }
@@ -59,14 +69,15 @@ async fn load(accounts: Repository<Account>) -> Result<Throughput> {
     complete(loaded.version().0, started)
 }
 
-/// The limit: no more columns than the fold needs, each row dropped before the next is looked at.
-async fn select(query: BareQuery) -> Result<Throughput> {
+/// The limits: a `SELECT` of no more columns than the fold needs, and of all that make up an event. Each row is dropped before the
+/// next is looked at.
+async fn select(query: BareQuery, [event_type, payload]: [usize; 2]) -> Result<Throughput> {
     let started = Instant::now();
     let mut rows = pin!(query.stream(&[&format!("account/{ID}")]).await?);
     let (mut events, mut account) = (0, Account::default());
     while let Some(row) = rows.try_next().await? {
-        match row.try_get(0)? {
-            "account.traded" => account.trade(serde_json::from_slice(row.try_get(1)?)?),
+        match row.try_get(event_type)? {
+            "account.traded" => account.trade(serde_json::from_slice(row.try_get(payload)?)?),
             other => return Err(format!("an event of type {other}").into()),
         }
         events += 1;

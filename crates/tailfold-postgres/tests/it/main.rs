@@ -5,6 +5,7 @@
 mod boundaries;
 mod damage;
 mod faults;
+mod large;
 mod log;
 mod logins;
 mod pools;
