@@ -70,7 +70,7 @@ async fn save(store: &PostgresStore, slots: &[(Slot, Version)], day: Day) -> Res
     let mut envelope = vec![0; ENVELOPE];
     fastrand::Rng::with_seed(1).fill(&mut envelope);
     let envelope = Bytes::from(envelope);
-    let saves = slots.to_vec().into_iter().map(|(slot, version)| {
+    let saves = slots.iter().cloned().map(|(slot, version)| {
         let head = Head { version, chain: Chain::from_bytes([9; 16]) };
         let save = Save { head, bytes: envelope.clone(), keep: Keep::Newest, day };
         let store = store.clone();
