@@ -1,6 +1,7 @@
 //! Reading one stream by version, page by page, with the snapshot that it goes on from where that is wanted. A gap is an error,
 //! never a short answer.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,7 +46,7 @@ impl Statements {
                 .replace("{key}", key)
                 .replace("{bound}", bound)
         };
-        // Large payloads stay behind: they are for `page_by_size`.
+        // Large payloads stay behind: they are for `page_by_size`. First pages, which most loads end with, are measured.
         let page = |life: &str, from: &str, to: &str, order: &str| {
             format!(
                 "SELECT {columns} FROM {schema}.events e
@@ -79,7 +80,7 @@ impl Statements {
                  SELECT {nothing}, {end}
                  UNION ALL
                  SELECT p.*, {none} FROM ({page}) AS p",
-                page = page(living, "$2", "$3", order),
+                page = page_by_size(living, "$2", "$3", order),
             )
         };
         Self {
@@ -96,7 +97,7 @@ impl Statements {
                  UNION ALL
                  SELECT p.*, {none} FROM ({page}) AS p",
                 snapshot = placed("$3", "$4", "$5", "$2"),
-                page = page(living, "coalesce((SELECT version FROM snapshot), 0)", "$2", "ASC"),
+                page = page_by_size(living, "coalesce((SELECT version FROM snapshot), 0)", "$2", "ASC"),
             ),
             lowest: format!(
                 "SELECT e.version, e.origin FROM {schema}.events e WHERE e.stream = $1 AND e.life = $2
@@ -146,7 +147,7 @@ fn snapshot(row: &Row, version: usize, chain: usize, used: usize, envelope: usiz
 }
 
 /// A read of one stream that goes on where it stopped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reading {
     inner: Arc<Inner>,
     stream: StreamId,
@@ -179,7 +180,7 @@ impl Reading {
 
     /// All pages. While the caller works on one, the next is being read.
     pub(crate) fn into_batches(self) -> EventBatches {
-        batches(Vec::new(), Some(Next::Later(self)))
+        batches(Vec::new(), Some(self))
     }
 
     /// The newest snapshot of a slot, and the stream from its version on, all in one statement.
@@ -205,7 +206,27 @@ impl Reading {
             self.from = signed(snapshot.head.version.0).max(1);
         }
         let (events, rest) = self.first_page(&found).await?;
-        Ok((snapshot, batches(events, rest.map(Next::Later))))
+        Ok((snapshot, batches(events, rest)))
+    }
+
+    /// What one page holds, and what comes after it. Of a stream whose life and end are known.
+    fn split(mut self) -> (Self, Option<Self>) {
+        let versions = PAGE_EVENTS as i64 - 1;
+        if self.life.is_none() || self.to - self.from <= versions {
+            return (self, None);
+        }
+        let mut page = self.clone();
+        match self.direction {
+            Direction::Forward => {
+                page.to = page.from + versions;
+                (self.from, self.last) = (page.to + 1, Some(page.to));
+            }
+            Direction::Backward => {
+                page.from = page.to - versions;
+                (self.to, self.last) = (page.from - 1, Some(page.from));
+            }
+        }
+        (page, Some(self))
     }
 
     async fn page(self) -> Result<Page> {
@@ -366,21 +387,66 @@ fn header(found: &[Row]) -> Result<&Row> {
     found.first().ok_or_else(|| Error::corrupt("the server answered with no row where there always is one"))
 }
 
-/// Hands out a page that is there already, then the rest; the next page is read while the caller has the one before.
-fn batches(first: Vec<RecordedEvent>, rest: Option<Next>) -> EventBatches {
-    stream::try_unfold((first, rest), |(ready, rest)| async move {
-        if !ready.is_empty() {
-            // The caller works on one page while the next is read.
-            return Ok(Some((ready, (Vec::new(), rest.map(Next::begin)))));
-        }
-        let Some(next) = rest else { return Ok(None) };
-        let (events, rest) = next.finish().await?;
+/// Hands out a page that is there already, then the rest. The caller works on one page while the next ones are read.
+fn batches(first: Vec<RecordedEvent>, rest: Option<Reading>) -> EventBatches {
+    let pages = Pages { begun: VecDeque::new(), rest };
+    stream::try_unfold((first, pages), |(ready, mut pages)| async move {
+        let events = if ready.is_empty() { pages.next().await? } else { ready };
         if events.is_empty() {
             return Ok(None);
         }
-        Ok(Some((events, (Vec::new(), rest.map(|rest| Next::Later(rest).begin())))))
+        pages.begin();
+        Ok(Some((events, (Vec::new(), pages))))
     })
     .boxed()
+}
+
+/// Pages that are being read at the same time: the server has the next one to do while one is on its way.
+const AHEAD: usize = 2;
+
+struct Pages {
+    begun: VecDeque<Next>,
+    /// What nobody has begun with.
+    rest: Option<Reading>,
+}
+
+impl Pages {
+    /// The next events; none at the end.
+    async fn next(&mut self) -> Result<Vec<RecordedEvent>> {
+        loop {
+            let next = match (self.begun.pop_front(), self.rest.take()) {
+                (Some(next), rest) => {
+                    self.rest = rest;
+                    next
+                }
+                (None, Some(reading)) => Next::Later(reading),
+                (None, None) => return Ok(Vec::new()),
+            };
+            let (events, rest) = next.finish().await?;
+            match rest {
+                // A page ends where its events have become large, and before what it has left.
+                Some(rest) if self.begun.is_empty() && self.rest.is_none() => self.rest = Some(rest),
+                Some(rest) => self.begun.push_front(Next::Later(rest)),
+                None => {}
+            }
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Begins with what comes next.
+    fn begin(&mut self) {
+        while self.begun.len() < AHEAD
+            && let Some(reading) = self.rest.take()
+        {
+            let (page, rest) = reading.split();
+            self.begun.push_back(Next::Later(page));
+            self.rest = rest;
+        }
+        let begun = self.begun.drain(..).map(Next::begin).collect();
+        self.begun = begun;
+    }
 }
 
 /// The next page.
