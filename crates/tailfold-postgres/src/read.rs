@@ -7,14 +7,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use tailfold::{
-    Day, Direction, Error, EventBatches, Head, Outcome, RecordedEvent, Result, Slot, StoredSnapshot,
-    StreamId, Version, VersionRange,
+    Day, Direction, Error, EventBatches, EventType, Head, Outcome, RecordedEvent, Result, Slot,
+    StoredSnapshot, StreamId, Version, VersionRange,
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::Row;
 
 use crate::rows::{self, COLUMN_COUNT, COLUMNS, PAGE_BYTES, PAGE_EVENTS, Rows, signed};
 use crate::store::Inner;
+
+/// Bytes of payload, or of metadata, from which an event of a page is a large one: a page without has a few MiB at most.
+const LARGE: usize = 4 << 10;
+/// Events that come with a snapshot at once, and the bytes from which they do not.
+const TAIL_EVENTS: usize = 100;
+const TAIL_LARGE: usize = 256 << 10;
 
 /// The statements of reads, written once a store.
 #[derive(Debug)]
@@ -52,7 +58,7 @@ impl Statements {
                 "SELECT {columns} FROM {schema}.events e
                  WHERE e.stream = $1 AND e.life = {life} AND e.version >= {from} AND e.version <= {to}
                  ORDER BY e.version {order} LIMIT {PAGE_EVENTS}",
-                columns = rows::columns_without_large(),
+                columns = rows::columns_without_large(LARGE),
             )
         };
         // Columns with the sizes up to each row, so that a page of large payloads is a short one. The sums take the server a
@@ -89,15 +95,19 @@ impl Statements {
             first: [first("ASC"), first("DESC")],
             next: ["ASC", "DESC"].map(|order| page("$2", "$3", "$4", order)),
             next_by_size: ["ASC", "DESC"].map(|order| page_by_size("$2", "$3", "$4", order)),
+            // The envelope comes with the event that it is anchored at, and alone where there is none.
             with_snapshot: format!(
-                "WITH last AS MATERIALIZED ({last}), snapshot AS MATERIALIZED ({snapshot})
-                 SELECT NULL::bigint, s.version, NULL::uuid, NULL::text, s.used, NULL::bigint, NULL::boolean, NULL::bytea,
-                        s.chain, NULL::text[], s.envelope, {end}
-                 FROM (SELECT) AS one LEFT JOIN snapshot s ON true
-                 UNION ALL
-                 SELECT p.*, {none} FROM ({page}) AS p",
+                "SELECT {columns}, e.life, s.version, s.chain, s.used,
+                        CASE WHEN e.version <= s.version OR e.version IS NULL THEN s.envelope END
+                 FROM (SELECT) AS one
+                 LEFT JOIN ({snapshot}) AS s ON true
+                 LEFT JOIN LATERAL (
+                     SELECT * FROM {schema}.events e
+                     WHERE e.stream = $1 AND e.version >= coalesce(s.version, 0) AND e.version <= $2 AND e.life = (
+                         SELECT l.life FROM {schema}.events l WHERE l.stream = $1 ORDER BY l.life DESC LIMIT 1)
+                     ORDER BY e.version LIMIT {TAIL_EVENTS}) AS e ON true",
+                columns = rows::columns_without_large(TAIL_LARGE),
                 snapshot = placed("$3", "$4", "$5", "$2"),
-                page = page_by_size(living, "coalesce((SELECT version FROM snapshot), 0)", "$2", "ASC"),
             ),
             lowest: format!(
                 "SELECT e.version, e.origin FROM {schema}.events e WHERE e.stream = $1 AND e.life = $2
@@ -112,7 +122,7 @@ impl Inner {
     pub(crate) async fn head_of(&self, stream: &StreamId) -> Result<Option<Head>> {
         let rows = self.connections.rows(&self.statements.read.head, &[&stream.as_str()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        if rows::value::<&str>(row, 3)? == tailfold::EventType::TOMBSTONE {
+        if rows::value::<&str>(row, 3)? == EventType::TOMBSTONE {
             return Ok(None);
         }
         rows::head(row, 1, 2).map(Some)
@@ -197,16 +207,46 @@ impl Reading {
                 &[&self.stream.as_str(), &self.to, &slot.fold(), &slot.serial().as_str(), &slot.key()],
             )
             .await?;
-        let header = header(&found)?;
-        let snapshot = match rows::value::<Option<i64>>(header, 1)? {
-            Some(_) => Some(snapshot(header, 1, 8, 4, 10)?),
-            None => None,
-        };
+        let snapshot = self.snapshot_among(&found, slot).await?;
         if let Some(snapshot) = &snapshot {
             self.from = signed(snapshot.head.version.0).max(1);
         }
-        let (events, rest) = self.first_page(&found).await?;
+        let (events, rest) = self.tail(&found).await?;
         Ok((snapshot, batches(events, rest)))
+    }
+
+    /// The snapshot that came with events.
+    async fn snapshot_among(&self, found: &[Row], slot: &Slot) -> Result<Option<StoredSnapshot>> {
+        const VERSION: usize = COLUMN_COUNT + 1;
+        let first = header(found)?;
+        let Some(version) = rows::value::<Option<i64>>(first, VERSION)? else { return Ok(None) };
+        if rows::value::<Option<&[u8]>>(first, VERSION + 3)?.is_none() {
+            // The event that it is anchored at was cut off, or its envelope is lost.
+            let bound = Version(rows::unsigned(version, "version")?);
+            return self.inner.newest_snapshot(slot, Some(bound)).await;
+        }
+        snapshot(first, VERSION, VERSION + 1, VERSION + 2, VERSION + 3).map(Some)
+    }
+
+    /// The events that came with a snapshot.
+    async fn tail(mut self, found: &[Row]) -> Result<Page> {
+        let first = header(found)?;
+        let Some(life) = rows::value::<Option<i32>>(first, COLUMN_COUNT)? else {
+            return Ok((Vec::new(), None));
+        };
+        if rows::value::<&str>(first, 3)? == EventType::TOMBSTONE {
+            return Ok((Vec::new(), None));
+        }
+        self.life = Some(life);
+        let end = match found.last() {
+            Some(last) if found.len() < TAIL_EVENTS && self.to == i64::MAX => rows::value(last, 1)?,
+            _ => {
+                let head = self.inner.head_of(&self.stream).await?;
+                signed(head.ok_or_else(|| self.erased_meanwhile())?.version.0)
+            }
+        };
+        self.to = self.to.min(end);
+        self.take(found).await
     }
 
     /// What one page holds, and what comes after it. Of a stream whose life and end are known.

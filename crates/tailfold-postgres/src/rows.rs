@@ -12,12 +12,9 @@ use uuid::Uuid;
 /// The columns that [`Rows::event`] reads, in its order, of the table that is called `e`.
 pub(crate) const COLUMNS: &str = "e.position, e.version, e.id, e.type, e.schema_version, e.recorded_at, e.origin, \
                                   e.metadata, e.chain, e.tags, e.payload";
-/// Bytes of payload, and of metadata, from which an event is a large one: a page without has a few MiB at most.
-const LARGE: usize = 4 << 10;
-
-/// [`COLUMNS`] in which a large event has NULL for what is large.
-pub(crate) fn columns_without_large() -> String {
-    let unless_large = |column: &str| format!("CASE WHEN length({column}) < {LARGE} THEN {column} END");
+/// [`COLUMNS`] in which an event has NULL for payload or metadata of that many bytes or more.
+pub(crate) fn columns_without_large(bytes: usize) -> String {
+    let unless_large = |column: &str| format!("CASE WHEN length({column}) < {bytes} THEN {column} END");
     COLUMNS
         .replace("e.metadata", &unless_large("e.metadata"))
         .replace("e.payload", &unless_large("e.payload"))
