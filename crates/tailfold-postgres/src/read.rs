@@ -1,121 +1,23 @@
 //! Reading one stream by version, page by page, with the snapshot that it goes on from where that is wanted. A gap is an error,
 //! never a short answer.
 
-use std::collections::VecDeque;
+mod pages;
+mod statements;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _};
 use tailfold::{
     Day, Direction, Error, EventBatches, EventType, Head, Outcome, RecordedEvent, Result, Slot,
     StoredSnapshot, StreamId, Version, VersionRange,
 };
-use tokio::task::JoinHandle;
 use tokio_postgres::Row;
 
-use crate::rows::{self, COLUMN_COUNT, COLUMNS, PAGE_BYTES, PAGE_EVENTS, Rows, signed};
+use self::pages::batches;
+pub(crate) use self::statements::Statements;
+use self::statements::TAIL_EVENTS;
+use crate::rows::{self, COLUMN_COUNT, PAGE_EVENTS, Rows, signed};
 use crate::store::Inner;
-
-/// Bytes of payload, or of metadata, from which an event of a page is a large one: a page without has a few MiB at most.
-const LARGE: usize = 4 << 10;
-/// Events that come with a snapshot at once, and the bytes from which they do not.
-const TAIL_EVENTS: usize = 100;
-const TAIL_LARGE: usize = 256 << 10;
-
-/// The statements of reads, written once a store.
-#[derive(Debug)]
-pub(crate) struct Statements {
-    head: String,
-    snapshot: String,
-    first: [String; 2],
-    next: [String; 2],
-    next_by_size: [String; 2],
-    with_snapshot: String,
-    lowest: String,
-}
-
-impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
-        let last = format!(
-            "SELECT life, version, chain, type FROM {schema}.events WHERE stream = $1 ORDER BY life DESC, version DESC LIMIT 1"
-        );
-        let snapshot = format!(
-            "SELECT s.version, s.chain, s.used, p.envelope FROM {schema}.snapshots s
-             LEFT JOIN {schema}.snapshot_payloads p ON p.snapshot = s.ref
-             WHERE s.fold = {{fold}} AND s.serial = {{serial}} AND s.key = {{key}} AND s.version <= {{bound}}
-             ORDER BY s.version DESC LIMIT 1"
-        );
-        let placed = |fold: &str, serial: &str, key: &str, bound: &str| {
-            snapshot
-                .replace("{fold}", fold)
-                .replace("{serial}", serial)
-                .replace("{key}", key)
-                .replace("{bound}", bound)
-        };
-        // Large payloads stay behind: they are for `page_by_size`. First pages, which most loads end with, are measured.
-        let page = |life: &str, from: &str, to: &str, order: &str| {
-            format!(
-                "SELECT {columns} FROM {schema}.events e
-                 WHERE e.stream = $1 AND e.life = {life} AND e.version >= {from} AND e.version <= {to}
-                 ORDER BY e.version {order} LIMIT {PAGE_EVENTS}",
-                columns = rows::columns_without_large(LARGE),
-            )
-        };
-        // Columns with the sizes up to each row, so that a page of large payloads is a short one. The sums take the server a
-        // third as long again as the rows.
-        let page_by_size = |life: &str, from: &str, to: &str, order: &str| {
-            format!(
-                "SELECT {columns} FROM (
-                     SELECT e.*, length(e.payload) + length(e.metadata) AS size,
-                            sum(length(e.payload) + length(e.metadata)) OVER (ORDER BY e.version {order} ROWS UNBOUNDED PRECEDING) AS total
-                     FROM {schema}.events e
-                     WHERE e.stream = $1 AND e.life = {life} AND e.version >= {from} AND e.version <= {to}
-                     ORDER BY e.version {order} LIMIT {PAGE_EVENTS}) AS e
-                 WHERE e.total - e.size < {PAGE_BYTES}",
-                columns = COLUMNS,
-            )
-        };
-        let living = "(SELECT life FROM last WHERE type <> 'tailfold.erased')";
-        let nothing = "NULL::bigint, NULL::bigint, NULL::uuid, NULL::text, NULL::bigint, NULL::bigint, NULL::boolean, \
-                       NULL::bytea, NULL::bytea, NULL::text[], NULL::bytea";
-        let end = "(SELECT life FROM last WHERE type <> 'tailfold.erased'), (SELECT version FROM last)";
-        let none = "NULL::integer, NULL::bigint";
-        let first = |order: &str| {
-            format!(
-                "WITH last AS MATERIALIZED ({last})
-                 SELECT {nothing}, {end}
-                 UNION ALL
-                 SELECT p.*, {none} FROM ({page}) AS p",
-                page = page_by_size(living, "$2", "$3", order),
-            )
-        };
-        Self {
-            head: last.clone(),
-            snapshot: placed("$1", "$2", "$3", "$4"),
-            first: [first("ASC"), first("DESC")],
-            next: ["ASC", "DESC"].map(|order| page("$2", "$3", "$4", order)),
-            next_by_size: ["ASC", "DESC"].map(|order| page_by_size("$2", "$3", "$4", order)),
-            // The envelope comes with the event that it is anchored at, and alone where there is none.
-            with_snapshot: format!(
-                "SELECT {columns}, e.life, s.version, s.chain, s.used,
-                        CASE WHEN e.version <= s.version OR e.version IS NULL THEN s.envelope END
-                 FROM (SELECT) AS one
-                 LEFT JOIN ({snapshot}) AS s ON true
-                 LEFT JOIN LATERAL (
-                     SELECT * FROM {schema}.events e
-                     WHERE e.stream = $1 AND e.version >= coalesce(s.version, 0) AND e.version <= $2 AND e.life = (
-                         SELECT l.life FROM {schema}.events l WHERE l.stream = $1 ORDER BY l.life DESC LIMIT 1)
-                     ORDER BY e.version LIMIT {TAIL_EVENTS}) AS e ON true",
-                columns = rows::columns_without_large(TAIL_LARGE),
-                snapshot = placed("$3", "$4", "$5", "$2"),
-            ),
-            lowest: format!(
-                "SELECT e.version, e.origin FROM {schema}.events e WHERE e.stream = $1 AND e.life = $2
-                 ORDER BY e.version LIMIT 1"
-            ),
-        }
-    }
-}
 
 impl Inner {
     /// The last event of a stream that is not empty.
@@ -425,100 +327,4 @@ impl Reading {
 
 fn header(found: &[Row]) -> Result<&Row> {
     found.first().ok_or_else(|| Error::corrupt("the server answered with no row where there always is one"))
-}
-
-/// Hands out a page that is there already, then the rest. The caller works on one page while the next ones are read.
-fn batches(first: Vec<RecordedEvent>, rest: Option<Reading>) -> EventBatches {
-    let pages = Pages { begun: VecDeque::new(), rest };
-    stream::try_unfold((first, pages), |(ready, mut pages)| async move {
-        let events = if ready.is_empty() { pages.next().await? } else { ready };
-        if events.is_empty() {
-            return Ok(None);
-        }
-        pages.begin();
-        Ok(Some((events, (Vec::new(), pages))))
-    })
-    .boxed()
-}
-
-/// Pages that are being read at the same time: the server has the next one to do while one is on its way.
-const AHEAD: usize = 2;
-
-struct Pages {
-    begun: VecDeque<Next>,
-    /// What nobody has begun with.
-    rest: Option<Reading>,
-}
-
-impl Pages {
-    /// The next events; none at the end.
-    async fn next(&mut self) -> Result<Vec<RecordedEvent>> {
-        loop {
-            let next = match (self.begun.pop_front(), self.rest.take()) {
-                (Some(next), rest) => {
-                    self.rest = rest;
-                    next
-                }
-                (None, Some(reading)) => Next::Later(reading),
-                (None, None) => return Ok(Vec::new()),
-            };
-            let (events, rest) = next.finish().await?;
-            match rest {
-                // A page ends where its events have become large, and before what it has left.
-                Some(rest) if self.begun.is_empty() && self.rest.is_none() => self.rest = Some(rest),
-                Some(rest) => self.begun.push_front(Next::Later(rest)),
-                None => {}
-            }
-            if !events.is_empty() {
-                return Ok(events);
-            }
-        }
-    }
-
-    /// Begins with what comes next.
-    fn begin(&mut self) {
-        while self.begun.len() < AHEAD
-            && let Some(reading) = self.rest.take()
-        {
-            let (page, rest) = reading.split();
-            self.begun.push_back(Next::Later(page));
-            self.rest = rest;
-        }
-        let begun = self.begun.drain(..).map(Next::begin).collect();
-        self.begun = begun;
-    }
-}
-
-/// The next page.
-enum Next {
-    /// Nobody has asked for it.
-    Later(Reading),
-    /// It is being read. Dropping it stops that.
-    Running(Running),
-}
-
-struct Running(JoinHandle<Result<Page>>);
-
-impl Next {
-    fn begin(self) -> Self {
-        match self {
-            Self::Later(reading) => Self::Running(Running(tokio::spawn(reading.page()))),
-            running => running,
-        }
-    }
-
-    async fn finish(self) -> Result<Page> {
-        match self {
-            Self::Later(reading) => reading.page().await,
-            Self::Running(mut running) => (&mut running.0).await.map_err(|error| {
-                Error::unavailable(Outcome::NotDone, "the read was stopped").caused_by(error)
-            })?,
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

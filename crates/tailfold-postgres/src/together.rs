@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tailfold::{Outcome, Result};
 use tokio::sync::oneshot;
@@ -18,6 +19,8 @@ use crate::store::Inner;
 
 /// Most appends in one statement.
 const MOST: usize = 128;
+/// A statement that is under way for longer waits for somebody.
+const LONG: Duration = Duration::from_millis(50);
 /// Bytes of payload after which a statement takes no more.
 const MOST_BYTES: usize = 1 << 20;
 
@@ -54,13 +57,11 @@ impl Together {
             Err(answer) => return answer.await.unwrap_or_else(|_| Err(closed())),
         };
         let deadline = inner.connections.deadline();
-        let sent = async {
+        let sent = timeout(deadline, async {
             let connection = inner.connections.get().await?;
             one(&connection, inner, &single).await
-        };
-        let sent = timeout(deadline, sent).await;
-        drop(place);
-        match sent {
+        });
+        match place.hold_during(sent).await.0 {
             Ok(Ok(position)) => single.tried(position),
             Ok(Err(failure)) => Tried::after(failure),
             Err(_) => Err(too_late(deadline, Outcome::Unknown)),
@@ -68,11 +69,11 @@ impl Together {
     }
 
     /// A place for the caller's own statement; or what comes of going with the next one of somebody who has a place.
-    fn enter<'i>(inner: &'i Arc<Inner>, single: Single) -> Result<(Place<'i>, Single), Answer> {
+    fn enter(inner: &Arc<Inner>, single: Single) -> Result<(Place, Single), Answer> {
         let mut queue = inner.together.lock();
         if queue.under_way < inner.together.at_once {
             queue.under_way += 1;
-            return Ok((Place { inner }, single));
+            return Ok((Place { inner: inner.clone() }, single));
         }
         let (sender, answer) = oneshot::channel();
         queue.waiting.push_back(Waiting { single, answer: sender });
@@ -85,24 +86,40 @@ impl Together {
 }
 
 /// The right to have a statement under way. Whoever gives it up hands it to those who wait, if there are any.
-struct Place<'i> {
-    inner: &'i Arc<Inner>,
+struct Place {
+    inner: Arc<Inner>,
 }
 
-impl Drop for Place<'_> {
+impl Place {
+    /// Waits for a statement. One that takes long waits for somebody else's transaction, and must not hold up those who do not:
+    /// the place is given up then.
+    async fn hold_during<T>(self, statement: impl Future<Output = T>) -> (T, Option<Self>) {
+        tokio::pin!(statement);
+        match timeout(LONG, &mut statement).await {
+            Ok(done) => (done, Some(self)),
+            Err(_) => {
+                drop(self);
+                (statement.await, None)
+            }
+        }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         let mut queue = self.inner.together.lock();
         if queue.waiting.is_empty() {
             queue.under_way -= 1;
             return;
         }
-        drop(queue);
-        let inner = self.inner.clone();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(async move { send_all(&inner).await })),
+            Ok(runtime) => {
+                drop(queue);
+                let place = Self { inner: self.inner.clone() };
+                runtime.spawn(send_all(place));
+            }
             Err(_) => {
                 // Dropped outside of the runtime, whose end is near: those who wait hear that nobody answers.
-                let mut queue = self.inner.together.lock();
                 queue.waiting.clear();
                 queue.under_way -= 1;
             }
@@ -111,17 +128,17 @@ impl Drop for Place<'_> {
 }
 
 /// Sends what waits until nothing does.
-async fn send_all(inner: &Arc<Inner>) {
+async fn send_all(mut place: Place) {
+    let inner = place.inner.clone();
     loop {
-        let batch = {
-            let mut queue = inner.together.lock();
-            if queue.waiting.is_empty() {
-                queue.under_way -= 1;
-                return;
-            }
-            queue.next_batch()
-        };
-        send(inner, batch).await;
+        let batch = inner.together.lock().next_batch();
+        if batch.is_empty() {
+            return;
+        }
+        match place.hold_during(send(&inner, batch)).await {
+            ((), Some(held)) => place = held,
+            ((), None) => return,
+        }
     }
 }
 

@@ -50,6 +50,35 @@ async fn a_slow_commit_is_waited_for_by_readers_and_by_no_writer() {
     assert_eq!(next(&mut live, 3).await, ["slow", "b", "c"]);
 }
 
+/// However many: each connection of the store could wait for the same transaction of somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_that_must_wait_hold_up_no_others() {
+    let (store, schema) = fresh_store().await;
+    append(&store, "slow/1", vec![event("first")]).await;
+    let head = store.head(&stream("slow/1")).await.unwrap();
+    let slow = Slow::append(&schema, "slow/1", &[]).await;
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let store = store.clone();
+            let commit = Commit::new(stream("slow/1"), Expected::from_head(head), events(1));
+            tokio::spawn(async move { store.append(commit).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    soon("appends to other streams", async {
+        for number in 0..100 {
+            let name = stream(&format!("fast/{number}"));
+            store.append(Commit::new(name, Expected::NoStream, events(1))).await.unwrap();
+        }
+    })
+    .await;
+    assert!(waiting.iter().all(|append| !append.is_finished()));
+    slow.end("COMMIT").await;
+    for append in waiting {
+        assert!(soon("an append's end", append).await.unwrap().unwrap_err().is_conflict());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_is_never_filled_is_passed_over() {
     let (store, schema) = fresh_store().await;
