@@ -7,19 +7,22 @@ RETURNS TABLE (pruned bigint, newer_version bigint, newer_chain bytea)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_newer bigint;
+    v_found record;
     v_ref bigint;
     v_pruned bigint := 0;
 BEGIN
     PERFORM {schema}.lock_all(ARRAY[p_slot_lock], '{t}');
-    SELECT count(*) INTO v_newer FROM (
-        SELECT FROM {schema}.snapshots s
-        WHERE s.fold = p_fold AND s.serial = p_serial AND s.key = p_key AND s.version > p_version
-        LIMIT p_keep) AS newer;
-    IF v_newer >= p_keep THEN
-        RETURN QUERY
-            SELECT NULL::bigint, s.version, s.chain FROM {schema}.snapshots s
-            WHERE s.fold = p_fold AND s.serial = p_serial AND s.key = p_key ORDER BY s.version DESC LIMIT 1;
+    -- In one statement: others may remove the newest one at any time.
+    SELECT n.newer, s.version, s.chain INTO v_found
+    FROM (SELECT count(*) AS newer FROM (
+              SELECT FROM {schema}.snapshots s
+              WHERE s.fold = p_fold AND s.serial = p_serial AND s.key = p_key AND s.version > p_version
+              LIMIT p_keep) AS limited) AS n
+    LEFT JOIN (SELECT s.version, s.chain FROM {schema}.snapshots s
+               WHERE s.fold = p_fold AND s.serial = p_serial AND s.key = p_key
+               ORDER BY s.version DESC LIMIT 1) AS s ON true;
+    IF v_found.newer >= p_keep THEN
+        RETURN QUERY SELECT NULL::bigint, v_found.version, v_found.chain;
         RETURN;
     END IF;
     INSERT INTO {schema}.snapshots AS s (fold, serial, key, version, chain, used, bytes)
