@@ -104,7 +104,7 @@ impl PostgresStore {
             .row(
                 "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
                  JOIN pg_namespace n ON n.oid = c.relnamespace
-                 WHERE quote_ident(n.nspname) = $1 OR '\"' || n.nspname || '\"' = $1 AND c.relkind = 'r'",
+                 WHERE '\"' || n.nspname || '\"' = $1 AND c.relkind = 'r'",
                 &[&self.inner.schema],
             )
             .await;
