@@ -49,6 +49,19 @@ impl Connections {
         self.insist(|| async move { self.get().await?.rows(sql, values).await }).await
     }
 
+    /// The rows of a statement that may take as long as it takes; what fails meanwhile is tried again until the deadline. Only
+    /// for what may be done twice.
+    pub(crate) async fn rows_at_leisure(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>> {
+        let mut patience = self.patience();
+        loop {
+            match async { self.get().await?.rows_at_leisure(sql, values).await }.await {
+                Ok(rows) => return Ok(rows),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(failure) => patience.pause(failure).await?,
+            }
+        }
+    }
+
     /// The only row of one statement. Only for what may be done twice.
     pub(crate) async fn row(&self, sql: &str, values: &Values<'_>) -> Result<Row> {
         let row = self.rows(sql, values).await?.pop();

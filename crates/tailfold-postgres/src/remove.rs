@@ -6,7 +6,6 @@ use tailfold::{
     Digest, Error, EventId, Position, Removal, Removed, Result, StreamId, Timestamp, Tombstone, Version,
 };
 
-use crate::connections::Values;
 use crate::error::Failure;
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
@@ -90,18 +89,10 @@ impl Inner {
     }
 
     async fn truncate(&self, stream: &StreamId, before: Version) -> Result<Removed> {
-        let mut patience = self.connections.patience();
-        let values: &Values<'_> = &[&stream.as_str(), &signed(before.0)];
-        let found = loop {
-            let attempt = async {
-                self.connections.get().await?.rows_at_leisure(&self.statements.remove.truncate, values).await
-            };
-            match attempt.await {
-                Ok(found) => break found,
-                Err(Failure::Final(error)) => return Err(error),
-                Err(failure) => patience.pause(failure).await?,
-            }
-        };
+        let found = self
+            .connections
+            .rows_at_leisure(&self.statements.remove.truncate, &[&stream.as_str(), &signed(before.0)])
+            .await?;
         let row =
             found.first().ok_or_else(|| Error::corrupt("the server says nothing about a truncation"))?;
         let why = match rows::value::<Option<bool>>(row, 0)? {

@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// The columns that [`Rows::event`] reads, in its order, of the table that is called `e`.
 pub(crate) const COLUMNS: &str = "e.position, e.version, e.id, e.type, e.schema_version, e.recorded_at, e.origin, \
                                   e.metadata, e.chain, e.tags, e.payload";
+/// How many there are.
+pub(crate) const COLUMN_COUNT: usize = 11;
+
 /// [`COLUMNS`] in which an event has NULL for payload or metadata of that many bytes or more.
 pub(crate) fn columns_without_large(bytes: usize) -> String {
     let unless_large = |column: &str| format!("CASE WHEN length({column}) < {bytes} THEN {column} END");
@@ -25,9 +28,6 @@ pub(crate) fn is_large(row: &Row) -> Result<bool> {
     let (metadata, payload): (Option<&[u8]>, Option<&[u8]>) = (value(row, 7)?, value(row, 10)?);
     Ok(metadata.is_none() || payload.is_none())
 }
-
-/// How many there are.
-pub(crate) const COLUMN_COUNT: usize = 11;
 
 /// Most events of a page.
 pub(crate) const PAGE_EVENTS: usize = 1000;
