@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tailfold_testkit::servers::{MemcachedServer, memcached_address};
 
-use crate::support::has_gone;
+use crate::support::wait_for_end;
 
 #[test]
 fn server_answers_and_forgets_everything_when_killed() {
@@ -15,7 +15,8 @@ fn server_answers_and_forgets_everything_when_killed() {
     assert_eq!(store(&server.address(), 10), "STORED");
     assert_eq!(ask(&server.address(), "get k\r\n"), "VALUE k 0 10");
     server.kill().unwrap();
-    assert!(!server.is_running() && has_gone(pid));
+    assert!(!server.is_running());
+    wait_for_end(pid);
     server.start_again().unwrap();
     assert_eq!(ask(&server.address(), "get k\r\n"), "END");
     server.pause().unwrap();

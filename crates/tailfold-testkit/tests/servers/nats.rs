@@ -8,7 +8,7 @@ use serde_json::json;
 use tailfold_testkit::servers::{NatsCluster, NatsServer, NatsVersion, nats_url};
 
 use crate::nats_client::Client;
-use crate::support::{eventually, has_gone};
+use crate::support::{eventually, wait_for_end};
 
 #[test]
 fn every_version_starts_with_jetstream() {
@@ -38,7 +38,7 @@ fn killed_server_comes_back_with_its_data_on_the_same_port() {
     Client::connect(server.port()).publish("s.1", "kept");
     server.kill().unwrap();
     assert!(!server.is_running());
-    assert!(has_gone(pid), "process {pid} is still there");
+    wait_for_end(pid);
     TcpStream::connect(("127.0.0.1", server.port())).unwrap_err();
     server.start_again().unwrap();
     assert_eq!(server.url(), url);
@@ -52,7 +52,7 @@ fn stopped_server_ends_in_order_and_a_restarted_one_has_its_data() {
     Client::connect(server.port()).create_stream("S", json!({}));
     server.pause().unwrap();
     server.stop().unwrap();
-    assert!(has_gone(server.pid()));
+    wait_for_end(server.pid());
     assert!(fs::read_to_string(server.log()).unwrap().contains("Server Exiting"));
     server.stop().unwrap();
     server.start_again().unwrap();
@@ -114,7 +114,7 @@ fn temporary_directory_goes_with_its_server() {
     server.pause().unwrap();
     drop(server);
     assert!(!directory.exists());
-    assert!(has_gone(pid));
+    wait_for_end(pid);
 }
 
 #[test]

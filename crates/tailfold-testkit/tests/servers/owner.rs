@@ -10,7 +10,7 @@ use tailfold_testkit::servers::{
     nats_cluster_urls, nats_url, postgres_url, redis_cluster_urls, redis_url,
 };
 
-use crate::support::{eventually, has_gone};
+use crate::support::{eventually, has_gone, wait_for_end};
 
 const SHARED: [&str; 5] = [
     "TAILFOLD_NATS_CLUSTER",
@@ -164,8 +164,8 @@ impl Owner {
     }
 
     fn leaves_nothing(&self) {
-        eventually(|| has_gone(self.server).then_some(()));
-        eventually(|| self.family.iter().all(|child| has_gone(*child)).then_some(()));
+        wait_for_end(self.server);
+        self.family.iter().copied().for_each(wait_for_end);
         eventually(|| (self.directory == "/" || !Path::new(&self.directory).exists()).then_some(()));
     }
 }

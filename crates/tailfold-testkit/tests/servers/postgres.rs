@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tailfold_testkit::servers::{PostgresServer, postgres_url};
 
-use crate::support::{certificate_and_key, eventually, has_gone};
+use crate::support::{certificate_and_key, eventually, has_gone, wait_for_end};
 
 #[test]
 fn server_answers_as_it_was_set_up_by_default() {
@@ -52,7 +52,8 @@ fn killed_server_comes_back_with_what_was_committed() {
     let backend = busy_backend(&url);
     server.kill().unwrap();
     assert!(!server.is_running());
-    assert!(has_gone(pid) && has_gone(backend));
+    wait_for_end(pid);
+    wait_for_end(backend);
     assert!(!busy.wait().unwrap().success());
     TcpStream::connect(("127.0.0.1", server.port())).unwrap_err();
     server.start_again().unwrap();
@@ -71,7 +72,7 @@ fn crashed_and_stopped_servers_say_so_and_come_back() {
     server.start_again().unwrap();
     server.pause().unwrap();
     server.stop().unwrap();
-    assert!(has_gone(server.pid()));
+    wait_for_end(server.pid());
     assert!(fs::read_to_string(server.log()).unwrap().contains("fast shutdown"));
     server.start_again().unwrap();
     let error = server.start_again().unwrap_err();
@@ -134,7 +135,7 @@ fn directory_goes_with_its_server() {
     assert!(directory.join("data").is_dir());
     drop(server);
     assert!(!directory.exists());
-    assert!(has_gone(pid));
+    wait_for_end(pid);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tailfold_testkit::servers::{RedisCluster, RedisServer, redis_cluster_urls, redis_url};
 
-use crate::support::{certificate_and_key, eventually, has_gone};
+use crate::support::{certificate_and_key, eventually, wait_for_end};
 
 #[test]
 fn server_answers_and_forgets_everything_when_it_ends() {
@@ -16,7 +16,8 @@ fn server_answers_and_forgets_everything_when_it_ends() {
     assert_eq!(url, format!("redis://127.0.0.1:{}", server.port()));
     assert_eq!(ask(server.port(), "SET k v"), "+OK");
     server.kill().unwrap();
-    assert!(!server.is_running() && has_gone(pid));
+    assert!(!server.is_running());
+    wait_for_end(pid);
     TcpStream::connect(("127.0.0.1", server.port())).unwrap_err();
     server.start_again().unwrap();
     assert_eq!(server.url(), url);

@@ -15,6 +15,11 @@ pub(crate) fn has_gone(pid: u32) -> bool {
     state.trim().is_empty() || state.trim().starts_with('Z')
 }
 
+/// Waits until a process has ended. Its pipes close a moment before that.
+pub(crate) fn wait_for_end(pid: u32) {
+    eventually(|| has_gone(pid).then_some(()));
+}
+
 pub(crate) fn eventually<T>(mut happens: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
