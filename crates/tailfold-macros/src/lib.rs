@@ -11,6 +11,7 @@ mod canonical;
 mod codec_key;
 mod diagnostics;
 mod event;
+mod events;
 mod names;
 mod serde_items;
 mod state;
@@ -121,6 +122,45 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
     event::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
+/// Makes an enum a union of event types: what a projection over several categories folds. Implements `Events`, and `From` for
+/// each type held.
+///
+/// Each variant holds one type that derives `Event`, or another union. The types are told apart by category and event type, so
+/// none may know an event of another's.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use tailfold::{Event, Events};
+///
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event(category = "order")]
+/// enum OrderEvent {
+///     Placed { quantity: u32 },
+/// }
+///
+/// // Only some of a category's events: the others are never read.
+/// #[derive(Serialize, Deserialize, Event)]
+/// #[event(category = "product")]
+/// enum Arrival {
+///     #[event(name = "product.received")]
+///     Received { quantity: u32 },
+/// }
+///
+/// #[derive(Events)]
+/// enum StockEvent {
+///     Order(OrderEvent),
+///     Product(Arrival),
+/// }
+///
+/// assert!(StockEvent::knows("product", "product.received"));
+/// assert!(!StockEvent::knows("order", "product.received"));
+/// ```
+#[proc_macro_derive(Events)]
+pub fn derive_events(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    events::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
 /// Gives a struct or an enum the structural fingerprint by which its snapshots are told apart; with a name it is a state
 /// that can be folded and snapshotted.
 ///
@@ -159,6 +199,7 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `#[state(name = "account")]` | makes the type a state. Stable name of its snapshots, unique among the folds of a store: 1..=64 ASCII letters, digits, `_`, `-` | the type is a part of a state |
 /// | `#[state(serial = 3)]`, `#[state(serial = "v3")]` | label to change when the *logic* of the fold changes, which no derive can see: 1..=32 ASCII letters, digits, `_`, `-`. Needs `name` | no label |
+/// | `#[state(projection)]` | the state is folded from many streams: a `Projection`. Needs `name` | it is folded from one |
 /// | `#[state(codec = message_pack)]` | how snapshots are encoded: `json`, `message_pack`, `postcard`, or the path of a `fn() -> Codec`. Needs `name` | the process's default |
 ///
 /// # On a field

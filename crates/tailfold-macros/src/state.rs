@@ -77,6 +77,10 @@ fn state(input: &DeriveInput, keys: &TypeKeys) -> Option<TokenStream> {
     let none = quote!(::core::option::Option::None);
     let label = keys.label.as_ref().map_or(none.clone(), |label| some(&quote!(#label)));
     let codec = keys.codec.as_ref().map_or(none, |codec| some(&codec.expression()));
+    let scope = match keys.projection {
+        None => quote!(OneStream),
+        Some(()) => quote!(ManyStreams),
+    };
     let name = &input.ident;
     let (_, type_generics, _) = input.generics.split_for_impl();
     let mut generics = bounded(&input.generics);
@@ -95,6 +99,7 @@ fn state(input: &DeriveInput, keys: &TypeKeys) -> Option<TokenStream> {
         impl #impl_generics ::tailfold::State for #name #type_generics #where_clause {
             const NAME: &'static str = #state_name;
             const LABEL: ::core::option::Option<&'static str> = #label;
+            type Scope = ::tailfold::#scope;
 
             fn codec() -> ::core::option::Option<::tailfold::Codec> {
                 #codec

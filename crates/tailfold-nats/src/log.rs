@@ -178,7 +178,7 @@ impl Log {
             _ if looked_at == 0 => return Ok(None),
             _ => {}
         }
-        Ok(Some((LogBatch { events, checked_to: self.checked_to }, self)))
+        Ok(Some((LogBatch { events, checked_to: self.checked_to, visited: looked_at as u64 }, self)))
     }
 }
 

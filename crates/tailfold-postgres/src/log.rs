@@ -84,7 +84,9 @@ impl LogReading {
             Some(last) if is_full => last.position,
             _ => Position(rows::unsigned(bound, "position")?),
         };
-        Ok(LogBatch { events, checked_to })
+        // The server finds what matches; how many rows that takes, it does not tell.
+        let visited = events.len() as u64;
+        Ok(LogBatch { events, checked_to, visited })
     }
 }
 

@@ -45,7 +45,11 @@ impl Cursor for LogCursor {
         }
         let page = page(connection, names, &self.filter, self.after, end, PAGE_EVENTS)?;
         self.after = page.checked_to;
-        let batch = LogBatch { events: page.events, checked_to: Position(page.checked_to.unsigned_abs()) };
+        let batch = LogBatch {
+            events: page.events,
+            checked_to: Position(page.checked_to.unsigned_abs()),
+            visited: page.visited,
+        };
         Ok((Some(batch), if page.checked_to < end { After::More } else { at_end }))
     }
 
@@ -81,6 +85,8 @@ fn last_position(connection: &Connection) -> Result<i64> {
 struct Page {
     events: Vec<RecordedEvent>,
     checked_to: i64,
+    /// Events that were looked at.
+    visited: u64,
 }
 
 /// Up to `limit` events that match, after `after`, up to `end`.
@@ -135,7 +141,7 @@ fn page_by_scan(
             checked_to = row.get(0)?;
         }
     }
-    Ok(Page { events, checked_to })
+    Ok(Page { events, checked_to, visited: scanned as u64 })
 }
 
 fn may_match(filter: &Filter, stream: &StreamId, event_type: &str) -> bool {
@@ -165,7 +171,7 @@ fn page_by_index(
     positions.sort_unstable();
     positions.dedup();
     let mut statement = connection.prepare_cached(AT)?;
-    let mut events = Vec::new();
+    let (mut events, mut visited) = (Vec::new(), 0);
     let mut decoder = Rows::new();
     for position in positions.into_iter().take_while(|position| *position <= checked_to) {
         let mut found = statement.query([position])?;
@@ -177,6 +183,7 @@ fn page_by_index(
         };
         let stream = names.stream(connection, rows::stream_ref(row)?)?;
         let event = decoder.event(row, &stream)?;
+        visited += 1;
         if filter.matches(&event) {
             events.push(event);
         }
@@ -185,7 +192,7 @@ fn page_by_index(
             break;
         }
     }
-    Ok(Page { events, checked_to })
+    Ok(Page { events, checked_to, visited })
 }
 
 /// Positions where a filter may match, and how far they are complete.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tailfold::{
-    Chain, Codec, Digest, Event, EventData, EventType, Fold, IntoEvents, Position, RecordedEvent,
+    Aggregate, Chain, Codec, Digest, Event, EventData, EventType, IntoEvents, Position, RecordedEvent,
     SchemaVersion, StreamId, Timestamp, Version,
 };
 
@@ -53,7 +53,7 @@ use tailfold::{
 ///
 /// # Panics
 /// If the fold or a codec breaks one of these laws; the message names the position.
-pub fn given<F: Fold>(events: impl IntoIterator<Item = F::Event>) -> Given<F> {
+pub fn given<F: Aggregate>(events: impl IntoIterator<Item = F::Event>) -> Given<F> {
     let mut given = Given { history: Vec::new(), state: F::default() };
     given.extend(events.into_iter().collect());
     given
@@ -67,12 +67,12 @@ pub struct Given<F> {
 
 /// What a decision came to.
 #[must_use = "say what is expected with `then` or `then_refused`"]
-pub struct When<F: Fold, E> {
+pub struct When<F: Aggregate, E> {
     given: Given<F>,
     outcome: Result<Vec<F::Event>, E>,
 }
 
-impl<F: Fold> Given<F> {
+impl<F: Aggregate> Given<F> {
     /// Decides on the state.
     pub fn when<R: IntoEvents<F::Event>, E>(self, decide: impl FnOnce(&F) -> Result<R, E>) -> When<F, E> {
         let outcome = decide(&self.state).map(IntoEvents::into_events);
@@ -138,7 +138,7 @@ impl<F: Fold> Given<F> {
     }
 }
 
-impl<F: Fold, E: fmt::Debug> When<F, E> {
+impl<F: Aggregate, E: fmt::Debug> When<F, E> {
     /// The decision was to record exactly these events; they become part of the history.
     ///
     /// # Panics
@@ -188,7 +188,7 @@ pub fn event_types<E: Event>() -> Vec<String> {
     E::schemas().iter().map(|schema| format!("{} {}", schema.name, schema.version)).collect()
 }
 
-fn fold<F: Fold>(state: &mut F, event: &RecordedEvent) {
+fn fold<F: Aggregate>(state: &mut F, event: &RecordedEvent) {
     let data = &event.data;
     match F::Event::decode(data.event_type.as_str(), data.schema_version, &data.payload) {
         Ok(typed) => state.apply(typed, &event.meta()),
@@ -204,7 +204,7 @@ fn described<E: Event>(event: &E) -> String {
 }
 
 /// postcard keeps apart what self-describing codecs may not; types that it cannot write are compared by MessagePack.
-fn assert_same<F: Fold>(one: &F, other: &F, law: impl FnOnce() -> String) {
+fn assert_same<F: Aggregate>(one: &F, other: &F, law: impl FnOnce() -> String) {
     let same = [Codec::POSTCARD, Codec::MESSAGE_PACK]
         .iter()
         .find_map(|codec| Some(codec.encode(one).ok()? == codec.encode(other).ok()?))
@@ -218,7 +218,7 @@ impl<F: fmt::Debug> fmt::Debug for Given<F> {
     }
 }
 
-impl<F: Fold, E> fmt::Debug for When<F, E> {
+impl<F: Aggregate, E> fmt::Debug for When<F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("When").field("events", &self.given.history.len()).finish_non_exhaustive()
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{
     EventData, EventId, EventMeta, EventType, Metadata, NewEvent, Position, SchemaVersion, Tag,
 };
-use crate::fold::Fold;
+use crate::fold::{Aggregate, Fold};
 use crate::loaded::Loaded;
 use crate::replay;
 use crate::repository::{Inner, Repository, SnapshotSide};
@@ -25,7 +25,7 @@ use crate::stream::{Head, StreamId};
 /// An append, to be refined and awaited; see [`Repository::append`].
 #[must_use = "an append does nothing until it is awaited"]
 #[derive(Debug)]
-pub struct Append<F: Fold> {
+pub struct Append<F: Aggregate> {
     repository: Repository<F>,
     loaded: Loaded<F>,
     events: Vec<F::Event>,
@@ -40,7 +40,7 @@ pub(crate) struct Stamp {
     pub(crate) idempotency_key: Option<String>,
 }
 
-impl<F: Fold> Append<F> {
+impl<F: Aggregate> Append<F> {
     pub(crate) fn new(repository: Repository<F>, loaded: Loaded<F>, events: Vec<F::Event>) -> Self {
         Self { repository, loaded, events, stamp: Stamp::default() }
     }
@@ -58,7 +58,7 @@ impl<F: Fold> Append<F> {
     }
 }
 
-impl<F: Fold> IntoFuture for Append<F> {
+impl<F: Aggregate> IntoFuture for Append<F> {
     type Output = Result<Receipt<F>>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -145,12 +145,12 @@ impl<F: fmt::Debug> fmt::Debug for Receipt<F> {
 }
 
 /// Events ready to be sent, and the same events as a replay would see them.
-pub(crate) struct Prepared<F: Fold> {
+pub(crate) struct Prepared<F: Aggregate> {
     pub(crate) new: Vec<NewEvent>,
     typed: Vec<F::Event>,
 }
 
-impl<F: Fold> Repository<F> {
+impl<F: Aggregate> Repository<F> {
     /// One stream's part of a commit to several: combine such parts with [`Commit::from_iter`] and hand the commit to the
     /// store. All are recorded, or none.
     ///
@@ -170,7 +170,7 @@ impl<F: Fold> Repository<F> {
     }
 }
 
-impl<F: Fold> Inner<F> {
+impl<F: Aggregate> Inner<F> {
     /// Encodes events. What a state folds is what was encoded and decoded again, so that it equals every later replay;
     /// an event that does not survive that is refused before anything is written.
     pub(crate) fn prepare(
@@ -259,30 +259,6 @@ impl<F: Fold> Inner<F> {
         })
     }
 
-    /// An append whose outcome is unknown is sent again as it is: the store recognises what it has. A repetition that the
-    /// store does not answer says nothing about the attempts before it: the outcome stays unknown.
-    async fn append_settled(&self, commit: Commit) -> Result<Committed> {
-        let mut attempt = 0;
-        let mut unknown: Option<Error> = None;
-        loop {
-            let error = match self.events.append(commit.clone()).await {
-                Err(error) if error.is_outcome_unknown() => error,
-                Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => match &unknown {
-                    Some(before) => before.clone(),
-                    None => return Err(error),
-                },
-                settled => return settled,
-            };
-            if attempt == self.retry.limit {
-                return Err(error);
-            }
-            tracing::warn!(%error, attempt, "outcome of an append unknown: sending the same commit again");
-            unknown = Some(error);
-            self.retry.pause(attempt).await;
-            attempt += 1;
-        }
-    }
-
     /// The snapshot that travels with the commit, if one is due and the head after the commit is known already: a
     /// stream's first commit does not know its genesis, and leaves its snapshot to the background.
     fn inline_snapshot(&self, side: &SnapshotSide<F>, loaded: &mut Loaded<F>) -> Option<InlineSnapshot> {
@@ -306,25 +282,41 @@ impl<F: Fold> Inner<F> {
 
     pub(crate) async fn save_now(&self, loaded: &Loaded<F>) -> Result<Saved> {
         let side = self.snapshots.as_ref().ok_or_else(|| Error::invalid("snapshots are off"))?;
-        if !loaded.trail.exact {
-            return Err(Error::invalid("events were skipped: such a state is never kept"));
-        }
         let head = loaded.head.ok_or_else(|| Error::invalid("the stream is empty"))?;
         let slot = side.sealer.slot(&loaded.stream);
-        let encoded = side.sealer.encode(&loaded.state);
-        let sealed = encoded.and_then(|encoded| side.sealer.seal(&slot, &encoded, head, &loaded.trail));
-        let bytes = sealed.map_err(|refused| refused.error)?;
-        let day = side.sealer.clock().now().day();
-        let save = Save { head, bytes, keep: side.config.keep, day };
-        let saved = side.save_everywhere(&slot, save).await?;
-        self.counters.wrote(saved.into());
-        Ok(saved)
+        self.save_at(side, &slot, &loaded.state, head, &loaded.trail).await
+    }
+}
+
+impl<F: Fold> Inner<F> {
+    /// An append whose outcome is unknown is sent again as it is: the store recognises what it has. A repetition that the
+    /// store does not answer says nothing about the attempts before it: the outcome stays unknown.
+    pub(crate) async fn append_settled(&self, commit: Commit) -> Result<Committed> {
+        let mut attempt = 0;
+        let mut unknown: Option<Error> = None;
+        loop {
+            let error = match self.events.append(commit.clone()).await {
+                Err(error) if error.is_outcome_unknown() => error,
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => match &unknown {
+                    Some(before) => before.clone(),
+                    None => return Err(error),
+                },
+                settled => return settled,
+            };
+            if attempt == self.retry.limit {
+                return Err(error);
+            }
+            tracing::warn!(%error, attempt, "outcome of an append unknown: sending the same commit again");
+            unknown = Some(error);
+            self.retry.pause(attempt).await;
+            attempt += 1;
+        }
     }
 }
 
 /// Folds events that are about to be appended. The chain is linked from the head that is expected; where the stream is
 /// empty, the store alone knows the genesis, and the head stays unknown until it answers.
-fn fold_in<F: Fold>(loaded: &mut Loaded<F>, new: &[NewEvent], typed: Vec<F::Event>) {
+fn fold_in<F: Aggregate>(loaded: &mut Loaded<F>, new: &[NewEvent], typed: Vec<F::Event>) {
     let mut version = loaded.version();
     let mut chain = loaded.head.map(|head| head.chain);
     let state = Arc::make_mut(&mut loaded.state);

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::{EventId, Metadata, Position, RecordedEvent, Tag};
 use crate::filter::Filter;
-use crate::fold::Fold;
+use crate::fold::Aggregate;
 use crate::load::Options;
 use crate::repository::{Inner, Repository};
 use crate::schema::IntoEvents;
@@ -55,7 +55,7 @@ impl Retry {
     }
 }
 
-impl<'a, F: Fold, R: IntoEvents<F::Event>, E> Execute<'a, F, R, E> {
+impl<'a, F: Aggregate, R: IntoEvents<F::Event>, E> Execute<'a, F, R, E> {
     pub(crate) fn new(
         repository: Repository<F>,
         stream: Result<StreamId>,
@@ -87,7 +87,7 @@ impl<'a, F: Fold, R: IntoEvents<F::Event>, E> Execute<'a, F, R, E> {
     }
 }
 
-impl<'a, F: Fold, R: IntoEvents<F::Event> + 'a, E: 'a> IntoFuture for Execute<'a, F, R, E> {
+impl<'a, F: Aggregate, R: IntoEvents<F::Event> + 'a, E: 'a> IntoFuture for Execute<'a, F, R, E> {
     type Output = Result<Result<Receipt<F>, E>>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
@@ -132,7 +132,7 @@ impl<'a, F: Fold, R: IntoEvents<F::Event> + 'a, E: 'a> IntoFuture for Execute<'a
     }
 }
 
-impl<F: Fold> Inner<F> {
+impl<F: Aggregate> Inner<F> {
     /// The receipt of the command that was recorded under a key, if there is one in the stream's present life.
     async fn receipt_of_key(&self, stream: &StreamId, key: &str) -> Result<Option<Receipt<F>>> {
         let filter = Filter::stream(stream.clone()).and_tag(Tag::idempotency(key)?);

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::{Error, Result};
 use crate::event::{EventType, RecordedEvent, Tag};
+use crate::schema::EventSource;
 use crate::stream::StreamId;
 
 /// A query over the events of many streams: one or several clauses, of which at least one must match.
@@ -73,6 +77,43 @@ impl Filter {
     pub fn and_tag(mut self, tag: Tag) -> Self {
         self.clauses.iter_mut().for_each(|clause| clause.tags.push(tag.clone()));
         self
+    }
+
+    /// The same filter, of these kinds of events alone; a clause for each category, whose types are in order.
+    ///
+    /// # Errors
+    /// `Invalid` if nothing is left: the filter names categories, streams or types of other kinds.
+    pub(crate) fn restricted_to(&self, sources: &[EventSource]) -> Result<Self> {
+        let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for source in sources {
+            kinds.entry(source.category).or_default().extend(source.schemas.iter().map(|schema| schema.name));
+        }
+        let mut clauses = Vec::new();
+        for clause in &self.clauses {
+            for (category, types) in &kinds {
+                if !clause.categories.is_empty() && !clause.categories.iter().any(|named| named == category) {
+                    continue;
+                }
+                let streams: Vec<_> =
+                    clause.streams.iter().filter(|stream| stream.category() == *category).cloned().collect();
+                let types = types
+                    .iter()
+                    .filter(|name| {
+                        clause.types.is_empty() || clause.types.iter().any(|named| named.as_str() == **name)
+                    })
+                    .map(|name| EventType::new(name))
+                    .collect::<Result<Vec<_>>>()?;
+                if types.is_empty() || (streams.is_empty() && !clause.streams.is_empty()) {
+                    continue;
+                }
+                let categories = vec![(*category).to_owned()];
+                clauses.push(Clause { categories, types, streams, tags: clause.tags.clone() });
+            }
+        }
+        if clauses.is_empty() {
+            return Err(Error::invalid("the query selects none of the events that the projection handles"));
+        }
+        Ok(Self { clauses })
     }
 
     /// Events that match this filter or the other.

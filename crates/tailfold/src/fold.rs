@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use crate::codec::Codec;
 use crate::event::EventMeta;
 use crate::fingerprint::Fingerprint;
-use crate::schema::Event;
+use crate::schema::{Event, Events};
+use crate::scope::{OneStream, Scope};
 
 /// A state that can be kept in snapshots: named, encodable, of known shape. Derived with `#[derive(State)]` and
 /// `#[state(name = "..")]`.
@@ -21,6 +22,9 @@ pub trait State: Fingerprint + Serialize + DeserializeOwned + Clone + Send + Syn
 
     /// Label set by hand when the *logic* of the fold changes: 1..=32 ASCII letters, digits, `_` and `-`.
     const LABEL: Option<&'static str>;
+
+    /// Whether it is folded from one stream, or, with `#[state(projection)]`, from many.
+    type Scope: Scope;
 
     /// How snapshots of this state are encoded; `None`: as the process's default says ([`Codec::process_default`]).
     fn codec() -> Option<Codec>;
@@ -57,9 +61,19 @@ pub trait State: Fingerprint + Serialize + DeserializeOwned + Clone + Send + Syn
 /// }
 /// ```
 pub trait Fold: State + Default {
-    /// The facts it folds.
-    type Event: Event;
+    /// The facts it folds: an [`Event`]; of a projection also a union of several, derived with [`derive@Events`].
+    type Event: Events;
 
     /// Takes one event in. By value, so that a replay moves and never clones.
     fn apply(&mut self, event: Self::Event, meta: &EventMeta<'_>);
 }
+
+/// A fold over the events of one stream. Nothing to implement: every [`Fold`] over an [`Event`] is one, unless its state says
+/// `#[state(projection)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an aggregate",
+    note = "an aggregate folds one stream: its `Fold::Event` derives `Event`, and its state does not say `projection`"
+)]
+pub trait Aggregate: Fold<Event: Event> + State<Scope = OneStream> {}
+
+impl<F> Aggregate for F where F: Fold<Event: Event> + State<Scope = OneStream> {}

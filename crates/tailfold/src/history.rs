@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::RecordedEvent;
-use crate::fold::Fold;
+use crate::fold::Aggregate;
 use crate::load::Options;
 use crate::loaded::Loaded;
 use crate::replay::{Replay, decode};
@@ -31,7 +31,7 @@ pub struct HistoryEvent<E> {
 /// What a reader that stands before some version has missed.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct CatchUp<F: Fold> {
+pub struct CatchUp<F: Aggregate> {
     /// A state that takes the place of the reader's own; `None` where the reader keeps its own.
     pub base: Option<Loaded<F>>,
     /// The events to fold after that.
@@ -54,7 +54,7 @@ pub struct Snapshot<F> {
     pub taken_at: Timestamp,
 }
 
-impl<F: Fold> Repository<F> {
+impl<F: Aggregate> Repository<F> {
     /// The events of an actor, oldest first: `history("1787", ..)`, `history("1787", 900..=1000)`. An event that cannot
     /// be read as a typed one is an item that says so, with its position; the rest is read all the same.
     pub fn history(

@@ -65,10 +65,12 @@ mod load;
 mod loaded;
 mod memory;
 mod meter;
+mod projection;
 mod replay;
 mod report;
 mod repository;
 mod schema;
+mod scope;
 mod snapshot;
 mod stats;
 mod store;
@@ -87,14 +89,18 @@ pub use event::{
 pub use execute::{Execute, Retry};
 pub use filter::{Clause, Filter};
 pub use fingerprint::{Fingerprint, Shape};
-pub use fold::{Fold, State};
+pub use fold::{Aggregate, Fold, State};
 pub use history::{CatchUp, HistoryEvent, Snapshot};
 pub use load::Load;
 pub use loaded::Loaded;
 pub use memory::MemoryStore;
+pub use projection::{
+    Decide, Decided, Erased, Facts, LoadProjection, Progress, Projected, Projection, ProjectionKey,
+};
 pub use report::{Malformed, Rejected, Report, Source};
 pub use repository::{Repository, RepositoryBuilder};
-pub use schema::{DecodeError, Event, EventSchema, IntoEvents};
+pub use schema::{DecodeError, Event, EventSchema, EventSource, Events, Fact, IntoEvents};
+pub use scope::{LoadBy, ManyStreams, OneStream, Scope};
 pub use snapshot::{
     Breaker, Compression, Envelope, Keep, Moment, Policy, Rejection, Rule, Save, Saved, Serial, Slot,
     SlotFilter, SnapshotBatches, SnapshotConfig, SnapshotInfo, SnapshotMode, SnapshotStore, SnapshotStoreExt,
@@ -107,7 +113,7 @@ pub use store::{
     StreamSummary, StreamWrite, Tombstone, Unchanged, VersionRange, Written,
 };
 pub use stream::{Head, StreamId, Version};
-pub use tailfold_macros::{Event, State};
+pub use tailfold_macros::{Event, Events, State};
 pub use verify::{
     Damage, Fault, SnapshotVerification, Verification, WrongSnapshot, verify_chains, verify_snapshots,
 };

@@ -1,6 +1,7 @@
 //! Loading: the newest snapshot that can be trusted, and the tail after it.
 
 mod baseline;
+pub(crate) mod walk;
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -13,14 +14,14 @@ use tracing::Instrument as _;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::RecordedEvent;
-use crate::fold::Fold;
-use crate::loaded::Loaded;
+use crate::fold::{Aggregate, Fold};
+use crate::loaded::{Loaded, Trail};
 use crate::replay::Replay;
 use crate::report::Report;
 use crate::repository::{Inner, Repository, SnapshotSide};
 use crate::snapshot::Moment;
 use crate::store::{Direction, EventBatches, VersionRange};
-use crate::stream::{StreamId, Version};
+use crate::stream::{Head, StreamId, Version};
 
 /// A load, to be refined and awaited; see [`Repository::load`].
 #[must_use = "a load does nothing until it is awaited"]
@@ -41,12 +42,12 @@ pub(crate) struct Options {
 
 impl Options {
     /// Whether the load is about the stream as it is now.
-    fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.at.is_none() && self.as_of.is_none()
     }
 }
 
-impl<F: Fold> Load<F> {
+impl<F: Aggregate> Load<F> {
     pub(crate) fn new(repository: Repository<F>, stream: Result<StreamId>) -> Self {
         Self { repository, stream, options: Options::default() }
     }
@@ -78,7 +79,7 @@ impl<F: Fold> Load<F> {
     }
 }
 
-impl<F: Fold> IntoFuture for Load<F> {
+impl<F: Aggregate> IntoFuture for Load<F> {
     type Output = Result<Loaded<F>>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -123,7 +124,7 @@ impl Tail {
     }
 }
 
-impl<F: Fold> Inner<F> {
+impl<F: Aggregate> Inner<F> {
     pub(crate) async fn load(&self, stream: StreamId, options: Options) -> Result<Loaded<F>> {
         let span = tracing::debug_span!("tailfold.load", fold = F::NAME, %stream);
         let name = stream.clone();
@@ -196,7 +197,8 @@ impl<F: Fold> Inner<F> {
             {
                 kept = replay.events;
                 if let Some(head) = replay.head {
-                    side.writer.offer(stream, Arc::new(replay.state.clone()), head, &replay.trail);
+                    let slot = side.sealer.slot(stream);
+                    side.writer.offer(slot, Arc::new(replay.state.clone()), head, &replay.trail);
                 }
             }
         }
@@ -204,34 +206,35 @@ impl<F: Fold> Inner<F> {
     }
 }
 
-impl<F: Fold> SnapshotSide<F> {
+impl<F: Aggregate> SnapshotSide<F> {
     /// Hands a state to the background writer if the policy says so; the policy counts from there on.
     pub(crate) fn take_if_due(&self, loaded: &mut Loaded<F>) {
         if let Some(head) = self.due(loaded) {
-            self.writer.offer(&loaded.stream, loaded.state.clone(), head, &loaded.trail);
+            let slot = self.sealer.slot(&loaded.stream);
+            self.writer.offer(slot, loaded.state.clone(), head, &loaded.trail);
             loaded.mark_taken(head.version);
             loaded.trail.offered = true;
         }
     }
 
     /// The head to take a snapshot at, if one is due.
-    pub(crate) fn due(&self, loaded: &Loaded<F>) -> Option<crate::stream::Head> {
-        let head = loaded.head.filter(|_| loaded.trail.exact)?;
-        let types = loaded.trail.kinds.after(loaded.trail.since);
-        let moment = Moment {
-            state: &*loaded.state,
-            head,
-            since: loaded.trail.since,
-            bytes: loaded.trail.bytes,
-            types: &types,
-        };
-        self.policy.is_due(&moment).then_some(head)
+    pub(crate) fn due(&self, loaded: &Loaded<F>) -> Option<Head> {
+        let head = loaded.head?;
+        self.is_due(&loaded.state, head, &loaded.trail).then_some(head)
+    }
+}
+
+impl<F: Fold> SnapshotSide<F> {
+    /// Whether the policy wants a snapshot of a state at that head.
+    pub(crate) fn is_due(&self, state: &F, head: Head, trail: &Trail) -> bool {
+        let types = trail.kinds.after(trail.since);
+        let Trail { since, events, bytes, .. } = *trail;
+        trail.exact && self.policy.is_due(&Moment { state, head, since, events, bytes, types: &types })
     }
 }
 
 impl<F> Loaded<F> {
     pub(crate) fn mark_taken(&mut self, version: Version) {
-        self.trail.since = version;
-        self.trail.bytes = 0;
+        self.trail.taken_at(version);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::event::{EventData, EventType, SchemaVersion};
 use crate::report::Report;
+use crate::snapshot::Envelope;
 use crate::stream::{Head, StreamId, Version};
 
 /// A state, where in its stream it stands, and how it was loaded.
@@ -81,7 +82,9 @@ pub(crate) struct Trail {
     pub(crate) latest_recorded_at: Timestamp,
     /// Version of the snapshot that the state began with, or that was last taken of it; the policy counts from it.
     pub(crate) since: Version,
-    /// Bytes of payload folded since then.
+    /// Events folded since then.
+    pub(crate) events: u64,
+    /// Their bytes of payload.
     pub(crate) bytes: u64,
     /// Whether the background writer may hold the state as well.
     pub(crate) offered: bool,
@@ -90,20 +93,37 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
+    /// Of a state that a snapshot holds.
+    pub(crate) fn of_snapshot(envelope: Envelope) -> Self {
+        Self {
+            kinds: Kinds::of_snapshot(envelope.folded),
+            latest_recorded_at: envelope.latest_recorded_at,
+            since: envelope.head.version,
+            ..Self::empty()
+        }
+    }
+
     pub(crate) fn empty() -> Self {
         Self {
             kinds: Kinds::default(),
             latest_recorded_at: Timestamp::MIN,
             since: Version::ZERO,
+            events: 0,
             bytes: 0,
             offered: false,
             exact: true,
         }
     }
 
+    /// After a snapshot was taken at that version: the policy counts from there.
+    pub(crate) fn taken_at(&mut self, version: Version) {
+        (self.since, self.events, self.bytes) = (version, 0, 0);
+    }
+
     pub(crate) fn note(&mut self, data: &EventData, version: Version) {
         self.kinds.note(data, version);
         self.latest_recorded_at = self.latest_recorded_at.max(data.recorded_at);
+        self.events += 1;
         self.bytes += data.payload.len() as u64;
     }
 }

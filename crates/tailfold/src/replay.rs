@@ -8,10 +8,10 @@ use crate::clock::Timestamp;
 use crate::encryption::Encryption;
 use crate::error::{Error, Result};
 use crate::event::{EventId, RecordedEvent};
-use crate::fold::Fold;
-use crate::loaded::{Kinds, Trail};
+use crate::fold::Aggregate;
+use crate::loaded::Trail;
 use crate::report::Malformed;
-use crate::schema::{DecodeError, Event};
+use crate::schema::{DecodeError, Events};
 use crate::snapshot::Envelope;
 use crate::stream::{Head, StreamId, Version};
 
@@ -31,7 +31,7 @@ pub(crate) struct Replay<F> {
     pub(crate) taken_at: Option<Timestamp>,
 }
 
-impl<F: Fold> Replay<F> {
+impl<F: Aggregate> Replay<F> {
     /// From nothing: the first event must be the first of its stream, or an origin.
     pub(crate) fn from_start() -> Self {
         Self::new(F::default(), None, Trail::empty())
@@ -39,15 +39,8 @@ impl<F: Fold> Replay<F> {
 
     /// From a snapshot whose anchor was checked.
     pub(crate) fn from_snapshot(state: F, envelope: Envelope) -> Self {
-        let trail = Trail {
-            kinds: Kinds::of_snapshot(envelope.folded),
-            latest_recorded_at: envelope.latest_recorded_at,
-            since: envelope.head.version,
-            bytes: 0,
-            offered: false,
-            exact: true,
-        };
-        Self { taken_at: Some(envelope.created_at), ..Self::new(state, Some(envelope.head), trail) }
+        let (head, taken_at) = (envelope.head, envelope.created_at);
+        Self { taken_at: Some(taken_at), ..Self::new(state, Some(head), Trail::of_snapshot(envelope)) }
     }
 
     /// Begins in the middle of a stream, with its event at `from`; no state of the whole results from that.
@@ -120,17 +113,20 @@ impl<F: Fold> Replay<F> {
 }
 
 /// Reads a stored event as a typed one.
-pub(crate) fn decode<E: Event>(
+pub(crate) fn decode<E: Events>(
     event: &RecordedEvent,
     encryption: Option<&dyn Encryption>,
 ) -> Result<E, Malformed> {
     let data = &event.data;
+    let read = |payload: &[u8]| {
+        E::decode_from(event.stream.category(), data.event_type.as_str(), data.schema_version, payload)
+    };
     let typed = match encryption {
-        None => E::decode(data.event_type.as_str(), data.schema_version, &data.payload),
+        None => read(&data.payload),
         Some(hook) => hook
             .open(&data.payload, &event_context(&event.stream, data.id))
             .map_err(DecodeError::from)
-            .and_then(|plain| E::decode(data.event_type.as_str(), data.schema_version, &plain)),
+            .and_then(|plain| read(&plain)),
     };
     typed.map_err(|error| Malformed {
         version: event.version,

@@ -24,6 +24,8 @@ pub struct Report {
     pub replayed_events: u64,
     /// Their bytes of payload.
     pub replayed_bytes: u64,
+    /// Events that the store looked at to find those of a projection, as far as it tells; of an aggregate, 0.
+    pub visited_events: u64,
     /// Events that could not be read as typed ones, where the caller asked to leave such out.
     pub skipped: Vec<Malformed>,
     /// Time spent on finding, checking and decoding a snapshot.
@@ -99,6 +101,7 @@ impl Report {
             rejected: Vec::new(),
             replayed_events: 0,
             replayed_bytes: 0,
+            visited_events: 0,
             skipped: Vec::new(),
             snapshot_time: Duration::ZERO,
             replay_time: Duration::ZERO,

@@ -10,10 +10,11 @@ use crate::codec::Codec;
 use crate::encryption::Encryption;
 use crate::error::{Error, Result};
 use crate::execute::{Execute, Retry};
-use crate::fold::Fold;
-use crate::load::Load;
+use crate::fold::{Aggregate, Fold};
 use crate::loaded::Loaded;
-use crate::schema::{Event, IntoEvents};
+use crate::projection::Turns;
+use crate::schema::{Event, Events as _, IntoEvents};
+use crate::scope::LoadBy;
 use crate::snapshot::{
     GuardedTier, Policy, Sealer, Serial, SnapshotConfig, SnapshotMode, SnapshotStore, Snapshots, Tiers,
     Writer,
@@ -87,6 +88,8 @@ pub(crate) struct Inner<F> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retry: Retry,
     pub(crate) counters: Arc<Counters>,
+    /// Who decides on which projection.
+    pub(crate) turns: Turns,
 }
 
 /// What a repository with snapshots switched on has besides.
@@ -131,18 +134,71 @@ impl<F: Fold> Repository<F> {
         }
     }
 
-    /// Loads the current state of an actor. Refine the load before awaiting it: [`Load::at`], [`Load::as_of`],
-    /// [`Load::without_snapshots`], [`Load::skip_malformed`].
+    /// Loads the current state: of an aggregate by the id of its actor, `load("1787")`, which gives a [`Load`]; of a
+    /// [projection](crate::Projection) by its key, `load(())` where there is one, which gives a [`LoadProjection`]. Refine it
+    /// before awaiting it: [`Load::at`], [`Load::as_of`], [`Load::without_snapshots`], [`Load::skip_malformed`].
     ///
-    /// An empty stream loads as the default state without a head.
+    /// An empty stream loads as the default state without a head; so does a projection of nothing.
     ///
     /// # Errors
-    /// `Invalid` for a bad id, `Codec` at an event that the fold does not know or that does not decode (with its
+    /// `Invalid` for a bad id or key, `Codec` at an event that the fold does not know or that does not decode (with its
     /// position), `Corrupt` at a gap, `Unavailable`. Never anything about snapshots.
-    pub fn load(&self, id: impl AsRef<str>) -> Load<F> {
-        Load::new(self.clone(), self.stream(id.as_ref()))
+    ///
+    /// [`LoadProjection`]: crate::LoadProjection
+    /// [`Load`]: crate::Load
+    /// [`Load::at`]: crate::Load::at
+    /// [`Load::as_of`]: crate::Load::as_of
+    /// [`Load::without_snapshots`]: crate::Load::without_snapshots
+    /// [`Load::skip_malformed`]: crate::Load::skip_malformed
+    pub fn load<K>(&self, key: K) -> <F::Scope as LoadBy<F, K>>::Load
+    where
+        F::Scope: LoadBy<F, K>,
+    {
+        F::Scope::load(self, key)
     }
 
+    /// What this repository has done since it was built, and what is stored for it. Lists the fold's snapshots in order
+    /// to count them, in the farthest tier.
+    ///
+    /// # Errors
+    /// That tier's.
+    pub async fn stats(&self) -> Result<Stats> {
+        let Some(side) = &self.inner.snapshots else {
+            return Ok(self.inner.counters.stats("", 0, 0, 0));
+        };
+        let stored = side.count().await?;
+        let queued = side.writer.waiting() as u64;
+        let mut stats =
+            self.inner.counters.stats(side.sealer.serial().as_str(), stored.snapshots, stored.bytes, queued);
+        stats.tiers = side.tiers.iter().map(GuardedTier::stats).collect();
+        Ok(stats)
+    }
+
+    /// The serial of the fold's snapshots; `None` if snapshots are off.
+    pub fn serial(&self) -> Option<&Serial> {
+        self.inner.snapshots.as_ref().map(|side| side.sealer.serial())
+    }
+
+    /// Waits until the snapshots that were due so far are written in all tiers, or failed and are counted.
+    pub async fn flush(&self) {
+        if let Some(side) = &self.inner.snapshots {
+            side.writer.flush().await;
+        }
+    }
+
+    /// Writes what is queued and takes no more snapshots; at most 30 seconds.
+    ///
+    /// # Errors
+    /// `Unavailable` if a tier did not take everything in time. The events are safe in any case.
+    pub async fn close(&self) -> Result<()> {
+        match &self.inner.snapshots {
+            Some(side) => side.writer.close(CLOSE_DEADLINE).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl<F: Aggregate> Repository<F> {
     /// Loads, decides, appends; on a conflict, again. See [`Execute`] for what can be set before awaiting it.
     ///
     /// The outer result is tailfold's, the inner one the decision's own. A decision that returns no events appends
@@ -221,46 +277,6 @@ impl<F: Fold> Repository<F> {
         Ok(removed)
     }
 
-    /// What this repository has done since it was built, and what is stored for it. Lists the fold's snapshots in order
-    /// to count them, in the farthest tier.
-    ///
-    /// # Errors
-    /// That tier's.
-    pub async fn stats(&self) -> Result<Stats> {
-        let Some(side) = &self.inner.snapshots else {
-            return Ok(self.inner.counters.stats("", 0, 0, 0));
-        };
-        let stored = side.count().await?;
-        let queued = side.writer.waiting() as u64;
-        let mut stats =
-            self.inner.counters.stats(side.sealer.serial().as_str(), stored.snapshots, stored.bytes, queued);
-        stats.tiers = side.tiers.iter().map(GuardedTier::stats).collect();
-        Ok(stats)
-    }
-
-    /// The serial of the fold's snapshots; `None` if snapshots are off.
-    pub fn serial(&self) -> Option<&Serial> {
-        self.inner.snapshots.as_ref().map(|side| side.sealer.serial())
-    }
-
-    /// Waits until the snapshots that were due so far are written in all tiers, or failed and are counted.
-    pub async fn flush(&self) {
-        if let Some(side) = &self.inner.snapshots {
-            side.writer.flush().await;
-        }
-    }
-
-    /// Writes what is queued and takes no more snapshots; at most 30 seconds.
-    ///
-    /// # Errors
-    /// `Unavailable` if a tier did not take everything in time. The events are safe in any case.
-    pub async fn close(&self) -> Result<()> {
-        match &self.inner.snapshots {
-            Some(side) => side.writer.close(CLOSE_DEADLINE).await,
-            None => Ok(()),
-        }
-    }
-
     pub(crate) fn stream(&self, id: &str) -> Result<StreamId> {
         StreamId::new(F::Event::CATEGORY, id)
     }
@@ -316,7 +332,7 @@ impl<F: Fold> RepositoryBuilder<F> {
     }
 
     fn assemble(self) -> Result<Repository<F>> {
-        crate::stream::check_category(F::Event::CATEGORY)?;
+        F::Event::sources().iter().try_for_each(|source| crate::stream::check_category(source.category))?;
         let counters = Arc::new(Counters::new(F::NAME));
         let snapshots = match self.snapshots {
             None if self.tiers.is_some() => {
@@ -354,6 +370,7 @@ impl<F: Fold> RepositoryBuilder<F> {
             clock: self.clock,
             retry: self.retry,
             counters,
+            turns: Turns::default(),
         };
         Ok(Repository { inner: Arc::new(inner) })
     }

@@ -46,9 +46,126 @@ pub trait Event: Sized + Send + Sync + 'static {
 
     /// Whether [`Event::decode`] knows payloads of that type and version.
     fn handles(event_type: &str, schema_version: SchemaVersion) -> bool {
-        Self::schemas().iter().any(|schema| {
-            schema.name == event_type && (schema.oldest..=schema.version).contains(&schema_version.0)
-        })
+        Self::schemas().iter().any(|schema| schema.handles(event_type, schema_version))
+    }
+}
+
+/// What a projection folds: the facts of one category, as every [`Event`] is, or a union of several, with
+/// `#[derive(Events)]` on an enum whose variants hold one such type each.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use tailfold::{Event, Events};
+///
+/// #[derive(Clone, Serialize, Deserialize, Event)]
+/// #[event(category = "order")]
+/// enum OrderEvent {
+///     Placed { sku: String, quantity: u32 },
+/// }
+///
+/// #[derive(Clone, Serialize, Deserialize, Event)]
+/// #[event(category = "product")]
+/// enum ProductEvent {
+///     Received { quantity: u32 },
+/// }
+///
+/// #[derive(Clone, Events)]
+/// enum StockEvent {
+///     Order(OrderEvent),
+///     Product(ProductEvent),
+/// }
+///
+/// let categories: Vec<_> = StockEvent::sources().iter().map(|source| source.category).collect();
+/// assert_eq!(categories, ["order", "product"]);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of facts",
+    label = "needs `#[derive(tailfold::Event)]` or `#[derive(tailfold::Events)]`",
+    note = "`Event` for the facts of one category, `Events` for an enum whose variants hold such types"
+)]
+pub trait Events: Sized + Send + Sync + 'static {
+    /// The kinds of events, by category. A category may occur twice.
+    fn sources() -> Vec<EventSource>;
+
+    /// Whether events of that type in streams of that category are among them.
+    fn knows(category: &str, event_type: &str) -> bool;
+
+    /// Reads a stored payload, as [`Event::decode`].
+    ///
+    /// # Errors
+    /// What is wrong with it; see [`DecodeError`].
+    fn decode_from(
+        category: &str,
+        event_type: &str,
+        schema_version: SchemaVersion,
+        payload: &[u8],
+    ) -> Result<Self, DecodeError>;
+
+    /// The event as it is stored.
+    ///
+    /// # Errors
+    /// `Codec` if a field cannot be encoded.
+    fn to_fact(&self) -> Result<Fact>;
+}
+
+/// The kinds of events that come from streams of one category.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSource {
+    /// Category of the streams.
+    pub category: &'static str,
+    /// The kinds.
+    pub schemas: &'static [EventSchema],
+}
+
+/// An event before it has a place: what is stored of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Category of the stream that it belongs to.
+    pub category: &'static str,
+    /// Its kind.
+    pub schema: &'static EventSchema,
+    /// Labels to find it by.
+    pub tags: Vec<String>,
+    /// The encoded fields.
+    pub payload: Vec<u8>,
+}
+
+impl<E: Event> Events for E {
+    fn sources() -> Vec<EventSource> {
+        vec![EventSource { category: E::CATEGORY, schemas: E::schemas() }]
+    }
+
+    fn knows(category: &str, event_type: &str) -> bool {
+        category == E::CATEGORY && E::schemas().iter().any(|schema| schema.name == event_type)
+    }
+
+    fn decode_from(
+        category: &str,
+        event_type: &str,
+        schema_version: SchemaVersion,
+        payload: &[u8],
+    ) -> Result<Self, DecodeError> {
+        if category != E::CATEGORY {
+            return Err(DecodeError::UnknownType);
+        }
+        E::decode(event_type, schema_version, payload)
+    }
+
+    fn to_fact(&self) -> Result<Fact> {
+        Ok(Fact { category: E::CATEGORY, schema: self.schema(), tags: self.tags(), payload: self.encode()? })
+    }
+}
+
+impl EventSource {
+    /// Whether one of the kinds is that type, in a version that can be read.
+    pub fn handles(&self, event_type: &str, schema_version: SchemaVersion) -> bool {
+        self.schemas.iter().any(|schema| schema.handles(event_type, schema_version))
+    }
+}
+
+impl EventSchema {
+    fn handles(&self, event_type: &str, schema_version: SchemaVersion) -> bool {
+        self.name == event_type && (self.oldest..=self.version).contains(&schema_version.0)
     }
 }
 

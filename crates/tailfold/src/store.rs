@@ -102,6 +102,9 @@ pub struct LogBatch {
     pub events: Vec<RecordedEvent>,
     /// Everything up to this position was looked at: resume after it.
     pub checked_to: Position,
+    /// Events that the store looked at to find these, those that match included; where an index or a server finds them, no
+    /// more than these.
+    pub visited: u64,
 }
 
 /// A stream and its head.

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Codec, CustomCodec, Encryption, Envelope, Error, ErrorKind, Event, EventMeta, EventStoreExt as _, Fold,
-    MemoryStore, Policy, Repository, Result, SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore as _,
-    SnapshotStoreExt as _, Source, State, VersionRange,
+    Aggregate, Codec, CustomCodec, Encryption, Envelope, Error, ErrorKind, Event, EventMeta,
+    EventStoreExt as _, Fold, MemoryStore, Policy, Repository, Result, SlotFilter, SnapshotConfig,
+    SnapshotMode, SnapshotStore as _, SnapshotStoreExt as _, Source, State, VersionRange,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ macro_rules! notes {
     };
 }
 
-async fn write<F: Fold<Event = NoteEvent>>(repository: &Repository<F>, count: u64) {
+async fn write<F: Aggregate<Event = NoteEvent>>(repository: &Repository<F>, count: u64) {
     for n in 0..count {
         let text = format!("note {n} {}", "x".repeat(600));
         repository

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Chain, Compression, Digest, Envelope, Event, EventData, EventId, EventMeta, EventType, Fold, Keep,
-    ManualClock, MemoryStore, Policy, Repository, Save, SchemaVersion, SnapshotConfig, SnapshotStore as _,
-    Source, State, StreamId, Tag, Timestamp, Version,
+    Aggregate, Chain, Compression, Digest, Envelope, Event, EventData, EventId, EventMeta, EventType, Fold,
+    Keep, ManualClock, MemoryStore, Policy, Repository, Save, SchemaVersion, SnapshotConfig,
+    SnapshotStore as _, Source, State, StreamId, Tag, Timestamp, Version,
 };
 
 #[test]
@@ -92,7 +92,9 @@ golden!(InJson "golden-json" json);
 golden!(InPostcard "golden-postcard" postcard);
 
 /// A history that is the same byte for byte in every run.
-async fn history<F: Fold<Event = GoldenEvent>>(compression: Compression) -> (MemoryStore, Repository<F>) {
+async fn history<F: Aggregate<Event = GoldenEvent>>(
+    compression: Compression,
+) -> (MemoryStore, Repository<F>) {
     let store = MemoryStore::new();
     let config = SnapshotConfig {
         compression,
@@ -115,7 +117,7 @@ async fn history<F: Fold<Event = GoldenEvent>>(compression: Compression) -> (Mem
 
 async fn fixture_is_read<F>(name: &str, compression: Compression)
 where
-    F: Fold<Event = GoldenEvent> + PartialEq + std::fmt::Debug,
+    F: Aggregate<Event = GoldenEvent> + PartialEq + std::fmt::Debug,
 {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let (store, repository) = history::<F>(compression).await;

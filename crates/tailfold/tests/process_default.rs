@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Codec, Envelope, ErrorKind, Event, EventMeta, Fold, MemoryStore, Policy, Repository, SlotFilter,
-    SnapshotStore as _, SnapshotStoreExt as _, Source, State,
+    Aggregate, Codec, Envelope, ErrorKind, Event, EventMeta, Fold, MemoryStore, Policy, Repository,
+    SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State,
 };
 
 #[derive(Clone, Serialize, Deserialize, Event)]
@@ -35,7 +35,7 @@ macro_rules! counter {
 counter!(Plain "plain");
 counter!(Packed "packed", message_pack);
 
-async fn codec_of<F: Fold<Event = CounterEvent>>() -> String {
+async fn codec_of<F: Aggregate<Event = CounterEvent>>() -> String {
     let store = MemoryStore::new();
     let repository = Repository::<F>::builder(store.clone()).snapshots(Policy::every(1)).build().unwrap();
     let loaded = repository.load("1").await.unwrap();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tailfold::{Fold, Policy, Repository, Store};
+use tailfold::{Aggregate, Policy, Repository, Store};
 
 use crate::demo::aircraft::Aircraft;
 use crate::demo::airport::Airport;
@@ -138,7 +138,7 @@ struct Summary {
     differences: Vec<String>,
 }
 
-fn repository<F: Fold>(store: &Arc<dyn Store>, tiers: &Tiers) -> Result<Repository<F>> {
+fn repository<F: Aggregate>(store: &Arc<dyn Store>, tiers: &Tiers) -> Result<Repository<F>> {
     let builder = Repository::builder(store.clone()).snapshots(Policy::every(EVERY));
     Ok(builder.snapshots_in(tiers.chain()).build()?)
 }

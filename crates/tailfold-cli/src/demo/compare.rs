@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use serde::Serialize;
-use tailfold::{Fold, Loaded, Repository, Source};
+use tailfold::{Aggregate, Loaded, Repository, Source};
 
 use super::oracle::Expectation;
 use crate::error::Result;
@@ -55,7 +55,7 @@ impl Way {
         }
     }
 
-    async fn load<F: Fold>(&mut self, load: tailfold::Load<F>) -> Result<Loaded<F>> {
+    async fn load<F: Aggregate>(&mut self, load: tailfold::Load<F>) -> Result<Loaded<F>> {
         let started = std::time::Instant::now();
         let loaded = load.await?;
         self.took += started.elapsed();
@@ -65,7 +65,7 @@ impl Way {
     }
 }
 
-pub(crate) async fn compare<F: Fold + PartialEq + Debug>(
+pub(crate) async fn compare<F: Aggregate + PartialEq + Debug>(
     repository: &Repository<F>,
     expected: &BTreeMap<String, Expectation<F>>,
     progress: &Progress,
@@ -116,7 +116,7 @@ pub(crate) struct Times {
 }
 
 /// Loads each actor `rounds` times in both ways, in turn, so that both meet the same weather.
-pub(crate) async fn time_loads<'a, F: Fold>(
+pub(crate) async fn time_loads<'a, F: Aggregate>(
     repository: &Repository<F>,
     ids: impl Iterator<Item = &'a String> + Clone,
     rounds: u32,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use tailfold::{Fold, Loaded, Repository, Timestamp};
+use tailfold::{Aggregate, Loaded, Repository, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -29,7 +29,7 @@ pub(crate) struct Imported {
 }
 
 /// A fact on its way to its stream.
-struct Fact<F: Fold> {
+struct Fact<F: Aggregate> {
     id: String,
     event: F::Event,
     recorded_at: Timestamp,
@@ -97,13 +97,13 @@ pub(crate) async fn import(
 }
 
 /// The lanes of one kind of actor.
-struct Lanes<F: Fold> {
+struct Lanes<F: Aggregate> {
     senders: Vec<mpsc::Sender<Fact<F>>>,
     /// Which lane a stream has. Dealt out in turn, so that a few busy streams get a lane each.
     dealt: HashMap<String, usize>,
 }
 
-impl<F: Fold> Lanes<F> {
+impl<F: Aggregate> Lanes<F> {
     fn open(repository: &Repository<F>, lanes: usize, tasks: &mut JoinSet<Result<(u64, u64)>>) -> Self {
         let mut senders = Vec::with_capacity(lanes);
         for _ in 0..lanes {
@@ -131,7 +131,7 @@ struct Standing<F> {
     ahead: u64,
 }
 
-async fn run_lane<F: Fold>(
+async fn run_lane<F: Aggregate>(
     repository: Repository<F>,
     mut facts: mpsc::Receiver<Fact<F>>,
 ) -> Result<(u64, u64)> {

@@ -15,6 +15,8 @@ pub(super) struct TypeKeys {
     pub(super) name: Option<String>,
     pub(super) label: Option<String>,
     pub(super) codec: Option<CodecKey>,
+    /// It is folded from many streams.
+    pub(super) projection: Option<()>,
 }
 
 impl TypeKeys {
@@ -30,17 +32,19 @@ impl TypeKeys {
                     set(&mut keys.label, label(&meta.value()?.parse()?)?, &meta)
                 } else if meta.path.is_ident("codec") {
                     set(&mut keys.codec, CodecKey::parse(&meta)?, &meta)
+                } else if meta.path.is_ident("projection") {
+                    set(&mut keys.projection, (), &meta)
                 } else {
-                    Err(meta.error("unknown key: a state takes `name`, `serial` and `codec`"))
+                    Err(meta.error("unknown key: a state takes `name`, `serial`, `codec` and `projection`"))
                 }
             })?;
         }
-        if let (None, Some(attribute), true) =
-            (&keys.name, last, keys.label.is_some() || keys.codec.is_some())
-        {
+        let of_a_whole = keys.label.is_some() || keys.codec.is_some() || keys.projection.is_some();
+        if let (None, Some(attribute), true) = (&keys.name, last, of_a_whole) {
             return Err(Error::new_spanned(
                 attribute,
-                "`serial` and `codec` belong to a whole state, which has a `name = \"..\"`; a part of one has neither",
+                "`serial`, `codec` and `projection` belong to a whole state, which has a `name = \"..\"`; a part of one has \
+                 none of them",
             ));
         }
         Ok(keys)

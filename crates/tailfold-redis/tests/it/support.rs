@@ -53,7 +53,7 @@ impl Fold for NextTally {
 }
 
 /// A repository with its events in memory, its snapshots on Redis, one every 10 events.
-pub(crate) fn repository<F: Fold<Event = TallyEvent>>(
+pub(crate) fn repository<F: Aggregate<Event = TallyEvent>>(
     events: &MemoryStore,
     redis: &RedisSnapshots,
 ) -> Repository<F> {
@@ -62,7 +62,7 @@ pub(crate) fn repository<F: Fold<Event = TallyEvent>>(
 }
 
 /// Adds that many numbers to a tally, in one commit, and waits for the snapshot.
-pub(crate) async fn add<F: Fold<Event = TallyEvent>>(tallies: &Repository<F>, id: &str, count: u64) {
+pub(crate) async fn add<F: Aggregate<Event = TallyEvent>>(tallies: &Repository<F>, id: &str, count: u64) {
     let events: Vec<_> = (0..count as i64).map(|number| TallyEvent::Added { number }).collect();
     tallies.execute(id, |_| Ok::<_, Infallible>(events.clone())).await.unwrap().unwrap();
     tallies.flush().await;

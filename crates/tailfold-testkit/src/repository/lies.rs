@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    EventMeta, EventStore as _, Fold, Keep, MemoryStore, Policy, Rejection, Removal, Repository, Save,
-    SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Version,
+    Aggregate, EventMeta, EventStore as _, Fold, Keep, MemoryStore, Policy, Rejection, Removal, Repository,
+    Save, SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Version,
 };
 
 use super::folds::{Ledger, LedgerEvent, actor, events};
@@ -113,7 +113,7 @@ macro_rules! release {
     };
 }
 
-async fn a_release_after_another<Old: Fold<Event = LedgerEvent>, New: Fold<Event = LedgerEvent>>(
+async fn a_release_after_another<Old: Aggregate<Event = LedgerEvent>, New: Aggregate<Event = LedgerEvent>>(
     store: Arc<dyn Store>,
     same: impl Fn(&New, &New) -> bool,
 ) {

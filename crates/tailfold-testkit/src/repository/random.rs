@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Breaker, Compression, EventMeta, EventStore as _, EventType, Fold, Keep, MemoryStore, Moment, Policy,
-    Removal, Repository, RepositoryBuilder, SnapshotConfig, SnapshotMode, State, Store, StreamId, Tier,
-    Timestamp,
+    Aggregate, Breaker, Compression, EventMeta, EventStore as _, EventType, Fold, Keep, MemoryStore, Moment,
+    Policy, Removal, Repository, RepositoryBuilder, SnapshotConfig, SnapshotMode, State, Store, StreamId,
+    Tier, Timestamp,
 };
 
 use super::folds::{Ledger, LedgerEvent, Overdrawn, actor, event};
@@ -49,8 +49,8 @@ coded! {
     InPostcard "random-postcard" postcard
 }
 
-trait Subject: Fold<Event = LedgerEvent> + PartialEq + fmt::Debug + AsRef<Ledger> {}
-impl<F: Fold<Event = LedgerEvent> + PartialEq + fmt::Debug + AsRef<Ledger>> Subject for F {}
+trait Subject: Aggregate<Event = LedgerEvent> + PartialEq + fmt::Debug + AsRef<Ledger> {}
+impl<F: Aggregate<Event = LedgerEvent> + PartialEq + fmt::Debug + AsRef<Ledger>> Subject for F {}
 
 /// Histories in one run; each takes some milliseconds.
 const HISTORIES: u64 = 60;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Codec, Commit, Compression, Envelope, ErrorKind, EventData, EventMeta, EventStore as _,
+    Aggregate, Codec, Commit, Compression, Envelope, ErrorKind, EventData, EventMeta, EventStore as _,
     EventStoreExt as _, EventType, Expected, Fold, Keep, MemoryStore, NewEvent, Policy, Repository, Rule,
     SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore as _, SnapshotStoreExt as _, Source, State,
     Store, Version, VersionRange,
@@ -283,7 +283,7 @@ pub async fn a_serializer_chosen_per_projection_and_a_default_otherwise(store: A
     coded!(Default_, "ledger-default-codec");
     coded!(Json, "ledger-json", json);
     coded!(Postcard, "ledger-postcard", postcard);
-    async fn codec_of<F: Fold<Event = LedgerEvent> + PartialEq + std::fmt::Debug>(
+    async fn codec_of<F: Aggregate<Event = LedgerEvent> + PartialEq + std::fmt::Debug>(
         store: &Arc<dyn Store>,
     ) -> String {
         let id = actor();

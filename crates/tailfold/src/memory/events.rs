@@ -315,8 +315,9 @@ impl Log {
 
     /// The events that match among the next few after a position, up to and with `end`.
     fn batch(&self, after: Position, end: Position, filter: &Filter) -> LogBatch {
-        let mut batch = LogBatch { events: Vec::new(), checked_to: end };
+        let mut batch = LogBatch { events: Vec::new(), checked_to: end, visited: 0 };
         for (index, event) in self.after(after).take_while(|event| event.position <= end).enumerate() {
+            batch.visited += 1;
             if filter.matches(event) {
                 batch.events.push(event.clone());
             }

@@ -15,7 +15,6 @@ mod writer;
 
 pub use compression::Compression;
 pub use config::{SnapshotConfig, SnapshotMode, Snapshots};
-#[cfg(test)]
 pub(crate) use envelope::Draft;
 pub use envelope::Envelope;
 pub use policy::{Moment, Policy, Rule};

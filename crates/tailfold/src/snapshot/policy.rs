@@ -21,6 +21,7 @@ pub enum Rule {
     /// After n events since the last snapshot (fixed interval).
     Every(u64),
     /// Where a multiple of a version is crossed (version based), within bounds on the events since the last snapshot (hybrid).
+    /// A projection's versions are positions.
     AtVersions {
         /// The multiple.
         multiple: u64,
@@ -77,21 +78,16 @@ type Condition<F> = dyn Fn(&Moment<'_, F>) -> bool + Send + Sync;
 pub struct Moment<'a, F> {
     /// The state.
     pub state: &'a F,
-    /// Where it stands.
+    /// Where it stands; of a projection, the version is a position.
     pub head: Head,
     /// Version of the snapshot before, 0 if there is none.
     pub since: Version,
+    /// Number of events folded since then.
+    pub events: u64,
     /// Bytes of payload folded since then.
     pub bytes: u64,
     /// Types of the events folded since then.
     pub types: &'a [EventType],
-}
-
-impl<F> Moment<'_, F> {
-    /// Number of events since the last snapshot.
-    pub fn events(&self) -> u64 {
-        self.head.version.since(self.since)
-    }
 }
 
 impl Rule {
@@ -122,7 +118,7 @@ impl Rule {
     }
 
     fn is_due<F>(&self, moment: &Moment<'_, F>) -> bool {
-        let events = moment.events();
+        let events = moment.events;
         match self {
             Self::Every(n) => events >= *n,
             Self::AtVersions { multiple, at_least, at_most } => {
@@ -221,7 +217,7 @@ impl<F> Policy<F> {
 
     /// Whether a snapshot is due. Never where nothing was folded since the last one.
     pub fn is_due(&self, moment: &Moment<'_, F>) -> bool {
-        moment.events() > 0 && self.says(moment)
+        moment.events > 0 && self.says(moment)
     }
 
     fn says(&self, moment: &Moment<'_, F>) -> bool {
@@ -369,6 +365,7 @@ mod tests {
             state: &5,
             head,
             since: Version(since),
+            events: version - since,
             bytes: (version - since) * 10,
             types: &types,
         })

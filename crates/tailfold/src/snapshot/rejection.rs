@@ -38,11 +38,13 @@ pub enum Rejection {
     Diverged,
     /// The event at its version was truncated, so that it cannot be checked any more.
     Truncated,
+    /// A stream was erased after it, of which a projection may have folded events.
+    Erased,
 }
 
 impl Rejection {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unavailable,
         Self::TimedOut,
         Self::BreakerOpen,
@@ -57,6 +59,7 @@ impl Rejection {
         Self::Ahead,
         Self::Diverged,
         Self::Truncated,
+        Self::Erased,
     ];
 
     /// The name in metrics, stats and reports.
@@ -76,6 +79,7 @@ impl Rejection {
             Self::Ahead => "ahead",
             Self::Diverged => "diverged",
             Self::Truncated => "truncated",
+            Self::Erased => "erased",
         }
     }
 
@@ -89,6 +93,7 @@ impl Rejection {
                 | Self::Ahead
                 | Self::Diverged
                 | Self::Truncated
+                | Self::Erased
         )
     }
 }

@@ -17,7 +17,7 @@ use crate::encryption::Encryption;
 use crate::error::{Error, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
-use crate::schema::Event;
+use crate::schema::{EventSource, Events};
 use crate::stats::Outcome;
 use crate::stream::{Head, StreamId};
 
@@ -26,6 +26,7 @@ use crate::stream::{Head, StreamId};
 pub(crate) struct Sealer<F> {
     fold: Arc<str>,
     serial: Serial,
+    sources: Vec<EventSource>,
     codec: Codec,
     compression: Compression,
     compress_from_bytes: u64,
@@ -42,12 +43,13 @@ impl<F: Fold> Sealer<F> {
         encryption: Option<Arc<dyn Encryption>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let serial = Serial::of::<F>(&codec)?;
+        let serial = Serial::of_fold::<F>(&codec)?;
         // Also checks the fold's name.
         Slot::new(F::NAME, serial.clone(), "-")?;
         Ok(Self {
             fold: F::NAME.into(),
             serial,
+            sources: F::Event::sources(),
             codec,
             compression: config.compression,
             compress_from_bytes: config.compress_from_bytes,
@@ -59,7 +61,12 @@ impl<F: Fold> Sealer<F> {
     }
 
     pub(crate) fn slot(&self, stream: &StreamId) -> Slot {
-        Slot::for_stream(&self.fold, &self.serial, stream)
+        self.slot_of(stream.as_str())
+    }
+
+    /// The slot of a key, which the caller has checked.
+    pub(crate) fn slot_of(&self, key: &str) -> Slot {
+        Slot::of_checked(&self.fold, &self.serial, key)
     }
 
     pub(crate) fn serial(&self) -> &Serial {
@@ -139,7 +146,7 @@ impl<F: Fold> Sealer<F> {
             return Err(Rejection::UnknownCodec);
         }
         let handled = |(event_type, version): &(crate::event::EventType, _)| {
-            F::Event::handles(event_type.as_str(), *version)
+            self.sources.iter().any(|source| source.handles(event_type.as_str(), *version))
         };
         if !envelope.folded.iter().all(handled) {
             return Err(Rejection::Unhandled);

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::fingerprint::Shape;
-use crate::fold::State;
-use crate::stream::StreamId;
+use crate::fold::{Fold, State};
+use crate::schema::Events as _;
+use crate::scope::Scope as _;
 
 /// Identity of what a state means: the fingerprint of its shape, after the label set by hand, if there is one:
 /// `3-9f86d081884c7d65` or `9f86d081884c7d65`. Only snapshots of the same serial are ever read.
@@ -24,10 +25,34 @@ impl Serial {
     /// # Errors
     /// `Invalid` if the label breaks the rules of [`State::LABEL`].
     pub fn of<S: State>(codec: &Codec) -> Result<Self> {
+        Self::made_of::<S>(&[&Shape::of::<S>(), &codec.fingerprint()])
+    }
+
+    /// The serial of what a fold makes: that of its state; of a projection, also of the types of events that it handles, since
+    /// another selection gives another state.
+    ///
+    /// # Errors
+    /// As [`Serial::of`].
+    pub fn of_fold<F: Fold>(codec: &Codec) -> Result<Self> {
+        if !F::Scope::IS_PROJECTION {
+            return Self::of::<F>(codec);
+        }
+        let mut types: Vec<_> = F::Event::sources()
+            .iter()
+            .flat_map(|source| {
+                source.schemas.iter().map(|schema| format!("{} {}", source.category, schema.name))
+            })
+            .collect();
+        types.sort_unstable();
+        types.dedup();
+        Self::made_of::<F>(&[&Shape::of::<F>(), &codec.fingerprint(), &types.join("\n")])
+    }
+
+    fn made_of<S: State>(parts: &[&str]) -> Result<Self> {
         let mut hash = blake3::Hasher::new_derive_key("tailfold 2026 fingerprint of a state");
-        for part in [Shape::of::<S>().as_bytes(), codec.fingerprint().as_bytes()] {
+        for part in parts {
             hash.update(&(part.len() as u64).to_le_bytes());
-            hash.update(part);
+            hash.update(part.as_bytes());
         }
         let hex = hash.finalize().to_hex();
         let fingerprint = hex.get(..16).unwrap_or_default();
@@ -119,9 +144,9 @@ impl Slot {
         Ok(Self { fold: fold.into(), serial, key: key.into() })
     }
 
-    /// The same slot of another stream.
-    pub(crate) fn for_stream(fold: &Arc<str>, serial: &Serial, stream: &StreamId) -> Self {
-        Self { fold: fold.clone(), serial: serial.clone(), key: stream.as_str().into() }
+    /// The slot of a fold and serial that are known to be good, for a key that is.
+    pub(super) fn of_checked(fold: &Arc<str>, serial: &Serial, key: &str) -> Self {
+        Self { fold: fold.clone(), serial: serial.clone(), key: key.into() }
     }
 
     /// Name of the fold.

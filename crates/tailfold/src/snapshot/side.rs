@@ -5,12 +5,52 @@ use futures_util::future::join_all;
 use super::serial::Slot;
 use super::store::{Save, Saved, SlotFilter, SnapshotStoreExt as _, Swept};
 use super::tiers::{GuardedTier, TierOutcome};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fold::Fold;
-use crate::repository::SnapshotSide;
-use crate::stream::StreamId;
+use crate::loaded::Trail;
+use crate::repository::{Inner, SnapshotSide};
+use crate::stream::{Head, StreamId};
+
+impl<F: Fold> Inner<F> {
+    /// Keeps a snapshot of a state now; the farthest tier answers.
+    pub(crate) async fn save_at(
+        &self,
+        side: &SnapshotSide<F>,
+        slot: &Slot,
+        state: &F,
+        head: Head,
+        trail: &Trail,
+    ) -> Result<Saved> {
+        if !trail.exact {
+            return Err(Error::invalid("events were skipped: such a state is never kept"));
+        }
+        let sealed =
+            side.sealer.encode(state).and_then(|encoded| side.sealer.seal(slot, &encoded, head, trail));
+        let bytes = sealed.map_err(|refused| refused.error)?;
+        let day = side.sealer.clock().now().day();
+        let saved = side.save_everywhere(slot, Save { head, bytes, keep: side.config.keep, day }).await?;
+        self.counters.wrote(saved.into());
+        Ok(saved)
+    }
+}
 
 impl<F: Fold> SnapshotSide<F> {
+    /// Removes what all tiers keep of a key of this fold and serial: what is kept holds what was erased. What fails is said;
+    /// such a snapshot never serves.
+    pub(crate) async fn forget_slot(&self, key: &str) {
+        let slot = self.sealer.slot_of(key);
+        for tier in self.tiers.iter() {
+            let removal = async {
+                while let Some(stored) = tier.store().newest(&slot, None).await? {
+                    tier.store().compare_and_remove(&slot, &stored).await?;
+                }
+                Ok(())
+            };
+            if let Err(failure) = tier.attempt(self.config.write_timeout(), removal).await {
+                tracing::warn!(%slot, tier = %tier.name(), %failure, "outdated snapshots not removed");
+            }
+        }
+    }
     /// The one that is expected to keep what the others may lose.
     fn farthest(&self) -> &GuardedTier {
         self.tiers.last().expect("a chain without a tier is not built")

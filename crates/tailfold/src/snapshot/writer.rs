@@ -121,8 +121,7 @@ impl<F: Fold> Writer<F> {
     }
 
     /// Queues a snapshot; a newer state of the same slot takes the place of one that waits. Never blocks.
-    pub(crate) fn offer(self: &Arc<Self>, stream: &StreamId, state: Arc<F>, head: Head, trail: &Trail) {
-        let slot = self.sealer.slot(stream);
+    pub(crate) fn offer(self: &Arc<Self>, slot: Slot, state: Arc<F>, head: Head, trail: &Trail) {
         let mut queue = self.lock();
         if queue.closed {
             drop(queue);

@@ -18,6 +18,11 @@ impl<F: Fold> Writer<F> {
         self.hand_out(slot, &sealed, |place, _| places.contains(&place));
     }
 
+    /// Keeps something small that is sealed already, in all tiers.
+    pub(crate) fn keep(self: &Arc<Self>, slot: &Slot, save: &Save) {
+        self.hand_out(slot, &Sealed::copy_of(save), |_, _| true);
+    }
+
     /// Copies what the events' transaction has kept to the other tiers.
     pub(crate) fn copy_beside_own(self: &Arc<Self>, slot: &Slot, save: &Save) {
         self.hand_out(slot, &Sealed::copy_of(save), |_, tier| !tier.is_own());

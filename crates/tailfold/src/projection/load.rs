@@ -1,0 +1,324 @@
+//! Loading a projection: the newest snapshot that can be trusted, and the matching events after it.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::Instrument as _;
+
+use super::anchor::Anchors;
+use super::baseline::Wanted;
+use super::replay::{Applied, LogReplay};
+use super::tail::LogTail;
+use super::{Projected, Projection, ProjectionKey, cursor};
+use crate::error::{Error, Result};
+use crate::event::Position;
+use crate::filter::Filter;
+use crate::load::walk;
+use crate::report::{Report, Source};
+use crate::repository::{Inner, Repository, SnapshotSide};
+use crate::schema::Events as _;
+use crate::snapshot::Rejection;
+use crate::store::EventStore as _;
+use crate::stream::Version;
+
+/// The load of a projection, to be refined and awaited; see [`Repository::load`].
+#[must_use = "a load does nothing until it is awaited"]
+pub struct LoadProjection<P: Projection> {
+    repository: Repository<P>,
+    key: P::Key,
+    options: Options,
+}
+
+/// How far a long load has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The log was looked at up to here.
+    pub position: Position,
+    /// Events folded.
+    pub events: u64,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Options {
+    pub(super) at: Option<Position>,
+    without_snapshots: bool,
+    lenient: bool,
+    keep_now: bool,
+    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+}
+
+impl<P: Projection> LoadProjection<P> {
+    pub(crate) fn new(repository: Repository<P>, key: P::Key) -> Self {
+        Self { repository, key, options: Options::default() }
+    }
+
+    /// The state after everything up to a position, and nothing after it. Of streams that were erased or cut off since, what is
+    /// left counts.
+    pub fn at(mut self, position: Position) -> Self {
+        self.options.at = Some(position);
+        self
+    }
+
+    /// Replays every matching event; neither reads nor takes a snapshot.
+    pub fn without_snapshots(mut self) -> Self {
+        self.options.without_snapshots = true;
+        self
+    }
+
+    /// Leaves out events that cannot be decoded and lists them in the report, instead of failing. Replays every matching event,
+    /// and the state is never kept in a snapshot.
+    pub fn skip_malformed(mut self) -> Self {
+        self.options.lenient = true;
+        self.options.without_snapshots = true;
+        self
+    }
+
+    /// Is told how far the load has come, after each batch.
+    pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.options.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Keeps a snapshot at the end, whatever the policy says, and waits until it is written: how the state of a new serial is
+    /// built beside the running one, before a release that needs it takes over. A load that is interrupted goes on from its last
+    /// checkpoint when it is repeated.
+    ///
+    /// The load fails with `Invalid` if snapshots are off.
+    pub fn prewarm(mut self) -> Self {
+        self.options.keep_now = true;
+        self
+    }
+}
+
+impl<P: Projection> IntoFuture for LoadProjection<P> {
+    type Output = Result<Projected<P>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self { repository, key, options } = self;
+            repository.inner.load_projection(&key, &options).await
+        })
+    }
+}
+
+/// One instance of a projection over one store.
+pub(super) struct Instance {
+    /// For messages.
+    name: String,
+    pub(super) filter: Filter,
+    pub(super) anchors: Anchors,
+    pub(super) key: String,
+    pub(super) cursor_key: String,
+}
+
+impl Instance {
+    pub(super) fn tail_from<P>(&self, inner: &Inner<P>, position: Version) -> LogTail {
+        LogTail::from(&inner.events, &self.filter, &self.anchors, position)
+    }
+
+    pub(super) fn tail_after<P>(&self, inner: &Inner<P>, position: Position) -> LogTail {
+        LogTail::after(&inner.events, &self.filter, &self.anchors, position)
+    }
+}
+
+impl<P: Projection> Inner<P> {
+    pub(super) async fn instance(&self, key: &P::Key) -> Result<Instance> {
+        let filter = P::query(key)?.restricted_to(&P::Event::sources())?;
+        let anchors = Anchors::of(self.events.store_id().await?, &filter)?;
+        let text = key.text();
+        let name = match &text {
+            None => format!("projection `{}`", P::NAME),
+            Some(text) => format!("projection `{}` of `{text}`", P::NAME),
+        };
+        let text = text.unwrap_or_default();
+        if text.len() > 300 || text.chars().any(char::is_control) {
+            return Err(Error::invalid("a projection's key is 1..=300 bytes without control characters"));
+        }
+        // No stream's name begins with these.
+        Ok(Instance { name, filter, anchors, key: format!("*{text}"), cursor_key: format!("^{text}") })
+    }
+
+    async fn load_projection(&self, key: &P::Key, options: &Options) -> Result<Projected<P>> {
+        let instance =
+            self.instance(key).await.map_err(|error| error.during(format!("load `{}`", P::NAME)))?;
+        let span = tracing::debug_span!("tailfold.load", fold = P::NAME, key = %instance.key);
+        let loaded = self.load_instance(&instance, options).instrument(span).await;
+        loaded.map_err(|error| error.during(format!("load {}", instance.name)))
+    }
+
+    pub(super) async fn load_instance(&self, instance: &Instance, options: &Options) -> Result<Projected<P>> {
+        let started = Instant::now();
+        let mut report = Report::new();
+        if options.keep_now && self.snapshots.is_none() {
+            return Err(Error::invalid("snapshots are off"));
+        }
+        let side = self.snapshots.as_ref().filter(|_| !options.without_snapshots);
+        let (mut replay, mut tail) = match side {
+            Some(side) => self.log_baseline(side, instance, options, &mut report).await?,
+            None => self.log_start(instance),
+        };
+        replay.lenient = options.lenient;
+        let replaying = Instant::now();
+        report.snapshot_time = replaying.duration_since(started);
+        let mut folded = self.fold_log(instance, &mut replay, &mut tail, options, side).await?;
+        if folded.is_none() {
+            // A stream was erased that the snapshot may have folded.
+            let name = report.tier.clone().unwrap_or_else(|| "own".into());
+            let version = match report.source {
+                Source::Snapshot(version) => Some(version),
+                Source::Replay => None,
+            };
+            report.reject(&name, version, Rejection::Erased);
+            (report.source, report.tier) = (Source::Replay, None);
+            if let Some(side) = side {
+                side.forget_slot(&instance.key).await;
+            }
+            let visited = tail.visited;
+            (replay, tail) = self.log_start(instance);
+            replay.lenient = options.lenient;
+            tail.visited = visited;
+            folded = self.fold_log(instance, &mut replay, &mut tail, options, side).await?;
+        }
+        let position =
+            folded.ok_or_else(|| Error::corrupt("a replay from the start met what it had folded"))?;
+        report.replay_time = replaying.elapsed();
+        let LogReplay { state, head, trail, events, bytes, skipped, forgot, .. } = *replay;
+        (report.replayed_events, report.replayed_bytes, report.skipped) = (events, bytes, skipped);
+        report.visited_events = tail.visited;
+        self.counters.loaded(&report);
+        tracing::debug!(source = %report.source, replayed = events, visited = tail.visited, "loaded");
+        let filter = instance.filter.clone();
+        let mut loaded = Projected { state: Arc::new(state), filter, position, head, report, trail };
+        if let Some(side) = side.filter(|_| options.at.is_none()) {
+            self.keep(side, instance, &mut loaded, forgot).await;
+        }
+        if options.keep_now
+            && let Some(side) = side
+        {
+            self.keep_now(side, instance, &mut loaded).await?;
+        }
+        Ok(loaded)
+    }
+
+    fn log_start(&self, instance: &Instance) -> (Box<LogReplay<P>>, LogTail) {
+        (Box::new(LogReplay::from_start()), instance.tail_after(self, Position::ZERO))
+    }
+
+    async fn log_baseline(
+        &self,
+        side: &SnapshotSide<P>,
+        instance: &Instance,
+        options: &Options,
+        report: &mut Report,
+    ) -> Result<(Box<LogReplay<P>>, LogTail)> {
+        let slot = side.sealer.slot_of(&instance.key);
+        let wanted = Wanted { inner: self, side, instance, slot, options };
+        let cursor = async {
+            match options.at {
+                None => self.cursor(side, instance).await,
+                Some(_) => None,
+            }
+        };
+        let (found, cursor) = futures_util::future::join(walk::nearest(side, &wanted, report), cursor).await;
+        let (replay, tail) = found?.served.unwrap_or_else(|| self.log_start(instance));
+        Ok((replay, tail.with_cursor(cursor)))
+    }
+
+    /// Folds everything to the end, or to where it was asked for. Answers up to where; `None` if the state that it began with
+    /// is no longer any good.
+    async fn fold_log(
+        &self,
+        instance: &Instance,
+        replay: &mut LogReplay<P>,
+        tail: &mut LogTail,
+        options: &Options,
+        side: Option<&SnapshotSide<P>>,
+    ) -> Result<Option<Position>> {
+        let checkpoints = side.filter(|side| options.at.is_none() && !side.policy.is_never());
+        let began_at = replay.head.map_or(Position::ZERO, |head| Position(head.version.0));
+        let mut reached = began_at;
+        let mut kept = 0;
+        while let Some(batch) = tail.next().await? {
+            for event in &batch.events {
+                if options.at.is_some_and(|at| event.position > at) {
+                    return Ok(options.at);
+                }
+                // The anchor was folded before the snapshot was taken.
+                if event.position <= began_at {
+                    continue;
+                }
+                match replay.apply(event, &instance.anchors, self.encryption.as_deref())? {
+                    Applied::Folded => {}
+                    Applied::Outdated => return Ok(None),
+                }
+            }
+            reached = reached.max(batch.checked_to);
+            if let Some(progress) = &options.progress {
+                progress(Progress { position: reached, events: replay.events });
+            }
+            if let Some(side) = checkpoints
+                && replay.events - kept >= side.config.checkpoint_events
+                && replay.trail.exact
+                && let Some(head) = replay.head
+            {
+                kept = replay.events;
+                let slot = side.sealer.slot_of(&instance.key);
+                side.writer.offer(slot, Arc::new(replay.state.clone()), head, &replay.trail);
+            }
+        }
+        Ok(Some(options.at.unwrap_or(reached)))
+    }
+
+    /// What a load leaves behind for the next one: a snapshot if one is due, and how far it has looked.
+    async fn keep(
+        &self,
+        side: &SnapshotSide<P>,
+        instance: &Instance,
+        loaded: &mut Projected<P>,
+        forgot: bool,
+    ) {
+        if let Some(head) = loaded.head
+            && (forgot || side.is_due(&loaded.state, head, &loaded.trail))
+        {
+            let slot = side.sealer.slot_of(&instance.key);
+            side.writer.offer(slot, loaded.state.clone(), head, &loaded.trail);
+            loaded.trail.taken_at(head.version);
+        }
+        let in_vain = loaded.report.visited_events.saturating_sub(loaded.report.replayed_events);
+        if in_vain >= cursor::AFTER_EVENTS && loaded.trail.exact {
+            let noted = self.note_checked(side, instance, loaded.head, loaded.position).await;
+            if let Err(error) = noted {
+                tracing::debug!(%error, key = %instance.key, "cursor not written");
+            }
+        }
+    }
+
+    async fn keep_now(
+        &self,
+        side: &SnapshotSide<P>,
+        instance: &Instance,
+        loaded: &mut Projected<P>,
+    ) -> Result<()> {
+        let Some(head) = loaded.head else { return Ok(()) };
+        side.writer.flush().await;
+        let slot = side.sealer.slot_of(&instance.key);
+        self.save_at(side, &slot, &loaded.state, head, &loaded.trail).await?;
+        loaded.trail.taken_at(head.version);
+        Ok(())
+    }
+}
+
+impl<P: Projection> fmt::Debug for LoadProjection<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadProjection")
+            .field("projection", &P::NAME)
+            .field("key", &self.key.text())
+            .field("at", &self.options.at)
+            .finish_non_exhaustive()
+    }
+}

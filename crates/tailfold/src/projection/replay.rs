@@ -1,0 +1,107 @@
+//! Folding matching events of many streams, in the order of their positions.
+
+use super::anchor::Anchors;
+use super::{Erased, Projection};
+use crate::encryption::Encryption;
+use crate::error::{Error, Result};
+use crate::event::RecordedEvent;
+use crate::loaded::Trail;
+use crate::replay::decode;
+use crate::report::Malformed;
+use crate::snapshot::Envelope;
+use crate::stream::Head;
+
+/// A fold under way.
+pub(crate) struct LogReplay<P> {
+    pub(crate) state: P,
+    /// Anchor of the last event that matched.
+    pub(crate) head: Option<Head>,
+    pub(crate) trail: Trail,
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+    pub(crate) skipped: Vec<Malformed>,
+    pub(crate) lenient: bool,
+    /// Whether events may have been folded that were erased since: it began with a state that was there before.
+    resumed: bool,
+    /// A stream was taken out of the state: what was kept before holds it still.
+    pub(crate) forgot: bool,
+}
+
+/// What an event has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    Folded,
+    /// The state must be folded anew.
+    Outdated,
+}
+
+impl<P: Projection> LogReplay<P> {
+    pub(crate) fn from_start() -> Self {
+        Self::new(P::default(), None, Trail::empty(), false)
+    }
+
+    pub(crate) fn from_snapshot(state: P, envelope: Envelope) -> Self {
+        let head = envelope.head;
+        Self::new(state, Some(head), Trail::of_snapshot(envelope), true)
+    }
+
+    fn new(state: P, head: Option<Head>, trail: Trail, resumed: bool) -> Self {
+        Self {
+            state,
+            head,
+            trail,
+            events: 0,
+            bytes: 0,
+            skipped: Vec::new(),
+            lenient: false,
+            resumed,
+            forgot: false,
+        }
+    }
+
+    /// Folds the next event.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is not the next, `Codec` if it cannot be decoded.
+    pub(crate) fn apply(
+        &mut self,
+        event: &RecordedEvent,
+        anchors: &Anchors,
+        encryption: Option<&dyn Encryption>,
+    ) -> Result<Applied> {
+        if self.head.is_some_and(|head| head.version.0 >= event.position.0) {
+            return Err(Error::corrupt(format!(
+                "a read of the log gave position {} after {}",
+                event.position,
+                self.head.map_or(0, |head| head.version.0)
+            )));
+        }
+        if event.data.event_type.is_tombstone() {
+            // A read to the end sees what was recorded before it began. What was erased before that, it never saw.
+            if self.resumed {
+                match self.state.erased(&event.stream) {
+                    Erased::Rebuild => return Ok(Applied::Outdated),
+                    Erased::Forgotten => self.forgot = true,
+                }
+            }
+        } else {
+            match decode::<P::Event>(event, encryption) {
+                Ok(typed) => {
+                    self.state.apply(typed, &event.meta());
+                    self.trail.note(&event.data, crate::stream::Version(event.position.0));
+                    self.events += 1;
+                    self.bytes += event.data.payload.len() as u64;
+                }
+                Err(malformed) if self.lenient => {
+                    self.trail.exact = false;
+                    self.skipped.push(malformed);
+                }
+                Err(malformed) => {
+                    return Err(Error::codec(format!("stream `{}`: {malformed}", event.stream)));
+                }
+            }
+        }
+        self.head = Some(anchors.at(event));
+        Ok(Applied::Folded)
+    }
+}
