@@ -227,6 +227,7 @@ impl<F: Aggregate, E> fmt::Debug for When<F, E> {
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
+    use tailfold::Fold;
     use tailfold::{EventMeta, State};
 
     use super::*;

@@ -75,6 +75,7 @@ mod snapshot;
 mod stats;
 mod store;
 mod stream;
+mod subscription;
 mod verify;
 
 pub use append::{Append, Receipt};
@@ -113,6 +114,10 @@ pub use store::{
     StreamSummary, StreamWrite, Tombstone, Unchanged, VersionRange, Written,
 };
 pub use stream::{Head, StreamId, Version};
+pub use subscription::{
+    Batch, BoxError, ByPosition, Checkpoint, Claim, Claimed, Delivery, HandleError, HandledEvent, Lag,
+    Parked, ReadModel, Subscription, SubscriptionBuilder,
+};
 pub use tailfold_macros::{Event, Events, State};
 pub use verify::{
     Damage, Fault, SnapshotVerification, Verification, WrongSnapshot, verify_chains, verify_snapshots,

@@ -14,6 +14,11 @@ pub(crate) fn count(key: &Key) {
     metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(1));
 }
 
+/// Adds a number to a counter.
+pub(crate) fn add(key: &Key, number: u64) {
+    metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(number));
+}
+
 /// Sets a gauge.
 pub(crate) fn set(key: &Key, value: f64) {
     metrics::with_recorder(|recorder| recorder.register_gauge(key, &METADATA).set(value));

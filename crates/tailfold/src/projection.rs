@@ -59,7 +59,7 @@ use crate::stream::StreamId;
 ///     type Key = String;
 ///
 ///     fn query(sku: &String) -> tailfold::Result<Filter> {
-///         Ok(Filter::tag(Tag::new(format!("sku:{sku}"))?))
+///         Ok(Filter::tag(Tag::new(&format!("sku:{sku}"))?))
 ///     }
 /// }
 ///

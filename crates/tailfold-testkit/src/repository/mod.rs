@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a case fails by panicking")]
 
 pub mod commands;
+pub mod decisions;
 pub mod faults;
 pub mod folds;
 pub mod lies;
+pub mod projections;
 pub mod random;
 pub mod requirements;
+pub mod sales;
+pub mod subscriptions;
 mod support;
 pub mod tier_failures;
 pub mod tiers;
@@ -98,6 +102,37 @@ macro_rules! repository_conformance {
                 erasing_forgets_in_all_tiers,
                 a_snapshot_by_hand_is_answered_by_the_farthest_tier,
             }
+            projections {
+                a_query_over_many_streams_is_folded_in_order,
+                a_load_replays_what_is_new_and_nothing_else,
+                a_quiet_projection_neither_rescans_the_log_nor_rewrites_its_state,
+                a_wrong_cursor_changes_no_answer,
+                a_snapshot_of_another_store_never_serves,
+                a_damaged_snapshot_of_a_projection_is_rejected,
+                other_event_types_make_another_serial,
+                another_query_rejects_the_snapshot_of_this_one,
+                an_erased_stream_leaves_every_projection,
+                a_projection_at_a_position,
+                a_malformed_event_fails_a_projection_with_its_position,
+                a_prewarmed_projection_is_there_and_an_interrupted_one_goes_on,
+                no_fault_of_a_snapshot_store_changes_a_projection,
+            }
+            decisions {
+                a_username_is_unique_among_64_racing_tasks,
+                a_course_is_never_overbooked_under_64_racing_tasks,
+                unrelated_events_never_conflict,
+                a_decision_writes_all_of_its_facts_or_nothing,
+                a_query_without_a_tag_is_no_boundary,
+            }
+            subscriptions {
+                everything_is_handled_once_and_in_order,
+                a_restarted_subscription_goes_on_where_it_was,
+                an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on,
+                an_erased_stream_is_told_to_a_read_model,
+                shares_split_the_streams_among_them,
+                a_read_model_of_another_log_is_refused,
+                a_slow_handler_is_waited_for,
+            }
             random {
                 every_outcome_of_random_histories_equals_the_plain_replay,
             }
@@ -119,6 +154,9 @@ mod tests {
             include_str!("tiers.rs"),
             include_str!("tier_failures.rs"),
             include_str!("random.rs"),
+            include_str!("projections.rs"),
+            include_str!("decisions.rs"),
+            include_str!("subscriptions.rs"),
         ];
         assert!(crate::conformance::listed_cases(list, &sources) > 60);
     }

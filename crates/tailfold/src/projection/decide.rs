@@ -70,7 +70,7 @@ impl<P: Projection> Repository<P> {
     /// impl Projection for Username {
     ///     type Key = String;
     ///     fn query(name: &String) -> tailfold::Result<Filter> {
-    ///         Ok(Filter::tag(Tag::new(format!("username:{name}"))?))
+    ///         Ok(Filter::tag(Tag::new(&format!("username:{name}"))?))
     ///     }
     /// }
     ///

@@ -1,0 +1,231 @@
+//! Decisions on projections: what was looked at must not have changed.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use tailfold::{
+    ErrorKind, Event, EventMeta, EventStoreExt as _, Facts, Filter, Fold, Policy, Position, Projection,
+    Repository, Result, Retry, State, Store, Tag,
+};
+
+use super::sales::{ItemStock, SaleEvent, Stock};
+
+/// What happens to users.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+#[event(category = "user")]
+pub enum UserEvent {
+    /// Somebody took a name.
+    #[event(tag = "username:{name}")]
+    Registered {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Whether a name is taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+#[state(name = "username", projection)]
+pub struct Username {
+    taken: u64,
+}
+
+impl Fold for Username {
+    type Event = UserEvent;
+
+    fn apply(&mut self, _: UserEvent, _: &EventMeta<'_>) {
+        self.taken += 1;
+    }
+}
+
+impl Projection for Username {
+    type Key = String;
+
+    fn query(name: &String) -> Result<Filter> {
+        Ok(Filter::tag(Tag::new(&format!("username:{name}"))?))
+    }
+}
+
+/// What happens to courses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+#[event(category = "course")]
+pub enum CourseEvent {
+    /// A course was opened with that many places.
+    #[event(tag = "course:{course}")]
+    Opened {
+        /// Which.
+        course: String,
+        /// How many.
+        places: u64,
+    },
+    /// Somebody got a place.
+    #[event(tag = "course:{course}", tag = "student:{student}")]
+    Booked {
+        /// Which.
+        course: String,
+        /// Who.
+        student: String,
+    },
+}
+
+/// The places of a course.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+#[state(name = "places", projection)]
+pub struct Places {
+    places: u64,
+    booked: u64,
+}
+
+impl Fold for Places {
+    type Event = CourseEvent;
+
+    fn apply(&mut self, event: CourseEvent, _: &EventMeta<'_>) {
+        match event {
+            CourseEvent::Opened { places, .. } => self.places = places,
+            CourseEvent::Booked { .. } => self.booked += 1,
+        }
+    }
+}
+
+impl Projection for Places {
+    type Key = String;
+
+    fn query(course: &String) -> Result<Filter> {
+        Ok(Filter::tag(Tag::new(&format!("course:{course}"))?))
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Refused;
+
+fn patient<P: Projection>(store: &Arc<dyn Store>) -> Repository<P> {
+    Repository::builder(store.clone())
+        .snapshots(Policy::every(10))
+        .retry(Retry { limit: 100_000, ..Retry::default() })
+        .build()
+        .expect("the store can do that")
+}
+
+/// Whether the store can check a boundary by tags, which includes one category.
+fn is_supported(store: &Arc<dyn Store>) -> bool {
+    store.capabilities().unchanged
+}
+
+async fn register(usernames: &Repository<Username>, id: String, name: &str) -> bool {
+    let decided = usernames.decide(name, move |username: &Username| match username.taken {
+        0 => Ok((id.clone(), UserEvent::Registered { name: name.to_owned() })),
+        _ => Err(Refused),
+    });
+    decided.await.expect("decide").is_ok()
+}
+
+/// Of 64 tasks, in two processes as far as the store can tell, that want the same name, one gets it.
+pub async fn a_username_is_unique_among_64_racing_tasks(store: Arc<dyn Store>) {
+    if !is_supported(&store) {
+        return;
+    }
+    let processes = [patient::<Username>(&store), patient::<Username>(&store)];
+    let tasks = (0..64).map(|number| {
+        let usernames = processes[number % 2].clone();
+        tokio::spawn(async move { register(&usernames, format!("u-{number}"), "ada").await })
+    });
+    let granted = join_all(tasks).await.into_iter().filter(|granted| matches!(granted, Ok(true))).count();
+    assert_eq!(granted, 1);
+    let named = Filter::tag(Tag::new("username:ada").expect("a tag"));
+    let found = store.read_all_to_vec(Position::ZERO, named).await.expect("read");
+    assert_eq!(found.len(), 1);
+    assert!(register(&processes[0], "u-x".to_owned(), "grace").await);
+}
+
+/// 64 tasks book a course of 40 places, each in a stream of its own: all places are taken, none twice.
+pub async fn a_course_is_never_overbooked_under_64_racing_tasks(store: Arc<dyn Store>) {
+    if !is_supported(&store) {
+        return;
+    }
+    let processes = [patient::<Places>(&store), patient::<Places>(&store)];
+    let opened = processes[0].decide("math", |_: &Places| {
+        Ok::<_, Refused>(("math", CourseEvent::Opened { course: "math".to_owned(), places: 40 }))
+    });
+    opened.await.expect("decide").expect("no refusal");
+    let tasks = (0..64).map(|number| {
+        let places = processes[number % 2].clone();
+        tokio::spawn(async move {
+            let booked = places.decide("math", |state: &Places| {
+                if state.booked == state.places {
+                    return Err(Refused);
+                }
+                let student = format!("student-{number}");
+                Ok(Facts::new()
+                    .record(student.clone(), CourseEvent::Booked { course: "math".to_owned(), student }))
+            });
+            booked.await.expect("decide").is_ok()
+        })
+    });
+    let granted = join_all(tasks).await.into_iter().filter(|granted| matches!(granted, Ok(true))).count();
+    assert_eq!(granted, 40);
+    let state = processes[1].load("math").await.expect("load");
+    assert_eq!(*state.state(), Places { places: 40, booked: 40 });
+}
+
+/// What the query does not select never stands in the way, not even in the stream that is appended to.
+pub async fn unrelated_events_never_conflict(store: Arc<dyn Store>) {
+    if !is_supported(&store) {
+        return;
+    }
+    let usernames = Repository::<Username>::builder(store.clone())
+        .retry(Retry { limit: 0, ..Retry::default() })
+        .build()
+        .expect("build");
+    let (other, runs) = (patient::<Username>(&store), std::sync::atomic::AtomicU64::new(0));
+    for round in 0..5 {
+        let decided = usernames.decide("ada", |username: &Username| {
+            runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let other = other.clone();
+            // Somebody else is always first, with another name, in the same stream.
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+                    assert!(runtime.block_on(register(&other, "u-1".to_owned(), &format!("name-{round}"))));
+                });
+            });
+            assert_eq!(username.taken, round);
+            Ok::<_, Refused>(("u-1", UserEvent::Registered { name: "ada".to_owned() }))
+        });
+        decided.await.expect("no conflict").expect("no refusal");
+    }
+    assert_eq!(runs.into_inner(), 5);
+}
+
+/// A refusal and an empty decision write nothing; facts go to several streams in one commit, or not at all.
+pub async fn a_decision_writes_all_of_its_facts_or_nothing(store: Arc<dyn Store>) {
+    if !is_supported(&store) || !store.capabilities().several_streams {
+        return;
+    }
+    let items = patient::<ItemStock>(&store);
+    let refused = items.decide("tea", |_: &ItemStock| Err::<Facts, _>(Refused)).await.expect("decide");
+    assert_eq!(refused.err(), Some(Refused));
+    let nothing = items.decide("tea", |_: &ItemStock| Ok::<_, Refused>(Facts::new())).await.expect("decide");
+    assert_eq!(nothing.expect("no refusal").position(), None);
+    let sold = |quantity| SaleEvent::Sold { item: "tea".to_owned(), quantity };
+    let both = items.decide("tea", |_: &ItemStock| Ok::<_, Refused>([("1", sold(2)), ("2", sold(3))])).await;
+    let both = both.expect("decide").expect("no refusal");
+    assert_eq!(both.writes().len(), 2);
+    assert_eq!(items.load("tea").await.expect("load").state().quantity, -5);
+    assert_eq!(both.seen().state().quantity, 0);
+}
+
+/// Without a tag the boundary would be a whole category: that is refused, before anything is read.
+pub async fn a_query_without_a_tag_is_no_boundary(store: Arc<dyn Store>) {
+    let stock = patient::<Stock>(&store);
+    let sold = || ("1", SaleEvent::Sold { item: "tea".to_owned(), quantity: 1 });
+    let error = stock.decide((), |_: &Stock| Ok::<_, Refused>(sold())).await.expect_err("invalid");
+    assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+    if !is_supported(&store) {
+        let items = patient::<ItemStock>(&store);
+        let error =
+            items.decide("tea", |_: &ItemStock| Ok::<_, Refused>(sold())).await.expect_err("unsupported");
+        assert_eq!(*error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(store.read_all_to_vec(Position::ZERO, Filter::all()).await.expect("read").is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! A read model anywhere: a handler that is called for each event, and a checkpoint in a snapshot store.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+
+use super::check_name;
+use super::checkpoint::Checkpoint;
+use super::read_model::{Batch, BoxError, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};
+use crate::chain::Chain;
+use crate::clock::{Clock, Day, SystemClock, Timestamp};
+use crate::error::{Error, Result};
+use crate::event::Position;
+use crate::schema::Events;
+use crate::snapshot::{Compression, Draft, Envelope, Keep, Save, Slot, SlotFilter, SnapshotStore};
+use crate::stream::{Head, Version};
+
+/// Where checkpoints and parked events lie among snapshots.
+const FOLD: &str = "tailfold-subscription";
+const SERIAL: &str = "0000000000000001";
+const CODEC: &str = "json";
+const MOST_BYTES: u64 = 1 << 20;
+
+/// A read model for whatever has no transactions to share with a checkpoint: the handler is called for each event in order, and
+/// then the checkpoint is saved in a [`SnapshotStore`], most simply that of the events.
+///
+/// A process that ends in between gets the events of its last batch again: the handler must not mind, or compare
+/// [`Delivery::position`] with what it has seen. There is no lease: one process at a time.
+pub struct ByPosition<E, H> {
+    snapshots: Arc<dyn SnapshotStore>,
+    name: String,
+    handler: H,
+    clock: Arc<dyn Clock>,
+    /// Handled by this process, whether a checkpoint says so or not.
+    handled: Position,
+    used: Option<Day>,
+    event: std::marker::PhantomData<fn() -> E>,
+}
+
+impl<E, H> ByPosition<E, H>
+where
+    E: Events,
+    H: FnMut(&Delivery<E>) -> Result<(), BoxError> + Send + 'static,
+{
+    /// A model whose checkpoint is kept in `snapshots`, for the subscription of that name.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that breaks the rules.
+    pub fn new(snapshots: impl SnapshotStore + 'static, name: impl Into<String>, handler: H) -> Result<Self> {
+        let name = name.into();
+        check_name(&name)?;
+        Ok(Self {
+            snapshots: Arc::new(snapshots),
+            name,
+            handler,
+            clock: Arc::new(SystemClock),
+            handled: Position::ZERO,
+            used: None,
+            event: std::marker::PhantomData,
+        })
+    }
+
+    fn save(
+        &self,
+        slot: Slot,
+        head: Head,
+        json: &[u8],
+    ) -> impl Future<Output = Result<()>> + Send + use<E, H> {
+        let (snapshots, now) = (self.snapshots.clone(), self.clock.now());
+        let bytes = seal(&slot, head, json, now);
+        async move {
+            let save = Save { head, bytes: bytes?, keep: Keep::Newest, day: now.day() };
+            snapshots.save(&slot, save).await.map(drop)
+        }
+    }
+}
+
+/// The events that a subscription over [`ByPosition`] has parked, in order of position: at most 1 MiB each, all in memory.
+///
+/// # Errors
+/// The store's; `Corrupt` for one that cannot be read.
+pub(crate) async fn parked_events(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
+    let filter = SlotFilter::fold(FOLD);
+    let prefix = format!("{name}!");
+    let mut parked: Vec<Parked> = Vec::new();
+    let mut batches = snapshots.list(filter);
+    while let Some(batch) = batches.try_next().await? {
+        for info in batch.into_iter().filter(|info| info.slot.key().starts_with(&prefix)) {
+            let Some(stored) = snapshots.newest(&info.slot, None).await? else { continue };
+            parked.push(read(&info.slot, &stored.bytes)?);
+        }
+    }
+    parked.sort_by_key(|parked| parked.position);
+    Ok(parked)
+}
+
+impl super::Subscription {
+    /// The events that a subscription with a [`ByPosition`] model has put aside, in order of position; from the store where the
+    /// model keeps its checkpoint. To handle one again, read it from the log at its position.
+    ///
+    /// # Errors
+    /// The store's; `Corrupt` for an entry that cannot be read.
+    pub async fn parked(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
+        let parked = parked_events(snapshots, name).await;
+        parked.map_err(|error| error.during(format!("list what subscription `{name}` has parked")))
+    }
+}
+
+#[async_trait]
+impl<E, H> ReadModel for ByPosition<E, H>
+where
+    E: Events,
+    H: FnMut(&Delivery<E>) -> Result<(), BoxError> + Send + 'static,
+{
+    type Event = E;
+
+    async fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
+        if claim.name.split('.').next() != self.name.split('.').next() {
+            return Err(Error::invalid(format!(
+                "the read model is of subscription `{}`, not of `{}`",
+                self.name, claim.name
+            )));
+        }
+        let slot = slot(&claim.name)?;
+        let Some(stored) = self.snapshots.newest(&slot, None).await? else {
+            return Ok(Claimed::Granted(None));
+        };
+        let checkpoint: Checkpoint = read(&slot, &stored.bytes)?;
+        let today = self.clock.now().day();
+        if self.used != Some(today) {
+            // Whatever is not used goes after a while.
+            self.snapshots.mark_used(&[(slot, stored.head.version)], today).await?;
+            self.used = Some(today);
+        }
+        Ok(Claimed::Granted(Some(checkpoint)))
+    }
+
+    async fn handle(&mut self, claim: &Claim, batch: Batch<'_, E>) -> Result<(), HandleError> {
+        for delivery in batch.deliveries {
+            // Handled by an attempt that failed later on.
+            if delivery.position() <= self.handled {
+                continue;
+            }
+            (self.handler)(delivery)
+                .map_err(|error| HandleError::Event { position: delivery.position(), error })?;
+            self.handled = delivery.position();
+        }
+        if let Some(parked) = batch.parked {
+            let slot = slot(&format!("{}!{:020}", claim.name, parked.position.0))?;
+            let head = Head { version: Version(parked.position.0), chain: Chain::from_bytes([0; 16]) };
+            self.save(slot, head, &json(parked)?).await?;
+            self.handled = self.handled.max(parked.position);
+        }
+        let chain = batch.after.last.as_ref().map_or(Chain::from_bytes([0; 16]), |last| last.head.chain);
+        let head = Head { version: Version(batch.after.position.0.max(1)), chain };
+        self.save(slot(&claim.name)?, head, &json(batch.after)?).await?;
+        Ok(())
+    }
+
+    async fn release(&mut self, _claim: &Claim) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn slot(key: &str) -> Result<Slot> {
+    Slot::new(FOLD, SERIAL.parse()?, key)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::codec(format!("a checkpoint: {error}")))
+}
+
+fn seal(slot: &Slot, head: Head, json: &[u8], now: Timestamp) -> Result<Bytes> {
+    Draft {
+        slot,
+        head,
+        latest_recorded_at: Timestamp::MIN,
+        folded: Vec::new(),
+        codec: CODEC,
+        created_at: now,
+    }
+    .seal(json, Compression::None, None)
+}
+
+fn read<T: serde::de::DeserializeOwned>(slot: &Slot, bytes: &Bytes) -> Result<T> {
+    let broken = |what: &dyn fmt::Display| Error::corrupt(format!("what is kept at `{slot}`: {what}"));
+    let envelope = Envelope::parse(bytes).map_err(|reason| broken(&reason))?;
+    let payload = envelope.payload(MOST_BYTES, None).map_err(|reason| broken(&reason))?;
+    serde_json::from_slice(&payload).map_err(|error| broken(&error))
+}
+
+impl<E, H> fmt::Debug for ByPosition<E, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByPosition")
+            .field("name", &self.name)
+            .field("snapshots", &self.snapshots)
+            .field("handled", &self.handled)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! The contract of read models: what a subscription hands over, and what it must be told.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Checkpoint;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::{EventId, EventType, Position, RecordedEvent};
+use crate::schema::Events;
+use crate::stream::{StreamId, Version};
+
+/// An error of the user's own.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Something that events are written into, with a checkpoint beside them: `tailfold-sqlite` and `tailfold-postgres` have one that
+/// moves both in one transaction, [`ByPosition`](super::ByPosition) is for everything else.
+#[async_trait]
+pub trait ReadModel: Send + 'static {
+    /// The facts that it handles.
+    type Event: Events;
+
+    /// Takes or renews the lease for an owner, unless another one has it. Answers where the model stands.
+    ///
+    /// # Errors
+    /// `Unavailable` is tried again; everything else ends the subscription.
+    async fn claim(&mut self, claim: &Claim) -> Result<Claimed>;
+
+    /// Handles a batch in order and moves the checkpoint, all or nothing where that can be; only while the lease is the owner's
+    /// and the model stands at [`Batch::before`].
+    ///
+    /// # Errors
+    /// Which event could not be handled, or that the model is away or the lease lost.
+    async fn handle(&mut self, claim: &Claim, batch: Batch<'_, Self::Event>) -> Result<(), HandleError>;
+
+    /// Gives the lease back, if it is the owner's.
+    ///
+    /// # Errors
+    /// Those of its store; the lease then ends by itself.
+    async fn release(&mut self, claim: &Claim) -> Result<()>;
+}
+
+/// Who works, on what, and for how long at most without a sign.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Name of the subscription, with its share.
+    pub name: Arc<str>,
+    /// The worker: another one for each start.
+    pub owner: EventId,
+    /// From the claim on, by the clock of the model's store where it has one.
+    pub lease: Duration,
+}
+
+/// What came of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The lease is the owner's.
+    Granted(Option<Checkpoint>),
+    /// Another one has it.
+    Held(Option<Checkpoint>),
+}
+
+/// What is to be handled in one step.
+#[derive(Debug)]
+pub struct Batch<'a, E> {
+    /// Where the model must stand.
+    pub before: Option<&'a Checkpoint>,
+    /// The events, in order. May be empty.
+    pub deliveries: &'a [Delivery<E>],
+    /// An event that is put aside, after the others.
+    pub parked: Option<&'a Parked>,
+    /// Where the model stands afterwards.
+    pub after: &'a Checkpoint,
+}
+
+/// An event for a read model.
+#[derive(Clone, Debug)]
+pub struct Delivery<E> {
+    recorded: RecordedEvent,
+    event: Option<E>,
+}
+
+/// An event that was put aside because it could not be handled: where it stands, and why. The event itself stays in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// Its position.
+    pub position: Position,
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its version.
+    pub version: Version,
+    /// Its type, as stored.
+    pub event_type: EventType,
+    /// What the handler said, or what is wrong with the event.
+    pub error: String,
+    /// How often it was tried; 0 where it cannot be decoded.
+    pub attempts: u32,
+    /// When it was put aside.
+    pub parked_at: Timestamp,
+}
+
+/// Why a batch was not handled.
+#[derive(Debug)]
+pub enum HandleError {
+    /// The event at that position could not be handled; nothing of the batch was kept, or, without transactions, what is before
+    /// it.
+    Event {
+        /// Its position.
+        position: Position,
+        /// What the handler said.
+        error: BoxError,
+    },
+    /// Another worker has the lease, or the model no longer stands where it stood.
+    Lost,
+    /// The model's store failed.
+    Store(Error),
+}
+
+impl<E> Delivery<E> {
+    pub(super) fn new(recorded: RecordedEvent, event: Option<E>) -> Self {
+        Self { recorded, event }
+    }
+
+    /// The typed event; `None` where the stream was erased, and what came from it must go.
+    pub fn event(&self) -> Option<&E> {
+        self.event.as_ref()
+    }
+
+    /// The event as stored, with its place.
+    pub fn recorded(&self) -> &RecordedEvent {
+        &self.recorded
+    }
+
+    /// Position in the log: increasing, so that a model without transactions can tell what it has handled before.
+    pub fn position(&self) -> Position {
+        self.recorded.position
+    }
+
+    /// The stream, if this says that it was erased.
+    pub fn erased(&self) -> Option<&StreamId> {
+        self.event.is_none().then_some(&self.recorded.stream)
+    }
+}
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event { position, error } => write!(f, "the event at position {position}: {error}"),
+            Self::Lost => f.write_str("another worker has the lease"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for HandleError {}
+
+impl From<Error> for HandleError {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
