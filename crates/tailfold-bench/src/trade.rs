@@ -64,6 +64,7 @@ pub(crate) const LINES_OF_100_KIB: u64 = 1400;
 
 impl AccountEvent {
     pub(crate) const TRADED: &'static str = "account.traded";
+    pub(crate) const SETTLED: &'static str = "account.settled";
 
     /// The trade with that number, in one of so many items.
     pub(crate) fn traded(number: u64, items: u64) -> Self {

@@ -101,7 +101,7 @@ pub enum Command {
     /// Makes a new store of a backup; it gets a store id of its own.
     #[command(after_long_help = restore::HELP)]
     Restore(restore::Options),
-    /// Builds the index of tags anew from the events, where the store has one.
+    /// Builds the indexes anew from the events, where the store has some.
     #[command(after_long_help = reindex::HELP)]
     Reindex,
     /// Gives a store on PostgreSQL that was copied by other tools an id of its own.

@@ -32,7 +32,8 @@ impl SqliteStore {
     }
 
     /// Makes a new store of a backup, or of any store's file. It gets a new store id, so that what was anchored in the
-    /// positions of the original, and may lie in the future of the copy, does not match it.
+    /// positions of the original, and may lie in the future of the copy, does not match it. A backup of an earlier format
+    /// becomes a store of this one; the backup itself stays as it is.
     ///
     /// # Errors
     /// `Invalid` if the target exists or the backup is not a store, `Corrupt` if the backup is damaged, `Unsupported` if
@@ -50,18 +51,21 @@ impl SqliteStore {
             };
             let connection = opened().map_err(|failure| error::of_open(&config.path, failure))?;
             check_pages(&connection)?;
-            copy_to(&connection, &target, schema::renew_store_id)
+            copy_to(&connection, &target, |copy| {
+                schema::migrate(copy)?;
+                schema::renew_store_id(copy)
+            })
         })
         .await
     }
 
-    /// Builds the index of tags anew from the tags of the events. Appends wait for it.
+    /// Builds the indexes of tags and of kinds anew from the events. Appends wait for it.
     ///
     /// # Errors
     /// `Unavailable` if the disk is full or another process keeps the file locked.
     pub async fn reindex(&self) -> Result<()> {
         let operation = format!("reindex store `{}`", self.path().display());
-        self.ask(|| operation, Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_tags()).await
+        self.ask(|| operation, Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_indexes()).await
     }
 
     /// Has SQLite check every page, row and index of the file. Reads all of it; does not check chains.

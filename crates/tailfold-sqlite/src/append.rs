@@ -39,7 +39,7 @@ impl Ledger<'_> {
             let first = head.version.next();
             for event in &write.events {
                 head = Head { version: head.version.next(), chain: head.chain.link(event.digest()) };
-                position = self.insert(reference, head, event.data())?;
+                position = self.insert(&write.stream, reference, head, event.data())?;
             }
             self.remember(&write.stream, reference, head);
             writes.push(Written { stream: write.stream.clone(), first, head });

@@ -122,7 +122,8 @@ impl SqliteConfig {
         self
     }
 
-    /// Opens for reading only: whatever writes is `Unsupported`. Default: false. The file must exist.
+    /// Opens for reading only: whatever writes is `Unsupported`. Default: false. The file must exist. One of an earlier
+    /// format is read as it is; filters by category or type then look at every event.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
@@ -144,7 +145,8 @@ impl SqliteConfig {
         self
     }
 
-    /// Opens the store.
+    /// Opens the store. One of an earlier format is brought up to date first, in one transaction, for which other writers
+    /// wait: it reads all events and rewrites none.
     ///
     /// # Errors
     /// `Invalid` if the file is missing and not to be created, is not a tailfold store, or cannot be written;

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Statement};
 use tailfold::{Chain, Error, EventData, Head, Position, StreamId, Version};
 
 use crate::error::Result;
+use crate::kind_index::{self, KindIndex};
 use crate::rows::{self, Names, signed};
 use crate::tag_index::{self, TagIndex};
 
@@ -20,6 +21,7 @@ pub(crate) struct Ledger<'c> {
     begin_life: Statement<'c>,
     head: Statement<'c>,
     insert_event: Statement<'c>,
+    kinds: KindIndex<'c>,
     tags: TagIndex<'c>,
     lives: Lives,
     next_position: Option<i64>,
@@ -51,6 +53,7 @@ impl<'c> Ledger<'c> {
                                      chain, tags, payload)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?,
+            kinds: KindIndex::new(connection)?,
             tags: TagIndex::new(connection)?,
             lives: Lives::default(),
             next_position: None,
@@ -71,6 +74,7 @@ impl<'c> Ledger<'c> {
     /// After a rollback nothing that was remembered may be true.
     pub(crate) fn roll_back(&mut self) {
         self.forget_caches();
+        self.kinds.forget();
         self.tags.start_over();
     }
 
@@ -86,8 +90,9 @@ impl<'c> Ledger<'c> {
         self.tags.advance(self.connection)
     }
 
-    /// Removes the events of a life before a version, and their tags.
+    /// Removes the events of a life before a version, and what the indexes have of them.
     pub(crate) fn delete_events(&mut self, life: i64, before: i64) -> Result<u64> {
+        kind_index::remove(self.connection, life, before)?;
         tag_index::remove(self.connection, life, before)?;
         self.tags.recount();
         let mut delete =
@@ -95,10 +100,11 @@ impl<'c> Ledger<'c> {
         Ok(delete.execute((life, before))? as u64)
     }
 
-    /// Builds the index of tags anew.
-    pub(crate) fn rebuild_tags(&mut self) -> Result<()> {
+    /// Builds the indexes anew.
+    pub(crate) fn rebuild_indexes(&mut self) -> Result<()> {
         self.tags.start_over();
-        tag_index::rebuild(self.connection)
+        tag_index::rebuild(self.connection)?;
+        kind_index::rebuild(self.connection)
     }
 
     /// Rows changed over this connection so far.
@@ -167,8 +173,14 @@ impl<'c> Ledger<'c> {
         self.lives.forget(stream);
     }
 
-    /// Writes an event at the next position.
-    pub(crate) fn insert(&mut self, reference: i64, head: Head, event: &EventData) -> Result<Position> {
+    /// Writes an event of a stream at the next position.
+    pub(crate) fn insert(
+        &mut self,
+        stream: &StreamId,
+        reference: i64,
+        head: Head,
+        event: &EventData,
+    ) -> Result<Position> {
         let position = self.next_position()?;
         let tags = rows::tags_to_json(&event.tags)?;
         self.insert_event.execute(rusqlite::params![
@@ -185,6 +197,7 @@ impl<'c> Ledger<'c> {
             tags,
             &*event.payload,
         ])?;
+        self.kinds.note(stream.category(), event.event_type.as_str(), position)?;
         if let Some(tags) = &tags {
             self.tags.note(position, tags)?;
         }
@@ -196,7 +209,7 @@ impl<'c> Ledger<'c> {
         match self.next_position {
             Some(position) => Ok(position),
             None => Ok(self.connection.query_row(
-                "SELECT max((SELECT coalesce(max(position), 0) FROM events), (SELECT position_floor FROM meta)) + 1",
+                "SELECT max((SELECT coalesce(max(position), 0) FROM events), (SELECT positions_used FROM meta)) + 1",
                 [],
                 |row| row.get(0),
             )?),

@@ -19,6 +19,8 @@ mod config;
 mod error;
 mod events;
 mod housekeeper;
+mod kind_index;
+mod kinds;
 mod ledger;
 mod log;
 mod pages;

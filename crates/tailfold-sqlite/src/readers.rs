@@ -1,5 +1,6 @@
 //! The connections that read. They never wait for the writer, and never on a thread of the async runtime.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -16,18 +17,43 @@ pub(crate) struct Readers {
     config: SqliteConfig,
     idle: Mutex<Vec<Reader>>,
     permits: Arc<Semaphore>,
+    visited: Arc<Visited>,
 }
 
 /// A connection, and the names that its rows share.
 pub(crate) struct Reader {
     pub(crate) connection: Connection,
     pub(crate) names: Names,
+    pub(crate) visited: Arc<Visited>,
+}
+
+/// What reads of the log looked at: counted where a row is stepped to, for tests and benchmarks.
+#[derive(Debug, Default)]
+pub(crate) struct Visited {
+    rows: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Visited {
+    /// Rows of the log, and entries of indexes.
+    pub(crate) fn add(&self, rows: u64, entries: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.entries.fetch_add(entries, Ordering::Relaxed);
+    }
+
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        (self.rows.load(Ordering::Relaxed), self.entries.load(Ordering::Relaxed))
+    }
 }
 
 impl Readers {
     pub(crate) fn new(config: SqliteConfig) -> Self {
         let permits = Arc::new(Semaphore::new(config.readers.min(Semaphore::MAX_PERMITS)));
-        Self { config, idle: Mutex::default(), permits }
+        Self { config, idle: Mutex::default(), permits, visited: Arc::default() }
+    }
+
+    pub(crate) fn visited(&self) -> &Visited {
+        &self.visited
     }
 
     /// Begins a read, at once if a connection is free; the future gives its result.
@@ -72,6 +98,7 @@ impl Readers {
                 connection: schema::connect(&self.config, Role::Reader)
                     .map_err(|failure| error::of_open(&self.config.path, failure))?,
                 names: Names::default(),
+                visited: self.visited.clone(),
             },
         };
         let result = work(&mut reader);

@@ -30,7 +30,8 @@ impl Ledger<'_> {
         self.connection.pragma_update(None, "secure_delete", false)?;
         let (events, snapshots) = removed?;
         let chain = erased.chain.link(Digest::of(&tombstone));
-        let position = self.insert(reference, Head { version: erased.version.next(), chain }, &tombstone)?;
+        let head = Head { version: erased.version.next(), chain };
+        let position = self.insert(stream, reference, head, &tombstone)?;
         self.connection
             .execute("UPDATE streams SET erased = ?2 WHERE ref = ?1", (reference, signed(position.0)))?;
         // The tombstone's position is the highest, so this covers what went, too.
@@ -65,7 +66,7 @@ impl Ledger<'_> {
     /// Positions up to the last one are never given out again, whatever is removed.
     fn raise_floor(&self) -> Result<()> {
         self.connection.execute(
-            "UPDATE meta SET position_floor = max(position_floor, (SELECT coalesce(max(position), 0) FROM events))",
+            "UPDATE meta SET positions_used = max(positions_used, (SELECT coalesce(max(position), 0) FROM events))",
             [],
         )?;
         Ok(())

@@ -11,6 +11,7 @@ use tailfold::{
 };
 
 use crate::error::Result;
+use crate::kinds::Kinds;
 
 /// The columns that [`Rows::event`] reads, in its order.
 pub(crate) const COLUMNS: &str = "position, version, stream, type, id, schema_version, recorded_at, origin, metadata, chain, tags, payload";
@@ -27,10 +28,11 @@ const LARGE_PAYLOAD: usize = 16 << 10;
 const MOST_TYPES: usize = 64;
 const MOST_STREAMS: usize = 16 << 10;
 
-/// Names of streams that were read before. Refs always mean the same stream, so they stay valid as long as the connection
-/// does.
+/// Names of streams and kinds that were read before. Refs always mean the same, so they stay valid as long as the
+/// connection does.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
+    pub(crate) kinds: Kinds,
     streams: HashMap<i64, StreamId>,
 }
 

@@ -4,16 +4,20 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tailfold::{Error, StoreId, Timestamp};
 
 use crate::config::{SqliteConfig, Synchronous};
 use crate::error::Result;
+use crate::kind_index;
 
 /// `tail`, in ASCII.
 const APPLICATION_ID: i32 = 0x7461_696C;
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
+/// Before the index of kinds; read as it is where the file may not be written.
+const FORMAT_1: i32 = 1;
 const SCHEMA: &str = include_str!("schema.sql");
+const TO_FORMAT_2: &str = include_str!("to_format_2.sql");
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +71,10 @@ pub(crate) fn set_up_writing(connection: &Connection, config: &SqliteConfig) -> 
     Ok(())
 }
 
-/// Makes sure that the file is a store of this format and creates it where there is nothing. A file of anybody else's is
-/// left untouched.
+/// Makes sure that the file is a store of this format: creates it where there is nothing, brings one of an earlier format up
+/// to date unless it is opened for reading only. A file of anybody else's is left untouched.
 pub(crate) fn prepare(connection: &mut Connection, config: &SqliteConfig) -> Result<StoreId> {
-    if !is_store(connection)? {
+    if format(connection)?.is_none() {
         if config.read_only {
             return Err(Error::invalid("the file is not a tailfold store").into());
         }
@@ -82,22 +86,23 @@ pub(crate) fn prepare(connection: &mut Connection, config: &SqliteConfig) -> Res
     if !config.read_only {
         // A restored backup is not in this mode yet.
         switch_to_wal(connection, config.busy_timeout)?;
+        migrate(connection)?;
     }
     store_id(connection)
 }
 
-/// Whether the file is a store; false if it is empty.
-fn is_store(connection: &Connection) -> Result<bool> {
+/// The format of the store in the file; `None` if the file is empty.
+fn format(connection: &Connection) -> Result<Option<i32>> {
     let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
     let application_id = number("PRAGMA application_id")?;
     if application_id == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     if application_id != APPLICATION_ID {
         return Err(Error::invalid("the file is an SQLite database, but not a tailfold store").into());
     }
     match number("PRAGMA user_version")? {
-        FORMAT => Ok(true),
+        format @ (FORMAT_1 | FORMAT) => Ok(Some(format)),
         newer if newer > FORMAT => Err(Error::unsupported(format!(
             "the file has format version {newer}, this program reads up to {FORMAT}: update it"
         ))
@@ -106,15 +111,35 @@ fn is_store(connection: &Connection) -> Result<bool> {
     }
 }
 
+/// Whether the file has the index of kinds.
+pub(crate) fn has_kinds(connection: &Connection) -> Result<bool> {
+    Ok(format(connection)? != Some(FORMAT_1))
+}
+
+/// Brings a store of an earlier format up to this one, all or nothing. Writers wait for it, readers do not.
+pub(crate) fn migrate(connection: &Connection) -> Result<()> {
+    if format(connection)? != Some(FORMAT_1) {
+        return Ok(());
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    // Another process may have been first.
+    if format(&transaction)? == Some(FORMAT_1) {
+        transaction.execute_batch(TO_FORMAT_2)?;
+        kind_index::rebuild(&transaction)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
+    Ok(transaction.commit()?)
+}
+
 fn create(connection: &mut Connection, patience: Duration) -> Result<()> {
     connection.pragma_update(None, "page_size", 4096)?;
     switch_to_wal(connection, patience)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been first.
-    if !is_store(&transaction)? {
+    if format(&transaction)?.is_none() {
         transaction.execute_batch(SCHEMA)?;
         transaction.execute(
-            "INSERT INTO meta (one, store_id, created_at, position_floor) VALUES (1, ?1, ?2, 0)",
+            "INSERT INTO meta (one, store_id, created_at, positions_used) VALUES (1, ?1, ?2, 0)",
             (StoreId::fresh().as_uuid().as_bytes(), Timestamp::from(SystemTime::now()).as_micros()),
         )?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

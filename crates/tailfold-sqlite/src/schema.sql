@@ -1,4 +1,4 @@
--- Format 1 of a tailfold store: events and snapshots in one SQLite file.
+-- Format 2 of a tailfold store: events and snapshots in one SQLite file.
 -- `PRAGMA application_id` is 0x7461696C ("tail"), `PRAGMA user_version` the format.
 -- Read it with any SQLite tool; write to it only through tailfold.
 
@@ -7,7 +7,7 @@ CREATE TABLE meta (
     one            INTEGER PRIMARY KEY CHECK (one = 1),
     store_id       BLOB    NOT NULL,   -- UUID; renewed when a backup is restored
     created_at     INTEGER NOT NULL,   -- microseconds since 1970, UTC
-    position_floor INTEGER NOT NULL    -- no position up to this one is ever given out again
+    positions_used INTEGER NOT NULL    -- no position up to this one is ever given out again
 ) STRICT;
 
 -- One row for each life of a stream. Rows are never removed, so a ref always means the same life.
@@ -37,6 +37,21 @@ CREATE TABLE events (
     payload        BLOB    NOT NULL,
     UNIQUE (stream, version)
 ) STRICT;
+
+-- What there is to find: the types of event in the categories of streams. Rows are never removed.
+CREATE TABLE kinds (
+    ref      INTEGER PRIMARY KEY,
+    category TEXT    NOT NULL,         -- of the stream
+    type     TEXT    NOT NULL,         -- of the event; `tailfold.erased` for tombstones
+    UNIQUE (category, type)
+) STRICT;
+
+-- Finds events by kind: one row an event. An index beside the log: `reindex` rebuilds it.
+CREATE TABLE event_kinds (
+    kind     INTEGER NOT NULL,         -- kinds.ref
+    position INTEGER NOT NULL,
+    PRIMARY KEY (kind, position)
+) STRICT, WITHOUT ROWID;
 
 -- Finds events by tag. An index beside the log: `reindex` rebuilds it from events.tags.
 CREATE TABLE event_tags (

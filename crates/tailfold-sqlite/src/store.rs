@@ -103,6 +103,12 @@ impl SqliteStore {
         }
     }
 
+    /// Rows of the log that `read_all` has looked at over this handle, and entries of indexes: for tests and benchmarks.
+    #[doc(hidden)]
+    pub fn visited(&self) -> (u64, u64) {
+        self.shared.readers.visited().so_far()
+    }
+
     pub(crate) fn id(&self) -> StoreId {
         self.shared.id
     }

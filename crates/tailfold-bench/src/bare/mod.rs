@@ -13,7 +13,7 @@ mod writer;
 use bytes::Bytes;
 
 pub(crate) use file::BareFile;
-pub(crate) use readers::{BareReaders, SnapshotQuery};
+pub(crate) use readers::{BareReaders, Found, SnapshotQuery, events_of_type};
 pub(crate) use settings::grow_log;
 pub(crate) use writer::BareStore;
 

@@ -1,6 +1,7 @@
 //! Loads with rusqlite alone: the statements of a snapshot load, on pooled connections, in blocking tasks.
 
-use std::path::PathBuf;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _};
@@ -96,4 +97,44 @@ fn load_in_transaction(connection: &Connection, query: &SnapshotQuery) -> Result
         .query_row([reference], |row| row.get::<_, Option<i64>>(0))
         .optional()?;
     Ok((encoded, anchor))
+}
+
+/// How a bare read finds the events of a type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found {
+    /// By looking at the type of every event.
+    ByScan,
+    /// By the index of kinds.
+    ByIndex,
+}
+
+/// All events of a type in the order of the log: every column is read, each payload is handed out.
+pub(crate) fn events_of_type(
+    path: &Path,
+    event_type: &str,
+    found: Found,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<u64> {
+    let place = match found {
+        Found::ByScan => "events e WHERE e.type = ?1 ORDER BY e.position",
+        Found::ByIndex => {
+            "event_kinds k CROSS JOIN events e ON e.position = k.position
+             WHERE k.kind = (SELECT ref FROM kinds WHERE type = ?1) ORDER BY k.position"
+        }
+    };
+    let connection = settings::reader(path)?;
+    let mut select = connection.prepare(&format!(
+        "SELECT e.position, version, stream, e.type, id, schema_version, recorded_at, origin, metadata, chain, tags,
+                payload FROM {place}"
+    ))?;
+    let mut found = select.query([event_type])?;
+    let mut events = 0;
+    while let Some(row) = found.next()? {
+        for column in 0..11 {
+            black_box(row.get_ref(column)?);
+        }
+        take(row.get_ref(11)?.as_blob()?)?;
+        events += 1;
+    }
+    Ok(events)
 }

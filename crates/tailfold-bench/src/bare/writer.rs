@@ -7,11 +7,13 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension as _, Statement};
+use tailfold::Event as _;
 use tokio::sync::oneshot;
 
 use super::funnel::Funnel;
 use super::{BareEvent, settings};
 use crate::harness::Result;
+use crate::trade::AccountEvent;
 
 /// Frames in the log after which it is brought into the file.
 const CHECKPOINT_FRAMES: u32 = 16_000;
@@ -118,6 +120,9 @@ struct Statements<'c> {
     head: Statement<'c>,
     insert_stream: Statement<'c>,
     insert_event: Statement<'c>,
+    insert_kind: Statement<'c>,
+    /// The one kind of event that there is.
+    kind: i64,
     /// Ref and version of the streams that were written to.
     heads: HashMap<Arc<str>, (i64, i64)>,
     seen_data_version: i64,
@@ -140,6 +145,10 @@ impl<'c> Statements<'c> {
                                      chain, tags, payload)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?,
+            insert_kind: connection.prepare("INSERT INTO event_kinds (kind, position) VALUES (?1, ?2)")?,
+            kind: connection
+                .prepare("INSERT INTO kinds (category, type) VALUES (?1, ?2)")?
+                .insert((AccountEvent::CATEGORY, AccountEvent::TRADED))?,
             heads: HashMap::new(),
             seen_data_version: 0,
             next_position: 1,
@@ -179,6 +188,7 @@ impl<'c> Statements<'c> {
             None::<&str>,
             &*event.payload,
         ])?;
+        self.insert_kind.execute((self.kind, self.next_position))?;
         self.next_position += 1;
         match self.heads.get_mut(&append.stream) {
             Some(known) => known.1 = version,

@@ -16,6 +16,7 @@ mod pg_append_64;
 mod pg_load;
 mod pg_replay;
 mod pg_sweep;
+mod projection_selective;
 mod redis_load;
 mod replay;
 mod snapshot_cost;
@@ -42,6 +43,7 @@ pub(crate) const ALL: &[Workload] = &[
     append_64::WORKLOAD,
     append_64_tags::WORKLOAD,
     replay::WORKLOAD,
+    projection_selective::WORKLOAD,
     load_flat::WORKLOAD,
     load_snapshot::WORKLOAD,
     snapshot_cost::WORKLOAD,

@@ -1,4 +1,4 @@
-//! `reindex`: the index of tags, from the events.
+//! `reindex`: the indexes beside the log, from the events.
 
 use serde_json::json;
 
@@ -7,8 +7,8 @@ use crate::output::Output;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-Tags lie beside the chain; the index by which they are found can be rebuilt at any time. Appends wait for it. Stores on NATS have
-no such index, and refuse. With --json, one object: {\"reindexed\": true}.
+Events are found by their tags, and on SQLite by category and type, through indexes beside the log, which can be rebuilt at any
+time. Appends wait for it. Stores on NATS have no such index, and refuse. With --json, one object: {\"reindexed\": true}.
 
 Example:
   tailfold --store flights.db reindex";
@@ -18,5 +18,5 @@ pub(crate) async fn run(open: &Open, output: &mut Output) -> Result<()> {
     if output.is_json() {
         return output.json(&json!({ "reindexed": true }));
     }
-    output.line("the index of tags is new")
+    output.line("the indexes are new")
 }

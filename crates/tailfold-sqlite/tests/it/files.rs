@@ -45,7 +45,7 @@ async fn a_store_of_a_newer_version_is_refused_by_name() {
     place.sqlite().execute_batch("PRAGMA user_version = 7").unwrap();
     let (kind, text) = refusal(place.config()).await;
     assert_eq!(kind, ErrorKind::Unsupported);
-    assert!(text.contains("format version 7") && text.contains("up to 1"), "{text}");
+    assert!(text.contains("format version 7") && text.contains("up to 2"), "{text}");
 }
 
 #[tokio::test]

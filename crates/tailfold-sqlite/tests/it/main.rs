@@ -6,6 +6,8 @@ mod commits;
 mod crash;
 mod damage;
 mod files;
+mod formats;
+mod kinds;
 mod log;
 mod removal;
 mod sharing;
