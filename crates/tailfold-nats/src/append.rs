@@ -14,11 +14,12 @@ use tailfold::{
     VersionRange, Written,
 };
 
+use crate::boundary::Guarded;
 use crate::commit::{self, End, Place, end_of, fresh_name, position};
 use crate::parts::Body;
 use crate::patience::{Backoff, Deadline};
 use crate::store::Shared;
-use crate::wire::{Failure, Get};
+use crate::wire::{Failure, Get, code};
 
 /// Most streams in one commit: the server's limit of a batch.
 const MAX_STREAMS: usize = 1000;
@@ -31,15 +32,21 @@ pub(crate) struct Sending<'a> {
     pub(crate) place: Place,
     /// It is the tombstone.
     pub(crate) erases: bool,
+    /// Subjects of which the commit must come next, instead of its stream's only, and the last sequence on them.
+    pub(crate) within: Option<(&'a str, u64)>,
     pub(crate) payload: Bytes,
 }
 
 impl Sending<'_> {
     fn headers(&self, id: &str) -> HeaderMap {
-        match self.erases {
+        let mut headers = match self.erases {
             true => self.end.tombstone_headers(id, self.place),
             false => self.end.headers(id, self.place),
+        };
+        if let Some((subjects, last)) = self.within {
+            commit::expect_last_of(&mut headers, subjects, last);
         }
+        headers
     }
 }
 
@@ -70,16 +77,12 @@ impl Shared {
             .map(|write| Body::of(&write.events, self.wire.client.max_payload()))
             .collect();
         let id = fresh_name();
-        let mut ends = Vec::with_capacity(commit.writes.len());
-        for write in &commit.writes {
-            ends.push(match self.ends.get(&write.stream) {
-                Some(end) => end,
-                // Most likely true, and if it is not, the server says so.
-                None if write.expected == Expected::NoStream => Arc::new(End::nothing(&write.stream)),
-                None => Arc::new(Box::pin(self.end_from_leader(&write.stream, deadline)).await?),
-            });
-        }
-        let mut from_leader = false;
+        let mut guarded = Box::pin(Guarded::of(&commit, self, deadline)).await?;
+        let mut from_leader = guarded.is_some();
+        let mut ends = match &mut guarded {
+            Some(guarded) => Box::pin(guarded.ends(&commit, self, deadline)).await?,
+            None => self.likely_ends(&commit, deadline).await?,
+        };
         loop {
             if let Some((write, actual)) = unmet(&commit, &ends) {
                 // What is remembered proves nothing: only the leader decides on a conflict.
@@ -90,16 +93,21 @@ impl Shared {
                 (ends, from_leader) = (Box::pin(self.ends_from_leader(&commit, deadline)).await?, true);
                 continue;
             }
+            if let Some(guarded) = &mut guarded {
+                Box::pin(guarded.check(self, &ends)).await?;
+            }
             let mut places = Vec::with_capacity(ends.len());
             let fate = {
                 let mut sendings = Vec::with_capacity(ends.len());
-                for ((write, body), end) in commit.writes.iter().zip(&bodies).zip(&ends) {
+                for (index, ((write, body), end)) in commit.writes.iter().zip(&bodies).zip(&ends).enumerate()
+                {
                     let place = end.place(write.events.iter().map(NewEvent::digest));
                     sendings.push(Sending {
                         subject: self.names.commits_of(&write.stream),
                         end,
                         place,
                         erases: false,
+                        within: guarded.as_ref().and_then(|guarded| guarded.within(index)),
                         payload: match body {
                             Body::Whole(events) => events.clone(),
                             Body::Segments(segments) => {
@@ -121,18 +129,31 @@ impl Shared {
                     ));
                 }
                 Fate::Beaten => {
-                    (ends, from_leader) = (Box::pin(self.ends_from_leader(&commit, deadline)).await?, true)
+                    ends = match &mut guarded {
+                        Some(guarded) => Box::pin(guarded.ends(&commit, self, deadline)).await?,
+                        None => Box::pin(self.ends_from_leader(&commit, deadline)).await?,
+                    };
+                    from_leader = true;
                 }
             }
         }
     }
 
-    fn refuse_what_cannot_be(&self, commit: &Commit) -> Result<()> {
-        if commit.unchanged.is_some() {
-            return Err(Error::unsupported(
-                "JetStream cannot check that nothing which matches a filter was added",
-            ));
+    /// What this process knows; the leader is asked for the rest.
+    async fn likely_ends(&self, commit: &Commit, deadline: Deadline) -> Result<Vec<Arc<End>>> {
+        let mut ends = Vec::with_capacity(commit.writes.len());
+        for write in &commit.writes {
+            ends.push(match self.ends.get(&write.stream) {
+                Some(end) => end,
+                // Most likely true, and if it is not, the server says so.
+                None if write.expected == Expected::NoStream => Arc::new(End::nothing(&write.stream)),
+                None => Arc::new(Box::pin(self.end_from_leader(&write.stream, deadline)).await?),
+            });
         }
+        Ok(ends)
+    }
+
+    fn refuse_what_cannot_be(&self, commit: &Commit) -> Result<()> {
         if commit.snapshot.is_some() {
             return Err(Error::unsupported("JetStream has no transaction over events and snapshots"));
         }
@@ -168,6 +189,14 @@ impl Shared {
             }
             match Box::pin(self.settle(id, sendings)).await {
                 Ok(Some(fate)) => return Ok(fate),
+                // Others were first in what it must come next of. That never goes back, so an earlier attempt is refused as well,
+                // if it was not found just now.
+                Ok(None)
+                    if failure.is_refused(code::WRONG_LAST_SEQUENCE)
+                        && sendings.iter().any(|sending| sending.within.is_some()) =>
+                {
+                    return Ok(Fate::Beaten);
+                }
                 Ok(None) => {}
                 Err(unsettled) => tracing::debug!(?unsettled, id, "not settled"),
             }
@@ -213,7 +242,11 @@ impl Shared {
         Ok(None)
     }
 
-    async fn ends_from_leader(&self, commit: &Commit, deadline: Deadline) -> Result<Vec<Arc<End>>> {
+    pub(crate) async fn ends_from_leader(
+        &self,
+        commit: &Commit,
+        deadline: Deadline,
+    ) -> Result<Vec<Arc<End>>> {
         let end =
             async |write: &StreamWrite| self.end_from_leader(&write.stream, deadline).await.map(Arc::new);
         try_join_all(commit.writes.iter().map(end)).await

@@ -316,6 +316,12 @@ pub(crate) fn batch_headers(headers: &mut HeaderMap, batch: &str, number: usize,
     }
 }
 
+/// Makes a commit come next of all that some subjects hold.
+pub(crate) fn expect_last_of(headers: &mut HeaderMap, subjects: &str, last: u64) {
+    headers.insert(EXPECTED_LAST.clone(), last.to_string());
+    headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects);
+}
+
 /// Two values in one header.
 fn joined(first: impl Display, second: impl Display, capacity: usize) -> String {
     let mut text = String::with_capacity(capacity);

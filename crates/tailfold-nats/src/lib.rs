@@ -10,8 +10,9 @@
 //! - **Nothing is guessed.** The configuration of the streams is created and checked; what would be unsafe is refused with
 //!   an error that says what to do.
 //!
-//! What it is not: `Commit::unchanged` and snapshots inside a commit are `Unsupported`; commits to several streams need
-//! servers of release 2.12 or later. There is no index of tags: a filter by tag reads what its categories and streams let
+//! What it is not: `Commit::unchanged` is for streams that the commit writes to, and for one category that it writes to where
+//! servers are of release 2.11 or later and there is one replica; every other filter, and snapshots inside a commit, are
+//! `Unsupported`. Commits to several streams need servers of release 2.12 or later. There is no index of tags: a filter by tag reads what its categories and streams let
 //! through. An erased stream leaves its last tombstone, which replaces the ones before it. Servers keep 250 to 500 bytes of
 //! memory for each stream of events and each snapshot. By default they sync to disk every two minutes: see
 //! [running on JetStream](https://github.com/tailfold/tailfold/blob/main/docs/jetstream.md) for `sync_interval: always`,
@@ -20,6 +21,7 @@
 mod append;
 mod archive;
 mod backup;
+mod boundary;
 mod commit;
 mod config;
 mod ends;

@@ -44,21 +44,32 @@ impl Shared {
                 Follow::ToEnd => Some(shared.last_sequence(&shared.names.events).await?),
                 Follow::Live => None,
             };
-            let wanted = Wanted {
-                stream: shared.names.events.clone(),
-                subjects: shared.subjects_where(&filter),
-                headers_only: false,
-                from: after.0 / POSITIONS,
-                to,
-            };
-            let scan = Scan::new(shared.clone(), wanted);
-            let end = to.map(end_of);
-            let (decoder, found) = (Decoder::default(), VecDeque::new());
-            let log = Log { shared, scan, filter, after, decoder, found, end, checked_to: after };
-            Ok(stream::try_unfold(log, Log::batch))
+            Ok(shared.read_all_up_to(after, filter, to))
         };
         let name = format!("read the log after position {after}");
         stream::once(read).try_flatten().map_err(move |error: Error| error.during(name.clone())).boxed()
+    }
+
+    /// The events of the messages up to a sequence; `None`: for ever.
+    pub(crate) fn read_all_up_to(
+        self: &Arc<Self>,
+        after: Position,
+        filter: Filter,
+        to: Option<u64>,
+    ) -> LogBatches {
+        let shared = self.clone();
+        let wanted = Wanted {
+            stream: shared.names.events.clone(),
+            subjects: shared.subjects_where(&filter),
+            headers_only: false,
+            from: after.0 / POSITIONS,
+            to,
+        };
+        let scan = Scan::new(shared.clone(), wanted);
+        let end = to.map(end_of);
+        let (decoder, found) = (Decoder::default(), VecDeque::new());
+        let log = Log { shared, scan, filter, after, decoder, found, end, checked_to: after };
+        stream::try_unfold(log, Log::batch).boxed()
     }
 
     /// Subjects that hold all that matches, none of which matches what another matches.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tailfold::{Outcome, Result};
-use tokio::time::{Instant, sleep};
+use tailfold::{Error, Outcome, Result};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::wire::Failure;
 
@@ -22,6 +22,12 @@ impl Deadline {
 
     pub(crate) fn has_passed(self) -> bool {
         Instant::now() >= self.0
+    }
+
+    /// Waits for what others of this process hold.
+    pub(crate) async fn wait_for<T>(self, free: impl Future<Output = T>) -> Result<T> {
+        let waited = timeout_at(self.0, free).await;
+        waited.map_err(|_| Error::unavailable(Outcome::NotDone, "others were under way until the deadline"))
     }
 
     /// Asks until there is an answer.

@@ -53,6 +53,7 @@ impl Shared {
                 end: &end,
                 place,
                 erases: true,
+                within: None,
                 payload: Body::of_tombstone(&tombstone),
             };
             match self.send(&attempt, &[sending], deadline).await? {

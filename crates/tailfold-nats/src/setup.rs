@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tailfold::{Error, Outcome, Result, StoreId};
 
-use self::check::{Release, check, check_snapshots, replicas_of};
+use self::check::{CHECKS_CATEGORIES, Release, check, check_snapshots, replicas_of};
+use crate::boundary::Turns;
 use crate::config::{NatsConfig, Storage};
 use crate::ends::{Ends, WrittenSubjects};
 use crate::names::Names;
@@ -108,6 +109,8 @@ pub(crate) async fn open(
         replicated: replicas_of(&events) > 1,
         immutable: is_on(&events, "deny_purge"),
         several_streams: is_on(&events, "allow_atomic"),
+        checks_categories: release >= CHECKS_CATEGORIES && replicas_of(&events) <= 1,
+        turns: Turns::default(),
         several_filters: release >= Release(2, 10, 0),
         snapshot_ttl: is_on(&snapshots, "allow_msg_ttl").then_some(life.as_secs()),
         renew_parts_after: (i64::from(settings.snapshot_retention_days) / 10).max(1),

@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{join, try_join};
 use tailfold::{
-    Capabilities, Commit, Committed, Direction, EventBatches, EventStore, Filter, Follow, Head, LogBatches,
-    Position, Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot, StreamBatches,
-    StreamId, Version, VersionRange,
+    Boundary, Capabilities, Commit, Committed, Direction, EventBatches, EventStore, Filter, Follow, Head,
+    LogBatches, Position, Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot,
+    StreamBatches, StreamId, Version, VersionRange,
 };
 
+use crate::boundary::Turns;
 use crate::commit::Place;
 use crate::config::NatsConfig;
 use crate::ends::{Ends, WrittenSubjects};
@@ -45,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) replicated: bool,
     pub(crate) immutable: bool,
     pub(crate) several_streams: bool,
+    /// The server can check that nothing was added to a category.
+    pub(crate) checks_categories: bool,
+    /// Of decisions on the same category.
+    pub(crate) turns: Turns,
     /// A consumer may have several filters.
     pub(crate) several_filters: bool,
     /// Seconds until the server removes a snapshot that is not written again, where it can do so for one message.
@@ -98,6 +103,10 @@ impl EventStore for NatsStore {
         let mut capabilities = Capabilities::default();
         capabilities.several_streams = self.shared.several_streams;
         capabilities.erase = !self.shared.immutable;
+        capabilities.unchanged = match self.shared.checks_categories {
+            true => Boundary::Category,
+            false => Boundary::Streams,
+        };
         capabilities
     }
 

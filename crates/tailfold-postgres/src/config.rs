@@ -43,7 +43,7 @@ pub struct PostgresConfig {
     pool: Option<Pool>,
     pub(crate) schema: String,
     max_connections: usize,
-    deadline: Duration,
+    pub(crate) deadline: Duration,
     pub(crate) poll_interval: Duration,
     pub(crate) create_if_missing: bool,
     pub(crate) appends_at_once: usize,

@@ -5,6 +5,7 @@
 use deadpool_postgres::Object;
 use tailfold::{Error, Outcome, Result, StoreId, Timestamp};
 use tokio_postgres::IsolationLevel;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use crate::config::PostgresConfig;
@@ -13,22 +14,30 @@ use crate::error::Failure;
 use crate::locks::Locks;
 use crate::rows;
 
-const MIGRATIONS: &[&[&str]] = &[&[
-    include_str!("../sql/meta.sql"),
-    include_str!("../sql/positions.sql"),
-    include_str!("../sql/events.sql"),
-    include_str!("../sql/event_tags.sql"),
-    include_str!("../sql/snapshots.sql"),
-    include_str!("../sql/snapshot_payloads.sql"),
-    include_str!("../sql/event_log.sql"),
-    include_str!("../sql/genesis.sql"),
-    include_str!("../sql/check_isolation.sql"),
-    include_str!("../sql/lock_all.sql"),
-    include_str!("../sql/save_snapshot.sql"),
-    include_str!("../sql/append.sql"),
-    include_str!("../sql/erase.sql"),
-    include_str!("../sql/truncate.sql"),
-]];
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        include_str!("../sql/meta.sql"),
+        include_str!("../sql/positions.sql"),
+        include_str!("../sql/events.sql"),
+        include_str!("../sql/event_tags.sql"),
+        include_str!("../sql/snapshots.sql"),
+        include_str!("../sql/snapshot_payloads.sql"),
+        include_str!("../sql/event_log.sql"),
+        include_str!("../sql/genesis.sql"),
+        include_str!("../sql/check_isolation.sql"),
+        include_str!("../sql/lock_all.sql"),
+        include_str!("../sql/save_snapshot.sql"),
+        include_str!("../sql/append.sql"),
+        include_str!("../sql/erase.sql"),
+        include_str!("../sql/truncate.sql"),
+    ],
+    // Builds indexes over the log.
+    &[
+        include_str!("../sql/check_indexes.sql"),
+        include_str!("../sql/events_of_type.sql"),
+        include_str!("../sql/events_of_category.sql"),
+    ],
+];
 
 /// The oldest server that works: functions of transaction ids and of SHA-256 are older, tests are not.
 const OLDEST_SERVER: i32 = 150_000;
@@ -151,9 +160,13 @@ async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId
             transaction.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
         }
     }
+    // A server that gives up says so in time, and leaves nothing behind that goes on.
+    let patience = (config.deadline * 3 / 4).as_millis().clamp(1, i32::MAX as u128);
+    transaction.batch_execute(&format!("SET LOCAL statement_timeout = {patience}")).await?;
     for migration in MIGRATIONS.iter().skip(usize::try_from(format).unwrap_or(usize::MAX)) {
         for object in *migration {
-            transaction.batch_execute(&object.replace("{schema}", &schema)).await?;
+            let done = transaction.batch_execute(&object.replace("{schema}", &schema)).await;
+            done.map_err(|error| refused(error, config))?;
         }
     }
     let statement = format!(
@@ -166,4 +179,21 @@ async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId
     let id = StoreId::from_uuid(row.get::<_, Uuid>(0));
     transaction.commit().await?;
     Ok(id)
+}
+
+/// Why a migration ended.
+fn refused(error: tokio_postgres::Error, config: &PostgresConfig) -> Failure {
+    if error.code() != Some(&SqlState::QUERY_CANCELED) {
+        return error.into();
+    }
+    Failure::Final(Error::unavailable(
+        Outcome::NotDone,
+        format!(
+            "bringing the schema `{}` up to format {} takes too long for a deadline of {:?}: build its indexes before, as \
+             docs/postgres.md says, or connect once with a longer deadline",
+            config.schema,
+            current(),
+            config.deadline
+        ),
+    ))
 }

@@ -109,9 +109,9 @@ pub use snapshot::{
 };
 pub use stats::Stats;
 pub use store::{
-    Capabilities, Commit, Committed, Direction, EventBatches, EventStore, EventStoreExt, Expected, Follow,
-    InlineSnapshot, LogBatch, LogBatches, Removal, Removed, SnapshotAndTail, Store, StoreId, StreamBatches,
-    StreamSummary, StreamWrite, Tombstone, Unchanged, VersionRange, Written,
+    Boundary, Capabilities, Commit, Committed, Direction, EventBatches, EventStore, EventStoreExt, Expected,
+    Follow, InlineSnapshot, LogBatch, LogBatches, Removal, Removed, SnapshotAndTail, Store, StoreId,
+    StreamBatches, StreamSummary, StreamWrite, Tombstone, Unchanged, VersionRange, Written,
 };
 pub use stream::{Head, StreamId, Version};
 pub use subscription::{

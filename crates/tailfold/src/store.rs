@@ -122,8 +122,8 @@ pub struct StreamSummary {
 pub struct Capabilities {
     /// A commit may write to several streams.
     pub several_streams: bool,
-    /// A commit may require that nothing that matches a filter was added.
-    pub unchanged: bool,
+    /// Which filters a commit may require to be [unchanged](Commit::unchanged).
+    pub unchanged: Boundary,
     /// A commit may carry a snapshot into the events' transaction.
     pub inline_snapshot: bool,
     /// Events can be found by tag without reading all of them. Without it, a filter by tag is exact all the same, at the
@@ -135,8 +135,29 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Everything: what an embedded store or a database can do.
-    pub const ALL: Self =
-        Self { several_streams: true, unchanged: true, inline_snapshot: true, tag_index: true, erase: true };
+    pub const ALL: Self = Self {
+        several_streams: true,
+        unchanged: Boundary::Any,
+        inline_snapshot: true,
+        tag_index: true,
+        erase: true,
+    };
+}
+
+/// Where the filter of a commit's condition [`unchanged`](Commit::unchanged) must lie, so that a store can check it; each can
+/// do what those before it can. Whatever it accepts it decides exactly: events in there that do not match are no conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Boundary {
+    /// No such condition.
+    #[default]
+    None,
+    /// In streams that the commit writes to: each clause names some.
+    Streams,
+    /// Or in one category, which the commit writes to: each clause names it, or streams of it.
+    Category,
+    /// Anywhere.
+    Any,
 }
 
 /// Names one history of a store.

@@ -10,6 +10,9 @@ use crate::config::{NatsConfig, Storage};
 /// (github.com/nats-io/nats-server, issue 4320 and later fixes).
 const SAFE_REPLICAS: Release = Release(2, 10, 23);
 
+/// Earlier ones drop the header that names the subjects of an expectation, in silence.
+pub(super) const CHECKS_CATEGORIES: Release = Release(2, 11, 0);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Release(pub(super) u64, pub(super) u64, pub(super) u64);
 

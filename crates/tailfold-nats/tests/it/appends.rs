@@ -181,3 +181,38 @@ async fn a_commit_to_more_streams_than_a_batch_holds_is_invalid() {
     let log = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
     assert_eq!(log.last().unwrap().position, committed.position);
 }
+
+/// Decisions of several processes on a category, each for a stream of its own: the server lets one of them come next.
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_of_several_processes_on_a_category_exclude_each_other() {
+    let (url, name) = (shared_server().await, fresh_name());
+    let mut stores = Vec::new();
+    for _ in 0..6 {
+        stores.push(open(&url, &name).await);
+    }
+    for round in 0..20 {
+        let filter = Filter::category(format!("round-{round}"));
+        let mut deciding = Vec::new();
+        for (process, store) in stores.iter().enumerate() {
+            let (store, filter) = (store.clone(), filter.clone());
+            deciding.push(tokio::spawn(async move {
+                let commit =
+                    Commit::new(stream(&format!("round-{round}/{process}")), Expected::NoStream, events(1));
+                store.append(commit.unchanged(filter, Position::ZERO)).await
+            }));
+        }
+        let mut recorded = 0;
+        for decision in deciding {
+            match decision.await.unwrap() {
+                Ok(_) => recorded += 1,
+                Err(error) => assert!(error.is_conflict(), "{error}"),
+            }
+        }
+        assert_eq!(recorded, 1, "round {round}");
+        assert_eq!(
+            stores[0].read_all_to_vec(Position::ZERO, filter).await.unwrap().len(),
+            1,
+            "round {round}"
+        );
+    }
+}

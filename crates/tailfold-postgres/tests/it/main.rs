@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod boundaries;
+mod by_index;
 mod damage;
 mod faults;
 mod large;

@@ -151,3 +151,78 @@ async fn people_read_the_log_with_sql() {
         .unwrap();
     assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (7, "a/1"));
 }
+
+/// A store as the release before made it, with events, is brought up to date once, however many processes connect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_format_1_is_migrated_by_whoever_connects_first() {
+    let (store, schema) = fresh_store().await;
+    append(&store, "a/1", events(3)).await;
+    let (url, id) = (shared_server().await, store.store_id().await.unwrap());
+    store.close().await.unwrap();
+    let other = client(&url).await;
+    back_to_format_1(&other, &schema).await;
+    let refused = config(&url).schema(&schema).create_if_missing(false).connect().await.unwrap_err();
+    assert!(refused.to_string().contains("format 1 of an older release"), "{refused}");
+    let connecting: Vec<_> = (0..8)
+        .map(|_| {
+            let config = config(&url).schema(&schema).max_connections(2);
+            tokio::spawn(async move { config.connect().await.unwrap() })
+        })
+        .collect();
+    for store in connecting {
+        let store = soon("a connect", store).await.unwrap();
+        assert_eq!(store.store_id().await.unwrap(), id);
+        assert_eq!(read(&store, "a/1").await.len(), 3);
+    }
+    let made =
+        "SELECT format::bigint, (SELECT count(*) FROM pg_indexes WHERE schemaname = $1 AND indexname IN
+                ('events_of_type', 'events_of_category')) FROM";
+    let row = other.query_one(&format!("{made} {schema}.meta"), &[&schema]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
+}
+
+async fn back_to_format_1(client: &tokio_postgres::Client, schema: &str) {
+    let back = format!(
+        "DROP INDEX {schema}.events_of_type, {schema}.events_of_category; UPDATE {schema}.meta SET format = 1"
+    );
+    client.batch_execute(&back).await.unwrap();
+}
+
+/// As docs/postgres.md says for a large log: the indexes are built before, and taken as they are once they are valid.
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_that_are_there_already_are_taken_if_they_are_valid() {
+    let (_, schema) = fresh_store().await;
+    let (url, other) = (shared_server().await, client(&shared_server().await).await);
+    back_to_format_1(&other, &schema).await;
+    for index in [
+        format!("events_of_type ON {schema}.events (type, position)"),
+        format!("events_of_category ON {schema}.events (split_part(stream, '/', 1), position)"),
+    ] {
+        other.batch_execute(&format!("CREATE INDEX CONCURRENTLY {index}")).await.unwrap();
+    }
+    let is_valid = |valid: bool| {
+        format!(
+            "UPDATE pg_index SET indisvalid = {valid} WHERE indexrelid = '{schema}.events_of_type'::regclass"
+        )
+    };
+    other.batch_execute(&is_valid(false)).await.unwrap();
+    let error = config(&url).schema(&schema).connect().await.unwrap_err();
+    assert!(error.to_string().contains("events_of_type is not valid"), "{error}");
+    other.batch_execute(&is_valid(true)).await.unwrap();
+    config(&url).schema(&schema).connect().await.unwrap();
+}
+
+/// A migration that cannot be done within the deadline says what to do, and holds nobody up for longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_takes_too_long_is_given_up() {
+    let (_, schema) = fresh_store().await;
+    let (url, mut other) = (shared_server().await, client(&shared_server().await).await);
+    back_to_format_1(&other, &schema).await;
+    let writer = other.transaction().await.unwrap();
+    writer.batch_execute(&format!("LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE")).await.unwrap();
+    let error = config(&url).schema(&schema).deadline(Duration::from_secs(2)).connect().await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
+    assert!(error.to_string().contains("build its indexes before"), "{error}");
+    writer.commit().await.unwrap();
+    config(&url).schema(&schema).connect().await.unwrap();
+}

@@ -73,6 +73,9 @@ macro_rules! event_store_conformance {
                 racing_commits_to_the_same_streams_neither_hang_nor_tear,
             }
             unchanged {
+                what_a_store_cannot_check_is_unsupported_and_writes_nothing,
+                a_boundary_of_the_written_stream_is_exact,
+                of_64_racing_tasks_none_overbooks_a_category,
                 a_matching_event_refuses_the_commit,
                 other_events_let_the_commit_pass,
                 expectations_hold_beside_the_boundary,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    ErrorKind, Event, EventMeta, EventStoreExt as _, Facts, Filter, Fold, Policy, Position, Projection,
-    Repository, Result, Retry, State, Store, Tag,
+    Boundary, ErrorKind, Event, EventMeta, EventStoreExt as _, Facts, Filter, Fold, Policy, Position,
+    Projection, Repository, Result, Retry, State, Store, Tag,
 };
 
 use super::sales::{ItemStock, SaleEvent, Stock};
@@ -106,9 +106,14 @@ fn patient<P: Projection>(store: &Arc<dyn Store>) -> Repository<P> {
         .expect("the store can do that")
 }
 
-/// Whether the store can check a boundary by tags, which includes one category.
+/// Whether the store can check a boundary in one category.
 fn is_supported(store: &Arc<dyn Store>) -> bool {
-    store.capabilities().unchanged
+    store.capabilities().unchanged >= Boundary::Category
+}
+
+/// Whether the store can check a boundary in several categories.
+fn is_supported_everywhere(store: &Arc<dyn Store>) -> bool {
+    store.capabilities().unchanged == Boundary::Any
 }
 
 async fn register(usernames: &Repository<Username>, id: String, name: &str) -> bool {
@@ -199,7 +204,7 @@ pub async fn unrelated_events_never_conflict(store: Arc<dyn Store>) {
 
 /// A refusal and an empty decision write nothing; facts go to several streams in one commit, or not at all.
 pub async fn a_decision_writes_all_of_its_facts_or_nothing(store: Arc<dyn Store>) {
-    if !is_supported(&store) || !store.capabilities().several_streams {
+    if !is_supported_everywhere(&store) || !store.capabilities().several_streams {
         return;
     }
     let items = patient::<ItemStock>(&store);
@@ -221,7 +226,7 @@ pub async fn a_query_without_a_tag_is_no_boundary(store: Arc<dyn Store>) {
     let sold = || ("1", SaleEvent::Sold { item: "tea".to_owned(), quantity: 1 });
     let error = stock.decide((), |_: &Stock| Ok::<_, Refused>(sold())).await.expect_err("invalid");
     assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
-    if !is_supported(&store) {
+    if !is_supported_everywhere(&store) {
         let items = patient::<ItemStock>(&store);
         let error =
             items.decide("tea", |_: &ItemStock| Ok::<_, Refused>(sold())).await.expect_err("unsupported");

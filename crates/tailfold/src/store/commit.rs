@@ -66,7 +66,8 @@ impl Commit {
         self
     }
 
-    /// The same commit, refused if an event that matches was added after a position.
+    /// The same commit, refused if an event that matches was added after a position. Not every store can check every filter:
+    /// [`Capabilities::unchanged`](crate::Capabilities::unchanged).
     #[must_use]
     pub fn unchanged(mut self, filter: Filter, after: Position) -> Self {
         self.unchanged = Some(Unchanged { filter, after });
