@@ -9,6 +9,8 @@
 //! - **Nothing is guessed.** A file of somebody else, of a newer version, a gap, a malformed row: each is a typed error
 //!   that names the place.
 //!
+//! [`SqliteReadModel`] is for live projections: events handled and checkpoint move in one transaction.
+//!
 //! What it is not: a server. All writers share one lock of the file, which must lie on a local disk (not NFS). A commit
 //! holds up to 4,096 events of up to 16 MiB each; a snapshot's envelope may have up to 1 GB. Erasing a stream of a million
 //! events keeps other writers waiting for seconds.
@@ -25,6 +27,7 @@ mod ledger;
 mod log;
 mod pages;
 mod queue;
+mod read_model;
 mod readers;
 mod remove;
 mod rows;
@@ -37,4 +40,7 @@ mod tag_index;
 mod writer;
 
 pub use config::{SqliteConfig, Synchronous};
+pub use read_model::SqliteReadModel;
+/// The driver, for the handler of a [`SqliteReadModel`]: its transaction is what the handler writes with.
+pub use rusqlite;
 pub use store::SqliteStore;

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::kind_index;
 
 /// `tail`, in ASCII.
-const APPLICATION_ID: i32 = 0x7461_696C;
+pub(crate) const APPLICATION_ID: i32 = 0x7461_696C;
 const FORMAT: i32 = 2;
 /// Before the index of kinds; read as it is where the file may not be written.
 const FORMAT_1: i32 = 1;

@@ -1,0 +1,286 @@
+//! A read model in an SQLite file: what its handler writes, and the checkpoint, move in one transaction.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use tailfold::{
+    Batch, BoxError, Checkpoint, Claim, Claimed, Delivery, Error, Events, HandleError, Parked, ReadModel,
+    Result, Timestamp,
+};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::error::{self, Failure};
+use crate::schema::APPLICATION_ID;
+
+const SCHEMA: &str = include_str!("read_model.sql");
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A read model in an SQLite file of its own, for a [`Subscription`](tailfold::Subscription): each batch of events is handled in
+/// one transaction with the checkpoint, so that nothing is ever handled twice, however processes end.
+///
+/// The tables are the handler's own; beside them are `tailfold_checkpoints` and `tailfold_parked_events`. Several processes may
+/// open the file: one of them works, the others wait for its lease to end. The file cannot be that of a store.
+///
+/// Transactions are done on the thread of the runtime that the subscription works on, beside its other threads; a runtime of one
+/// thread waits meanwhile.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use tailfold::{Event, Subscription};
+/// # use tailfold_sqlite::SqliteStore;
+/// use tailfold_sqlite::SqliteReadModel;
+///
+/// #[derive(Clone, Serialize, Deserialize, Event)]
+/// #[event(category = "account")]
+/// enum AccountEvent {
+///     Deposited { cents: i64 },
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # std::env::set_current_dir(directory.path())?;
+/// let model = SqliteReadModel::open("balances.sqlite", |transaction, delivery| {
+///     if let Some(AccountEvent::Deposited { cents }) = delivery.event() {
+///         transaction.execute(
+///             "INSERT INTO balances VALUES (?1, ?2) ON CONFLICT DO UPDATE SET cents = cents + excluded.cents",
+///             (delivery.recorded().stream.id(), cents),
+///         )?;
+///     }
+///     Ok(())
+/// })?;
+/// model.prepare("CREATE TABLE IF NOT EXISTS balances (id TEXT PRIMARY KEY, cents INTEGER NOT NULL) STRICT")?;
+/// let store = SqliteStore::open("bank.tailfold").await?;
+/// let balances = Subscription::builder(store, "balances", model).start()?;
+/// balances.wait_until_current().await?;
+/// balances.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct SqliteReadModel<E, H> {
+    path: PathBuf,
+    connection: Connection,
+    handler: H,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E, H> SqliteReadModel<E, H>
+where
+    E: Events,
+    H: FnMut(&Transaction<'_>, &Delivery<E>) -> Result<(), BoxError> + Send + 'static,
+{
+    /// Opens a file, or creates it. The handler is called for each event in order; an error rolls the batch back.
+    ///
+    /// # Errors
+    /// `Invalid` if the file cannot be opened or is a store; `Unavailable` if it stays locked.
+    pub fn open(path: impl AsRef<Path>, handler: H) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let connection = connect(&path).map_err(|failure| {
+            Error::from(failure).during(format!("open read model `{}`", path.display()))
+        })?;
+        Ok(Self { path, connection, handler, event: PhantomData })
+    }
+
+    /// Runs statements that make the handler's tables, in one transaction. Safe from several processes, if they are
+    /// `CREATE .. IF NOT EXISTS`.
+    ///
+    /// # Errors
+    /// `Invalid` for what SQLite does not understand; `Unavailable`.
+    pub fn prepare(&self, statements: &str) -> Result<()> {
+        let prepared = self.connection.execute_batch(&format!("BEGIN IMMEDIATE; {statements}; COMMIT"));
+        prepared.map_err(|error| {
+            // It stands open where a statement in its middle failed.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            let error = Error::invalid("the statements failed").caused_by(error);
+            error.during(format!("prepare read model `{}`", self.path.display()))
+        })
+    }
+
+    /// The events that a subscription has put aside, in order of position.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Corrupt` for an entry that cannot be read.
+    pub fn parked(&self, name: &str) -> Result<Vec<Parked>> {
+        let parked = parked(&self.connection, name).map_err(Error::from);
+        parked.map_err(|error| error.during(format!("list what subscription `{name}` has parked")))
+    }
+}
+
+#[async_trait]
+impl<E, H> ReadModel for SqliteReadModel<E, H>
+where
+    E: Events,
+    H: FnMut(&Transaction<'_>, &Delivery<E>) -> Result<(), BoxError> + Send + 'static,
+{
+    type Event = E;
+
+    async fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
+        let claimed = beside_others(|| claimed(&mut self.connection, claim));
+        claimed.map_err(|failure| Error::from(failure).during(format!("claim `{}`", self.path.display())))
+    }
+
+    async fn handle(&mut self, claim: &Claim, batch: Batch<'_, E>) -> Result<(), HandleError> {
+        let Self { connection, handler, path, .. } = self;
+        beside_others(|| handle(connection, handler, claim, &batch)).map_err(|error| match error {
+            HandleError::Store(error) => {
+                HandleError::Store(error.during(format!("write read model `{}`", path.display())))
+            }
+            other => other,
+        })
+    }
+
+    async fn release(&mut self, claim: &Claim) -> Result<()> {
+        let released = beside_others(|| {
+            let sql = "UPDATE tailfold_checkpoints SET lease_until = 0 WHERE name = ?1 AND owner = ?2";
+            Ok::<_, Failure>(self.connection.execute(sql, (&*claim.name, claim.owner.as_uuid().as_bytes()))?)
+        });
+        released.map(drop).map_err(Error::from)
+    }
+}
+
+/// Does what blocks; other tasks of a runtime with several threads go on meanwhile.
+fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, Failure> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let application_id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if application_id == APPLICATION_ID {
+        return Err(
+            Error::invalid("the file is a tailfold store: a read model needs a file of its own").into()
+        );
+    }
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT"))?;
+    Ok(connection)
+}
+
+fn claimed(connection: &mut Connection, claim: &Claim) -> Result<Claimed, Failure> {
+    let now = now();
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let owner = claim.owner.as_uuid().as_bytes().as_slice();
+    let taken = transaction.execute(
+        "INSERT INTO tailfold_checkpoints (name, owner, lease_until, updated_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, lease_until = excluded.lease_until
+         WHERE owner = excluded.owner OR lease_until <= ?4",
+        params![&*claim.name, owner, until(now, claim.lease), now],
+    )?;
+    let checkpoint = standing(&transaction, &claim.name)?;
+    transaction.commit()?;
+    Ok(if taken == 1 { Claimed::Granted(checkpoint) } else { Claimed::Held(checkpoint) })
+}
+
+fn standing(connection: &Connection, name: &str) -> Result<Option<Checkpoint>, Failure> {
+    let found: Option<Option<String>> = connection
+        .query_row("SELECT checkpoint FROM tailfold_checkpoints WHERE name = ?1", [name], |row| row.get(0))
+        .optional()?;
+    let Some(json) = found.flatten() else { return Ok(None) };
+    let checkpoint = serde_json::from_str(&json);
+    let broken = |error| Error::corrupt(format!("the checkpoint of `{name}`: {error}"));
+    checkpoint.map(Some).map_err(|error| broken(error).into())
+}
+
+fn handle<E>(
+    connection: &mut Connection,
+    handler: &mut impl FnMut(&Transaction<'_>, &Delivery<E>) -> Result<(), BoxError>,
+    claim: &Claim,
+    batch: &Batch<'_, E>,
+) -> Result<(), HandleError> {
+    let store = |error: rusqlite::Error| HandleError::Store(Failure::from(error).into());
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store)?;
+    let standing =
+        standing(&transaction, &claim.name).map_err(|failure| HandleError::Store(failure.into()))?;
+    if standing.as_ref() != batch.before {
+        return Err(HandleError::Lost);
+    }
+    for delivery in batch.deliveries {
+        handler(&transaction, delivery)
+            .map_err(|error| HandleError::Event { position: delivery.position(), error })?;
+    }
+    if let Some(parked) = batch.parked {
+        park(&transaction, &claim.name, parked).map_err(store)?;
+    }
+    let json = serde_json::to_string(batch.after)
+        .map_err(|error| HandleError::Store(Error::codec(format!("a checkpoint: {error}"))))?;
+    let now = now();
+    let moved = transaction
+        .execute(
+            "UPDATE tailfold_checkpoints SET checkpoint = ?1, lease_until = ?2, updated_at = ?3
+             WHERE name = ?4 AND owner = ?5",
+            params![
+                json,
+                until(now, claim.lease),
+                now,
+                &*claim.name,
+                claim.owner.as_uuid().as_bytes().as_slice()
+            ],
+        )
+        .map_err(store)?;
+    if moved != 1 {
+        return Err(HandleError::Lost);
+    }
+    transaction.commit().map_err(|error| HandleError::Store(error::of_commit(error)))
+}
+
+fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked) -> rusqlite::Result<usize> {
+    let Parked { position, stream, version, event_type, error, attempts, parked_at } = parked;
+    transaction.execute(
+        "INSERT OR REPLACE INTO tailfold_parked_events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            name,
+            position.0.cast_signed(),
+            stream.as_str(),
+            version.0.cast_signed(),
+            event_type.as_str(),
+            error,
+            attempts,
+            parked_at.as_micros()
+        ],
+    )
+}
+
+fn parked(connection: &Connection, name: &str) -> Result<Vec<Parked>, Failure> {
+    let mut statement = connection.prepare(
+        "SELECT position, stream, version, type, error, attempts, parked_at FROM tailfold_parked_events
+         WHERE name = ?1 ORDER BY position",
+    )?;
+    let mut found = statement.query([name])?;
+    let mut parked = Vec::new();
+    while let Some(row) = found.next()? {
+        let (stream, event_type): (String, String) = (row.get(1)?, row.get(3)?);
+        parked.push(Parked {
+            position: tailfold::Position(row.get::<_, i64>(0)?.cast_unsigned()),
+            stream: stream.parse()?,
+            version: tailfold::Version(row.get::<_, i64>(2)?.cast_unsigned()),
+            event_type: tailfold::EventType::new(&event_type)?,
+            error: row.get(4)?,
+            attempts: row.get(5)?,
+            parked_at: Timestamp::from_micros(row.get(6)?),
+        });
+    }
+    Ok(parked)
+}
+
+fn now() -> i64 {
+    Timestamp::from(SystemTime::now()).as_micros()
+}
+
+fn until(now: i64, lease: Duration) -> i64 {
+    now.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl<E, H> fmt::Debug for SqliteReadModel<E, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteReadModel").field("path", &self.path).finish_non_exhaustive()
+    }
+}
