@@ -10,6 +10,8 @@
 //!   slow or down costs a load its timeout at most.
 //! - A load's [`Report`] says what served it, and which snapshots did not and why ([`Rejection`]); [`Repository::stats`] and
 //!   the `metrics` facade count the same. `tracing` has a span for each load and append.
+//! - A [`Projection`] folds what a query selects from many streams, loaded by the same [`Repository`];
+//!   [`Repository::decide`] appends only if what it looked at has not changed. A [`Subscription`] keeps a [`ReadModel`] up to date.
 //! - [`verify_chains`] and [`verify_snapshots`] check a store as a whole.
 //!
 //! # What a snapshot has to pass
@@ -35,11 +37,13 @@
 //! | `tailfold_tier_open` | gauge, set when a breaker turns and by [`Repository::stats`] | `fold`, `tier` |
 //! | `tailfold_append_seconds` | histogram | `fold` |
 //! | `tailfold_conflicts_total` | counter | `fold` |
+//! | `tailfold_subscription_handled_total`, `.._failures_total`, `.._parked_total` | counter | `subscription` |
+//! | `tailfold_subscription_lag_seconds` | gauge: age of the newest event when it was handled; by [`Subscription::lag`] that of the oldest which is not | `subscription` |
+//! | `tailfold_subscription_lag_events` | gauge, set by [`Subscription::lag`] | `subscription` |
 //!
 //! # What it is not
 //!
-//! Not a message broker, not a framework for commands, not a cache: every load reads its store. No typed projections over many
-//! streams yet; [`EventStore::read_all`] filters and follows the log. Limits: 4,096 events a commit, 16 MiB a payload, 64 MiB
+//! Not a message broker, not a framework for commands, not a cache: every load reads its store. Limits: 4,096 events a commit, 16 MiB a payload, 64 MiB
 //! an encoded state unless configured otherwise.
 //!
 //! Wrong, although tempting: a fold that looks at the clock, at random numbers or at a `HashMap`'s order. A snapshot stands

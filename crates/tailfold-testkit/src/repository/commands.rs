@@ -273,8 +273,7 @@ pub async fn a_cancelled_command_is_all_or_nothing(store: Arc<dyn Store>) {
         let _ =
             tokio::time::timeout(Duration::from_micros(fastrand::u64(0..800)), command.into_future()).await;
     }
-    // What was sent before it was dropped may still be on its way.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    settle(&repository, &id, 3).await;
     let loaded = load_right(&repository, &store, &id).await;
     assert_eq!(loaded.version().0 % 3, 0);
     repository.flush().await;
@@ -309,5 +308,14 @@ pub async fn everyone_reads_their_own_writes(store: Arc<dyn Store>) {
     for task in join_all(tasks).await {
         task.expect("no task fails");
     }
+    settle(&repository, &id, 1).await;
     load_right(&repository, &store, &id).await;
+}
+
+/// Commands that were dropped may still be on their way. After another one they can be recorded no more: the head that they
+/// expect is gone.
+async fn settle(repository: &Repository<Ledger>, id: &str, events: usize) {
+    let last = vec![LedgerEvent::Credited { cents: 1 }; events];
+    let settled = repository.execute(id, |_: &Ledger| Ok::<_, Overdrawn>(last.clone())).await;
+    settled.expect("execute").expect("granted");
 }
