@@ -41,6 +41,10 @@ fn model(
     ByPosition::new(store.clone(), name, handler).expect("a good name")
 }
 
+fn handled(seen: &Shared) -> Vec<Position> {
+    seen.lock().expect("no handler panics").positions.clone()
+}
+
 /// The positions of what matches, as the log has them.
 async fn recorded(store: &Arc<dyn Store>) -> Vec<Position> {
     let mut found = Vec::new();
@@ -85,8 +89,8 @@ pub async fn everything_is_handled_once_and_in_order(store: Arc<dyn Store>) {
     let receipt = shop.sales.execute("mine", |_| Ok::<_, ()>(sold.clone())).await.expect("execute");
     let position = receipt.expect("no refusal").position().expect("it was appended");
     subscription.wait_for(position).await.expect("wait");
-    assert_eq!(seen.lock().expect("no handler panics").positions.last(), Some(&position));
-    assert_eq!(seen.lock().expect("no handler panics").positions, recorded(&store).await);
+    assert_eq!(handled(&seen).last(), Some(&position));
+    assert_eq!(handled(&seen), recorded(&store).await);
     // What does not match is waited for as well.
     let remark = SaleEvent::Remarked { remark: "nothing".to_owned() };
     let receipt = shop.sales.execute("mine", |_| Ok::<_, ()>(remark.clone())).await.expect("execute");
@@ -109,7 +113,7 @@ pub async fn a_restarted_subscription_goes_on_where_it_was(store: Arc<dyn Store>
         subscription.wait_until_current().await.expect("wait");
         subscription.stop().await.expect("stop");
     }
-    assert_eq!(seen.lock().expect("no handler panics").positions, recorded(&store).await);
+    assert_eq!(handled(&seen), recorded(&store).await);
 }
 
 /// An event that always fails is parked by name, with its position, after the retries; one that fails for a while is not, and
@@ -139,7 +143,7 @@ pub async fn an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on(stor
     subscription.wait_until_current().await.expect("wait");
     assert_eq!(attempts.load(Ordering::Relaxed), 3);
     let without: Vec<_> = positions.iter().copied().filter(|position| *position != poison).collect();
-    assert_eq!(seen.lock().expect("no handler panics").positions, without);
+    assert_eq!(handled(&seen), without);
     let parked = Subscription::parked(&*store, "stock").await.expect("list");
     assert_eq!(parked.len(), 1);
     assert_eq!((parked[0].position, parked[0].attempts), (poison, 3));
@@ -193,12 +197,8 @@ pub async fn shares_split_the_streams_among_them(store: Arc<dyn Store>) {
         subscription.wait_until_current().await.expect("wait");
         subscription.stop().await.expect("stop");
     }
-    let mut all: Vec<_> =
-        by_share.iter().flat_map(|seen| seen.lock().expect("no handler panics").positions.clone()).collect();
-    assert!(
-        by_share.iter().filter(|seen| !seen.lock().expect("no handler panics").positions.is_empty()).count()
-            > 1
-    );
+    let mut all: Vec<_> = by_share.iter().flat_map(handled).collect();
+    assert!(by_share.iter().filter(|seen| !handled(seen).is_empty()).count() > 1);
     all.sort_unstable();
     assert_eq!(all, recorded(&store).await);
 }

@@ -25,7 +25,7 @@ impl Serial {
     /// # Errors
     /// `Invalid` if the label breaks the rules of [`State::LABEL`].
     pub fn of<S: State>(codec: &Codec) -> Result<Self> {
-        Self::made_of::<S>(&[&Shape::of::<S>(), &codec.fingerprint()])
+        Self::made_of::<S>(&[&Shape::of::<S>(), codec.fingerprint()])
     }
 
     /// The serial of what a fold makes: that of its state; of a projection, also of the types of events that it handles, since
@@ -45,7 +45,7 @@ impl Serial {
             .collect();
         types.sort_unstable();
         types.dedup();
-        Self::made_of::<F>(&[&Shape::of::<F>(), &codec.fingerprint(), &types.join("\n")])
+        Self::made_of::<F>(&[&Shape::of::<F>(), codec.fingerprint(), &types.join("\n")])
     }
 
     fn made_of<S: State>(parts: &[&str]) -> Result<Self> {
