@@ -61,7 +61,7 @@ pub trait State: Fingerprint + Serialize + DeserializeOwned + Clone + Send + Syn
 /// }
 /// ```
 pub trait Fold: State + Default {
-    /// The facts it folds: an [`Event`]; of a projection also a union of several, derived with [`derive@Events`].
+    /// The facts it folds: an [`Event`]; of a projection also a union of several, derived with [`Events`](derive@crate::Events).
     type Event: Events;
 
     /// Takes one event in. By value, so that a replay moves and never clones.
