@@ -1,6 +1,7 @@
 //! Decisions on projections: what was looked at must not have changed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -117,11 +118,45 @@ fn is_supported_everywhere(store: &Arc<dyn Store>) -> bool {
 }
 
 async fn register(usernames: &Repository<Username>, id: String, name: &str) -> bool {
-    let decided = usernames.decide(name, move |username: &Username| match username.taken {
-        0 => Ok((id.clone(), UserEvent::Registered { name: name.to_owned() })),
-        _ => Err(Refused),
+    let decided = usernames.decide(name, move |username: &Username| {
+        // Time enough for the others to decide as well.
+        std::thread::sleep(Duration::from_micros(200));
+        match username.taken {
+            0 => Ok((id.clone(), UserEvent::Registered { name: name.to_owned() })),
+            _ => Err(Refused),
+        }
     });
     decided.await.expect("decide").is_ok()
+}
+
+/// Does something on a thread and a runtime of its own, while a decision is being taken.
+fn meanwhile(work: impl Future<Output = bool> + Send) -> bool {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a thread can have a runtime").block_on(work)
+        });
+        done.join().expect("it does not panic")
+    })
+}
+
+/// Whoever decides on what is no longer so decides again, on what is.
+pub async fn a_decision_on_what_has_changed_meanwhile_is_taken_again(store: Arc<dyn Store>) {
+    if !is_supported(&store) {
+        return;
+    }
+    let (mine, other) = (patient::<Username>(&store), patient::<Username>(&store));
+    let seen = std::sync::Mutex::new(Vec::new());
+    let decided = mine.decide("ada", |username: &Username| {
+        seen.lock().expect("nobody panics").push(username.taken);
+        if username.taken > 0 {
+            return Err(Refused);
+        }
+        assert!(meanwhile(register(&other, "first".to_owned(), "ada")));
+        Ok(("second", UserEvent::Registered { name: "ada".to_owned() }))
+    });
+    assert_eq!(decided.await.expect("decide").err(), Some(Refused));
+    assert_eq!(seen.into_inner().expect("nobody panics"), [0, 1]);
 }
 
 /// Of 64 tasks, in two processes as far as the store can tell, that want the same name, one gets it.
@@ -156,6 +191,7 @@ pub async fn a_course_is_never_overbooked_under_64_racing_tasks(store: Arc<dyn S
         let places = processes[number % 2].clone();
         tokio::spawn(async move {
             let booked = places.decide("math", |state: &Places| {
+                std::thread::sleep(Duration::from_micros(200));
                 if state.booked == state.places {
                     return Err(Refused);
                 }
@@ -185,15 +221,9 @@ pub async fn unrelated_events_never_conflict(store: Arc<dyn Store>) {
     for round in 0..5 {
         let decided = usernames.decide("ada", |username: &Username| {
             runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let other = other.clone();
             // Somebody else is always first, with another name, in the same stream.
-            std::thread::scope(|scope| {
-                scope.spawn(move || {
-                    let runtime =
-                        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-                    assert!(runtime.block_on(register(&other, "u-1".to_owned(), &format!("name-{round}"))));
-                });
-            });
+            let name = format!("name-{round}");
+            assert!(meanwhile(async { register(&other, "u-1".to_owned(), &name).await }));
             assert_eq!(username.taken, round);
             Ok::<_, Refused>(("u-1", UserEvent::Registered { name: "ada".to_owned() }))
         });

@@ -106,6 +106,8 @@ macro_rules! repository_conformance {
                 a_query_over_many_streams_is_folded_in_order,
                 a_load_replays_what_is_new_and_nothing_else,
                 a_quiet_projection_neither_rescans_the_log_nor_rewrites_its_state,
+                a_cursor_leaves_out_no_event_that_no_snapshot_holds,
+                a_cursor_of_another_store_is_not_believed,
                 a_wrong_cursor_changes_no_answer,
                 a_snapshot_of_another_store_never_serves,
                 a_damaged_snapshot_of_a_projection_is_rejected,
@@ -118,6 +120,7 @@ macro_rules! repository_conformance {
                 no_fault_of_a_snapshot_store_changes_a_projection,
             }
             decisions {
+                a_decision_on_what_has_changed_meanwhile_is_taken_again,
                 a_username_is_unique_among_64_racing_tasks,
                 a_course_is_never_overbooked_under_64_racing_tasks,
                 unrelated_events_never_conflict,

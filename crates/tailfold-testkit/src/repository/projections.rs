@@ -129,6 +129,50 @@ pub async fn a_quiet_projection_neither_rescans_the_log_nor_rewrites_its_state(s
     assert!(nothing.load("nothing").await.expect("load").report().visited_events < 1_000);
 }
 
+/// A cursor stands after the last event that matches, whether a snapshot holds that event or not.
+pub async fn a_cursor_leaves_out_no_event_that_no_snapshot_holds(store: Arc<dyn Store>) {
+    let shop = Shop::over(&store);
+    let stock = every::<Stock>(&store, 1_000_000);
+    shop.record_all(0..20).await;
+    shop.remark(3_000).await;
+    for _ in 0..3 {
+        let loaded = stock.load(()).await.expect("load");
+        assert_eq!((loaded.report().replayed_events, loaded.state()), (20, &pass(&store).await));
+        stock.flush().await;
+    }
+    assert!(stock.load(()).await.expect("load").report().visited_events < 1_100);
+    // With a snapshot in the middle of what the cursor stands behind.
+    every::<Stock>(&store, 1).load(()).prewarm().await.expect("prewarm");
+    shop.record_all(20..25).await;
+    shop.remark(2_000).await;
+    for _ in 0..2 {
+        let loaded = stock.load(()).await.expect("load");
+        assert_eq!((loaded.report().replayed_events, loaded.state()), (5, &pass(&store).await));
+        stock.flush().await;
+    }
+}
+
+/// A cursor of another store, which says that nothing matches, leaves nothing out here.
+pub async fn a_cursor_of_another_store_is_not_believed(store: Arc<dyn Store>) {
+    let other: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    Shop::over(&other).remark(3_000).await;
+    let elsewhere = every::<ItemStock>(&other, 1);
+    elsewhere.load("tea").await.expect("load");
+    elsewhere.flush().await;
+    let [kept] =
+        other.list_to_vec(SlotFilter::fold("item-stock")).await.expect("list").try_into().expect("one");
+    assert_eq!(kept.slot.key(), "^tea");
+    let cursor = other.newest(&kept.slot, None).await.expect("read").expect("it was listed");
+    let save = Save { head: cursor.head, bytes: cursor.bytes, keep: Keep::Newest, day: cursor.used };
+    store.save(&kept.slot, save).await.expect("save");
+    let shop = Shop::over(&store);
+    shop.record_all(0..31).await;
+    shop.remark(3_000).await;
+    let items = every::<ItemStock>(&store, 1);
+    let right = pass(&store).await.items.get("tea").copied();
+    assert_eq!(Some(items.load("tea").await.expect("load").state().quantity), right);
+}
+
 /// A cursor that is broken, of another log or contradicted by an event costs a longer look.
 pub async fn a_wrong_cursor_changes_no_answer(store: Arc<dyn Store>) {
     let shop = Shop::over(&store);
@@ -257,7 +301,11 @@ pub async fn another_query_rejects_the_snapshot_of_this_one(store: Arc<dyn Store
     impl Projection for Changing {
         type Key = ();
         fn query((): &()) -> Result<Filter> {
-            ItemStock::query(&["tea", "cup"][ITEM.load(Ordering::Relaxed) as usize % 2].to_owned())
+            match ITEM.load(Ordering::Relaxed) {
+                0 => ItemStock::query(&"tea".to_owned()),
+                // Selects the snapshot's event as well.
+                _ => Ok(Filter::all()),
+            }
         }
     }
     let shop = Shop::over(&store);
@@ -268,7 +316,8 @@ pub async fn another_query_rejects_the_snapshot_of_this_one(store: Arc<dyn Store
     ITEM.fetch_add(1, Ordering::Relaxed);
     let loaded = changing.load(()).await.expect("load");
     assert_eq!(loaded.report().source, Source::Replay, "{:?}", loaded.report());
-    assert_eq!((tea, loaded.state().count), (11, 10));
+    assert_eq!((tea, loaded.state().count), (11, 31));
+    assert_eq!(loaded.report().rejected[0].reason, Rejection::Diverged);
     ITEM.fetch_sub(1, Ordering::Relaxed);
 }
 
@@ -309,6 +358,20 @@ pub async fn an_erased_stream_leaves_every_projection(store: Arc<dyn Store>) {
     shop.sell("1", SaleEvent::Sold { item: "tea".to_owned(), quantity: 3 }).await;
     assert_eq!(*stock.load(()).await.expect("load").state(), pass(&store).await);
     assert_eq!(by_stream.load(()).await.expect("load").state().taken.get("sale/1"), Some(&3));
+    // No older snapshot stays where all are kept.
+    let config = SnapshotConfig { keep: Keep::All, policy: Rule::Every(1), ..SnapshotConfig::default() };
+    let builder = Repository::<ItemStock>::builder(store.clone()).snapshots(config);
+    let items = builder.build().expect("build");
+    for n in 30..33 {
+        shop.record(n).await;
+        items.load("tea").await.expect("load");
+        items.flush().await;
+    }
+    let tombstone = shop.sales.erase("2").await.expect("erase").tombstone.expect("there was one");
+    items.load("tea").await.expect("load");
+    items.flush().await;
+    let kept = store.list_to_vec(SlotFilter::fold("item-stock")).await.expect("list");
+    assert!(kept.iter().all(|info| info.head.version.0 >= tombstone.0), "{kept:?}");
 }
 
 /// The state at a position, from snapshots before it.
