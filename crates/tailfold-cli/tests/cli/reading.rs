@@ -74,7 +74,7 @@ fn a_state_is_a_merge_patch_that_says_so_at_a_version_or_a_time(desk: &Desk) {
 fn snapshots_are_listed_with_what_their_envelopes_say(desk: &Desk) {
     desk.record_flights(400);
     let all = desk.run(&["snapshots", "--json"]).succeeded().objects();
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 4);
     let one = desk.run(&["snapshots", "airport/JFK", "--json"]).succeeded().objects();
     assert_eq!(one.len(), 1);
     assert_eq!(one[0]["fold"], "airport");
@@ -96,7 +96,7 @@ fn stats_count_what_is_there(desk: &Desk) {
     assert_eq!(stats["events"], events_of(&first_rows(400)));
     assert_eq!(stats["categories"]["airport"]["events"], 400);
     assert_eq!(stats["categories"]["airport"]["streams"], 3);
-    assert_eq!(stats["snapshots"], 3);
+    assert_eq!(stats["snapshots"], 4);
     let folds = stats["folds"]["airport"].as_object().unwrap();
     assert_eq!(folds.values().next().unwrap()["snapshots"], 3);
     assert!(stats["store_bytes"].as_u64().unwrap() > 100_000);
