@@ -7,7 +7,8 @@ fn an_untouched_store_is_sound(desk: &Desk) {
     let seen = desk.run(&["verify", "--json"]).succeeded().object();
     assert_eq!(seen["sound"], true);
     assert_eq!((seen["damaged"].as_u64(), seen["snapshots"].as_u64()), (Some(0), Some(4)));
-    assert!(desk.run(&["verify"]).succeeded().stdout.contains("4 snapshots"));
+    assert_eq!(seen["snapshots_of_projections"], 1);
+    assert!(desk.run(&["verify"]).succeeded().stdout.contains("4 snapshots, 1 of a projection"));
 }
 
 #[test]
