@@ -16,6 +16,7 @@ mod pg_append_64;
 mod pg_load;
 mod pg_replay;
 mod pg_sweep;
+mod projection_replay;
 mod redis_load;
 mod replay;
 mod snapshot_cost;
@@ -42,6 +43,7 @@ pub(crate) const ALL: &[Workload] = &[
     append_64::WORKLOAD,
     append_64_tags::WORKLOAD,
     replay::WORKLOAD,
+    projection_replay::WORKLOAD,
     load_flat::WORKLOAD,
     load_snapshot::WORKLOAD,
     snapshot_cost::WORKLOAD,
@@ -82,9 +84,10 @@ pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
 
 /// What the child does whose memory is measured, with the store that it is told.
 pub(crate) async fn report_memory(store: &str) -> Result<()> {
-    match store.starts_with("postgres://") {
-        true => pg_replay::report_memory(store).await,
-        false => replay::report_memory(store).await,
+    match store.strip_prefix(projection_replay::PREFIX) {
+        Some(path) => projection_replay::report_memory(path).await,
+        None if store.starts_with("postgres://") => pg_replay::report_memory(store).await,
+        None => replay::report_memory(store).await,
     }
 }
 
