@@ -20,7 +20,7 @@ const NAME: &str = "projection-replay";
 
 pub(crate) const WORKLOAD: Workload = Workload {
     name: NAME,
-    what: "load of a projection over 2,000,000 events of 10,000 streams, against a SELECT + serde_json + fold",
+    what: "load of a projection over 2,000,000 events of 50,000 streams, against a SELECT + serde_json + fold",
     run: |context| run(context).boxed(),
 };
 
@@ -28,7 +28,7 @@ const UNIT: &str = "events/s";
 const BAR: Bar = Bar::AtLeast(0.5);
 const MEMORY_LIMIT_MIB: f64 = 32.0;
 const EVENTS: u64 = 2_000_000;
-const STREAMS: u64 = 10_000;
+const STREAMS: u64 = 50_000;
 /// Begins the name of the store for the child whose memory is measured.
 pub(super) const PREFIX: &str = "projection:";
 
