@@ -9,6 +9,7 @@ mod bare;
 mod encoded_state;
 mod harness;
 mod long_history;
+mod market;
 mod nats;
 mod nats_appending;
 mod nats_loading;

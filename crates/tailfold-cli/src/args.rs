@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backup, demo, export, import, reindex, renew_id, restore, show, snapshots, state, stats, streams, sweep,
-    verify,
+    backup, demo, export, import, project, projections, reindex, renew_id, restore, show, snapshots, state,
+    stats, streams, sweep, verify,
 };
 use crate::store::{Location, LocationParser};
 use crate::tier::{SnapshotLocation, SnapshotLocationParser};
@@ -54,7 +54,8 @@ pub struct Args {
     pub store: Option<Location>,
 
     /// A tier of snapshots in front of the store's own: `redis://[[USER]:PASSWORD@]HOST[:PORT]`. `demo` writes to both and loads
-    /// from the tier first; `snapshots`, `stats`, `verify` and `sweep` look at both and say which is which; other commands
+    /// from the tier first; `snapshots`, `projections`, `stats`, `verify` and `sweep` look at both and say which is which, and
+    /// `project rebuild` writes to both; other commands
     /// do not touch snapshots. Default: none.
     #[arg(long, global = true, value_name = "TIER", value_parser = SnapshotLocationParser)]
     pub snapshots: Option<SnapshotLocation>,
@@ -86,6 +87,12 @@ pub enum Command {
     /// Lists the snapshots of a store, or of one stream, and checks their envelopes.
     #[command(after_long_help = snapshots::HELP)]
     Snapshots(snapshots::Options),
+    /// Lists the projections of which a store holds snapshots, and how far behind these are.
+    #[command(after_long_help = projections::HELP)]
+    Projections(projections::Options),
+    /// Builds snapshots of a projection.
+    #[command(subcommand, after_long_help = project::HELP)]
+    Project(project::Action),
     /// Counts what is in a store. Reads the whole log.
     #[command(after_long_help = stats::HELP)]
     Stats,

@@ -4,6 +4,8 @@ pub(crate) mod backup;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod project;
+pub(crate) mod projections;
 pub(crate) mod reindex;
 pub(crate) mod renew_id;
 pub(crate) mod restore;
@@ -18,13 +20,14 @@ pub(crate) mod verify;
 use crate::args::{Args, Command};
 use crate::error::Result;
 use crate::output::Output;
+use crate::projections::Projections;
 use crate::store::{Access, Location, Open};
 use crate::tier::{SnapshotLocation, Tiers};
 
-pub(crate) async fn run(args: Args) -> Result<()> {
+pub(crate) async fn run(args: Args, projections: &Projections) -> Result<()> {
     let Args { store, snapshots, json, command } = args;
     let mut output = Output::stdout(json);
-    let done = dispatch(store, snapshots.as_ref(), command, &mut output).await;
+    let done = dispatch(store, snapshots.as_ref(), projections, command, &mut output).await;
     // What was written before a failure is part of the answer, so it comes out first.
     let flushed = output.finish();
     done.and(flushed)
@@ -33,6 +36,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 async fn dispatch(
     store: Option<Location>,
     snapshots: Option<&SnapshotLocation>,
+    projections: &Projections,
     command: Command,
     output: &mut Output,
 ) -> Result<()> {
@@ -55,6 +59,14 @@ async fn dispatch(
             };
             closing(&open, done).await
         }
+        Command::Project(action) => {
+            let open = location.open(Access::Write).await?;
+            let done = match Tiers::open(snapshots, &open).await {
+                Ok(tiers) => Box::pin(project::run(&open, &tiers, projections, action, output)).await,
+                Err(error) => Err(error),
+            };
+            closing(&open, done).await
+        }
         Command::RenewId => {
             let open = location.open(Access::Write).await?;
             closing(&open, renew_id::run(&open, output).await).await
@@ -66,9 +78,9 @@ async fn dispatch(
         reading => {
             let open = location.open(Access::Read).await?;
             let done = match reading {
-                Command::Snapshots(_) | Command::Stats | Command::Verify => {
+                Command::Snapshots(_) | Command::Projections(_) | Command::Stats | Command::Verify => {
                     match Tiers::open(snapshots, &open).await {
-                        Ok(tiers) => Box::pin(look(&open, &tiers, reading, output)).await,
+                        Ok(tiers) => Box::pin(look(&open, &tiers, projections, reading, output)).await,
                         Err(error) => Err(error),
                     }
                 }
@@ -85,9 +97,16 @@ async fn dispatch(
 }
 
 /// What looks at snapshots and changes nothing.
-async fn look(open: &Open, tiers: &Tiers, command: Command, output: &mut Output) -> Result<()> {
+async fn look(
+    open: &Open,
+    tiers: &Tiers,
+    known: &Projections,
+    command: Command,
+    output: &mut Output,
+) -> Result<()> {
     match command {
         Command::Snapshots(options) => snapshots::run(tiers, options, output).await,
+        Command::Projections(options) => projections::run(open, tiers, known, options, output).await,
         Command::Stats => stats::run(open, tiers, output).await,
         Command::Verify => verify::run(open, tiers, output).await,
         _ => Ok(()),

@@ -2,6 +2,8 @@
 //!
 //! `tailfold --help` says what there is. Each command is a file in `commands/`; the demo's flights, actors and its
 //! independent oracle are in `demo/`. What it is not: a server, or a way to change what is recorded.
+//!
+//! As a library it makes a command line of yours that knows your projections: [`manage`], with [`Projections`].
 
 mod args;
 mod commands;
@@ -10,12 +12,15 @@ mod error;
 mod output;
 mod payload;
 mod progress;
+mod projections;
+mod slot_kind;
 mod store;
 mod table;
 mod tier;
 
 pub use args::{Args, Command};
 pub use error::{Error, Result};
+pub use projections::{KeyFromText, Projections};
 pub use store::Location;
 pub use tier::SnapshotLocation;
 
@@ -23,8 +28,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Reads the command line, does what it says, and reports what went wrong on stderr.
+/// The command `tailfold`.
 pub fn main() -> ExitCode {
+    manage(Projections::new())
+}
+
+/// The command, with projections of your own: reads the command line, does what it says, and reports what went wrong on stderr.
+/// The whole of a program's `main`.
+pub fn manage(projections: Projections) -> ExitCode {
     let args = Args::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -33,7 +44,7 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(async {
         // Dropping what runs ends it cleanly: what was acknowledged stays, temporary files go.
         tokio::select! {
-            done = run(args) => done,
+            done = run(args, &projections) => done,
             _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),
         }
     });
@@ -49,8 +60,8 @@ pub fn main() -> ExitCode {
 ///
 /// # Errors
 /// What went wrong; [`Error::exit_code`] says how the process ends.
-pub async fn run(args: Args) -> Result<()> {
-    commands::run(args).await
+pub async fn run(args: Args, projections: &Projections) -> Result<()> {
+    commands::run(args, projections).await
 }
 
 fn report(error: &Error) -> ExitCode {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::{Arg, Command};
 use futures_util::TryStreamExt as _;
-use tailfold::{SlotFilter, SnapshotStore, Store, Tier};
+use tailfold::{SlotFilter, SnapshotStore, SnapshotStoreExt as _, Store, Tier};
 use tailfold_redis::RedisConfig;
 
 use crate::error::{Error, Result};
@@ -70,6 +70,19 @@ impl Tiers {
         let near =
             self.near.iter().map(|(name, store)| Tier::new(*name, store.clone()).timeout(NEAR_TIMEOUT));
         near.chain([Tier::own()]).collect()
+    }
+
+    /// Removes from the near tier the snapshots of a fold that the store has too: of a projection, whose key others may have, so
+    /// that only the store's own events tell them apart.
+    pub(crate) async fn forget_fold_in_near(&self, fold: &str) -> Result<()> {
+        let Some((_, near)) = &self.near else { return Ok(()) };
+        for info in self.own.list_to_vec(SlotFilter::fold(fold)).await? {
+            let newest = near.newest(&info.slot, Some(info.head.version)).await?;
+            if let Some(copy) = newest.filter(|copy| copy.head == info.head) {
+                near.compare_and_remove(&info.slot, &copy).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes from the near tier what belongs to streams of a store that goes.

@@ -26,7 +26,7 @@ const LARGEST_BLOCK: usize = 64 << 10;
 /// Payloads from this size on get memory of their own.
 const LARGE_PAYLOAD: usize = 16 << 10;
 const MOST_TYPES: usize = 64;
-const MOST_STREAMS: usize = 16 << 10;
+const MOST_STREAMS: usize = 64 << 10;
 
 /// Names of streams and kinds that were read before. Refs always mean the same, so they stay valid as long as the
 /// connection does.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 pub(crate) use file::BareFile;
 pub(crate) use readers::{BareReaders, Found, SnapshotQuery, events_of_type};
-pub(crate) use settings::grow_log;
+pub(crate) use settings::{grow_log, reader};
 pub(crate) use writer::BareStore;
 
 use crate::harness::Result;

@@ -46,7 +46,8 @@ pub(crate) fn grow_log(path: &Path) -> Result<()> {
     if left == 0 { Ok(()) } else { Err(format!("{left} pages are left in the log").into()) }
 }
 
-pub(super) fn reader(path: &Path) -> Result<Connection> {
+/// As the store's own for reading.
+pub(crate) fn reader(path: &Path) -> Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     Ok(connection)

@@ -16,6 +16,7 @@ mod pg_append_64;
 mod pg_load;
 mod pg_replay;
 mod pg_sweep;
+mod projection_replay;
 mod projection_selective;
 mod redis_load;
 mod replay;
@@ -44,6 +45,7 @@ pub(crate) const ALL: &[Workload] = &[
     append_64_tags::WORKLOAD,
     replay::WORKLOAD,
     projection_selective::WORKLOAD,
+    projection_replay::WORKLOAD,
     load_flat::WORKLOAD,
     load_snapshot::WORKLOAD,
     snapshot_cost::WORKLOAD,
@@ -84,9 +86,10 @@ pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
 
 /// What the child does whose memory is measured, with the store that it is told.
 pub(crate) async fn report_memory(store: &str) -> Result<()> {
-    match store.starts_with("postgres://") {
-        true => pg_replay::report_memory(store).await,
-        false => replay::report_memory(store).await,
+    match store.strip_prefix(projection_replay::PREFIX) {
+        Some(path) => projection_replay::report_memory(path).await,
+        None if store.starts_with("postgres://") => pg_replay::report_memory(store).await,
+        None => replay::report_memory(store).await,
     }
 }
 

@@ -1,28 +1,36 @@
 //! `demo`: what snapshots do, on real data.
 
+mod summary;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
-use tailfold::{Aggregate, Policy, Repository, Store};
+use tailfold::{Aggregate, Policy, Repository, State as _, Store};
 
+use self::summary::{Summary, print, summarize};
 use crate::demo::aircraft::Aircraft;
 use crate::demo::airport::Airport;
-use crate::demo::compare::{Comparison, Times, compare, median_us, time_loads};
+use crate::demo::compare::{compare, time_loads};
+use crate::demo::dashboard::record_and_load;
+use crate::demo::delays::DelaysByCarrier;
 use crate::demo::flights::{EMBEDDED_ROWS, Input};
-use crate::demo::import::{Imported, import};
+use crate::demo::import::Import;
 use crate::demo::oracle::Oracle;
 use crate::error::{Error, Result};
-use crate::output::{Output, bytes, grouped};
+use crate::output::{Output, grouped};
 use crate::progress::Progress;
 use crate::store::{Access, Location, Open};
-use crate::table::{Align, Table};
 use crate::tier::{SnapshotLocation, Tiers};
 
 pub(crate) const HELP: &str = "\
 Every row is an event of its airport (`airport/JFK`) and, where it has a tail number, of its aircraft (`aircraft/N14228`): one
 durable append each (on a server, as durable as that makes it), many under way, with a snapshot every 100 events. Then every actor is loaded by replay and by snapshot +
 tail, and both are compared with sums made straight from the file.
+
+On the way, a dashboard is loaded, a projection `delays-by-carrier` over all aircraft and airports: by replay when most of the file
+is recorded, and from its snapshot after 1, 100 and 10,000 events more (of a small file, a quarter of its events at most). Each
+time it must equal a pass over as much of the file, and have replayed exactly the new events. A store that holds all of the
+file already gets one load.
 
 The data: 80,789 flights that left New York in early 2013 (US Bureau of Transportation Statistics, CC0), part of this program. An
 input of your own needs the columns year, month, day, sched_dep_time, dep_delay, arr_delay, carrier, flight, tailnum, origin,
@@ -31,7 +39,7 @@ before it are recorded. Run it again on the same store to go on: of each stream,
 
 Without --store, the store is a temporary one. With --snapshots, snapshots go to that tier and to the store, and loads take them from
 the tier; what belongs to a temporary store is removed from there at the end. With --json, one object: flights, events, aircraft, aircraft_equal, airports,
-airports_equal, snapshots, average_replay_events (of loads that a snapshot served), replay_load_us_p50 and snapshot_load_us_p50
+airports_equal, dashboard_loads, dashboard_equal, dashboard_tails (loads after new events), dashboard_tails_exact, dashboard (each load), snapshots (of the actors), average_replay_events (of loads that a snapshot served), replay_load_us_p50 and snapshot_load_us_p50
 (of the airports, 30 loads each), and more. Exit code 3 if any state differs.
 
 Examples:
@@ -94,48 +102,20 @@ pub(crate) async fn run(
     } else {
         print(&summary, output)?;
     }
-    let wrong = summary.aircraft + summary.airports - summary.aircraft_equal - summary.airports_equal;
+    let wrong = summary.aircraft + summary.airports + summary.dashboard_loads
+        - summary.aircraft_equal
+        - summary.airports_equal
+        - summary.dashboard_equal;
     if wrong > 0 {
         return Err(Error::Found(format!("demo: {} states differ from the file", grouped(wrong))));
     }
+    let inexact = summary.dashboard_tails - summary.dashboard_tails_exact;
+    if inexact > 0 {
+        return Err(Error::Found(format!(
+            "demo: {inexact} loads of the dashboard replayed more or less than was new"
+        )));
+    }
     Ok(())
-}
-
-/// The answer.
-#[derive(Debug, Serialize)]
-struct Summary {
-    input: String,
-    store: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tier: Option<String>,
-    #[serde(skip)]
-    appended: &'static str,
-    flights: u64,
-    events: u64,
-    events_appended: u64,
-    events_found: u64,
-    import_seconds: f64,
-    events_per_second: f64,
-    aircraft: u64,
-    aircraft_equal: u64,
-    airports: u64,
-    airports_equal: u64,
-    snapshots: u64,
-    snapshot_bytes: u64,
-    snapshots_rejected: u64,
-    store_bytes: u64,
-    snapshot_loads: u64,
-    /// Of these, where a tier was named, those that it served.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tier_loads: Option<u64>,
-    average_replay_events: f64,
-    replay_loads_per_second: f64,
-    snapshot_loads_per_second: f64,
-    replay_load_us_p50: f64,
-    snapshot_load_us_p50: f64,
-    longest_stream: Option<String>,
-    longest_stream_events: u64,
-    differences: Vec<String>,
 }
 
 fn repository<F: Aggregate>(store: &Arc<dyn Store>, tiers: &Tiers) -> Result<Repository<F>> {
@@ -156,11 +136,13 @@ async fn measure(
     let progress = Progress::new(quiet, "flights recorded", rows);
     let (aircraft, airports) =
         (repository::<Aircraft>(&store, tiers)?, repository::<Airport>(&store, tiers)?);
-    let imported = import(input.clone(), &aircraft, &airports, lanes, &progress).await;
+    let mut import = Import::begin(&input, &aircraft, &airports, lanes, &progress)?;
+    let dashboard = Box::pin(record_and_load(&store, tiers, &input, &mut import)).await;
+    let imported = import.finish().await;
     progress.finish();
     // Snapshots that are due are written even if the import failed: what it recorded stays.
     let closed = aircraft.close().await.and(airports.close().await);
-    let imported = imported?;
+    let (dashboard, imported) = (dashboard?, imported?);
     closed?;
 
     let name = input.name();
@@ -188,122 +170,11 @@ async fn measure(
     if temporary {
         let aircraft = oracle.aircraft.keys().map(|id| format!("aircraft/{id}"));
         let airports = oracle.airports.keys().map(|id| format!("airport/{id}"));
-        if let Err(error) = tiers.forget_in_near(aircraft.chain(airports)).await {
+        let actors = tiers.forget_in_near(aircraft.chain(airports)).await;
+        if let Err(error) = actors.and(tiers.forget_fold_in_near(DelaysByCarrier::NAME).await) {
             eprintln!("warning: snapshots of the temporary store may stay in the tier: {error}");
         }
     }
-    let summary = summarize(tiers.are_several(), name, imported, of_aircraft, of_airports, &times);
+    let summary = summarize(tiers.are_several(), name, imported, of_aircraft, of_airports, dashboard, &times);
     Ok(Summary { appended: open.appended(), snapshots, snapshot_bytes, store_bytes, ..summary })
-}
-
-fn summarize(
-    tiered: bool,
-    input: String,
-    imported: Imported,
-    aircraft: Comparison,
-    airports: Comparison,
-    times: &Times,
-) -> Summary {
-    let seconds = imported.took.as_secs_f64();
-    let (replay, snapshot) = (aircraft.replay.and(airports.replay), aircraft.snapshot.and(airports.snapshot));
-    let served = aircraft.served + airports.served;
-    let replayed = aircraft.served_replayed + airports.served_replayed;
-    let longest = aircraft.longest.into_iter().chain(airports.longest).max_by_key(|(_, events)| *events);
-    let (longest_stream, longest_stream_events) = longest.unzip();
-    Summary {
-        input,
-        store: None,
-        tier: None,
-        appended: "",
-        flights: imported.flights,
-        events: aircraft.events + airports.events,
-        events_appended: imported.appended,
-        events_found: imported.found,
-        import_seconds: seconds,
-        events_per_second: imported.appended as f64 / seconds.max(f64::MIN_POSITIVE),
-        aircraft: aircraft.streams,
-        aircraft_equal: aircraft.equal,
-        airports: airports.streams,
-        airports_equal: airports.equal,
-        snapshots: 0,
-        snapshot_bytes: 0,
-        snapshots_rejected: aircraft.rejected + airports.rejected,
-        store_bytes: 0,
-        snapshot_loads: served,
-        tier_loads: tiered.then_some(aircraft.served_near + airports.served_near),
-        average_replay_events: if served == 0 { 0.0 } else { replayed as f64 / served as f64 },
-        replay_loads_per_second: replay.per_second(),
-        snapshot_loads_per_second: snapshot.per_second(),
-        replay_load_us_p50: median_us(&times.replay),
-        snapshot_load_us_p50: median_us(&times.snapshot),
-        longest_stream,
-        longest_stream_events: longest_stream_events.unwrap_or(0),
-        differences: aircraft.differences.into_iter().chain(airports.differences).collect(),
-    }
-}
-
-fn print(summary: &Summary, output: &mut Output) -> Result<()> {
-    let rounded = |number: f64| grouped(number.round() as u64);
-    let mut table = Table::new([("", Align::Left), ("", Align::Right), ("", Align::Left)]);
-    let mut row = |name: &str, value: String, note: String| table.row([name.to_owned(), value, note]);
-    row("flights", grouped(summary.flights), summary.input.clone());
-    let found = match summary.events_found {
-        0 => String::new(),
-        found => format!("{} of them were there already", grouped(found)),
-    };
-    row("events", grouped(summary.events), found);
-    if summary.events_appended > 0 {
-        let note = format!("one {} append each, {:.1} s", summary.appended, summary.import_seconds);
-        row("events/s", rounded(summary.events_per_second), note);
-    }
-    let longest = summary.longest_stream.clone().unwrap_or_default();
-    row("longest stream", grouped(summary.longest_stream_events), format!("events of {longest}"));
-    let note = format!("{}, one every {EVERY} events, the newest kept", bytes(summary.snapshot_bytes));
-    row("snapshots", grouped(summary.snapshots), note);
-    if let (Some(tier), Some(loads)) = (&summary.tier, summary.tier_loads) {
-        row(
-            "from the tier",
-            grouped(loads),
-            format!("of {} loads that a snapshot served, {tier}", grouped(summary.snapshot_loads)),
-        );
-    }
-    let note = format!("events, over {} loads that a snapshot served", grouped(summary.snapshot_loads));
-    row("average replay", format!("{:.1}", summary.average_replay_events), note);
-    row("store", bytes(summary.store_bytes), summary.store.clone().unwrap_or_else(|| "temporary".to_owned()));
-    output.table(&table)?;
-
-    let mut table = Table::new([
-        ("", Align::Left),
-        ("by replay", Align::Right),
-        ("by snapshot + tail", Align::Right),
-        ("", Align::Left),
-    ]);
-    let times =
-        |slow: f64, fast: f64| if fast > 0.0 { format!("{:.1} x", slow / fast) } else { String::new() };
-    table.row([
-        "all actors, loads/s".to_owned(),
-        rounded(summary.replay_loads_per_second),
-        rounded(summary.snapshot_loads_per_second),
-        times(summary.snapshot_loads_per_second, summary.replay_loads_per_second),
-    ]);
-    table.row([
-        "an airport, median us".to_owned(),
-        rounded(summary.replay_load_us_p50),
-        rounded(summary.snapshot_load_us_p50),
-        times(summary.replay_load_us_p50, summary.snapshot_load_us_p50),
-    ]);
-    output.line("")?;
-    output.table(&table)?;
-    output.line("")?;
-    for (what, equal, all) in [
-        ("aircraft", summary.aircraft_equal, summary.aircraft),
-        ("airports", summary.airports_equal, summary.airports),
-    ] {
-        output.line(format_args!(
-            "{} of {} {what} equal the file, loaded both ways",
-            grouped(equal),
-            grouped(all)
-        ))?;
-    }
-    summary.differences.iter().try_for_each(|difference| output.line(format_args!("differs: {difference}")))
 }

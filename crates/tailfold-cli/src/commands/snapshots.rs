@@ -6,17 +6,22 @@ use tailfold::{Envelope, Rejection, SlotFilter, SnapshotInfo, StreamId};
 
 use crate::error::Result;
 use crate::output::{Output, bytes};
+use crate::slot_kind::SlotKind;
 use crate::table::{Align, Table};
 use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
 Each envelope is read and checked: its checksum, and that it lies where it says it belongs. `verify` also checks it against
 the stream. With --snapshots, those of the tier come first, then those of the store, and each says where it is. With --json, one
-object a line.
+object a line; `kind` is `stream`, `projection` or `cursor`.
+
+The key of an aggregate's snapshot is its stream. Those of projections begin with `*`, and their version is a position; `^` is how far
+the projection of that key has looked beyond its last event (`projections` puts both together).
 
 Examples:
   tailfold snapshots
   tailfold snapshots airport/JFK --json
+  tailfold snapshots --fold delays-by-carrier
   tailfold --store postgres://localhost/bank --snapshots redis://localhost snapshots";
 
 /// Of which stream.
@@ -24,10 +29,14 @@ Examples:
 pub struct Options {
     /// Only snapshots of this stream.
     stream: Option<StreamId>,
+    /// Only snapshots of this fold.
+    #[arg(long)]
+    fold: Option<String>,
 }
 
 pub(crate) async fn run(tiers: &Tiers, options: Options, output: &mut Output) -> Result<()> {
-    let filter = options.stream.map_or_else(SlotFilter::all, |stream| SlotFilter::key(stream.as_str()));
+    let filter =
+        SlotFilter { fold: options.fold, key: options.stream.map(|stream| stream.to_string()), serial: None };
     let place = tiers.are_several().then_some(("tier", Align::Left));
     let mut table = Table::new(place.into_iter().chain([
         ("fold", Align::Left),
@@ -82,6 +91,7 @@ fn object(
         "fold": info.slot.fold(),
         "serial": info.slot.serial(),
         "key": info.slot.key(),
+        "kind": SlotKind::of(&info.slot).as_str(),
         "version": info.head.version,
         "chain": info.head.chain,
         "bytes": info.bytes,

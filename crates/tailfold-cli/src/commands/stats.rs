@@ -11,6 +11,7 @@ use tailfold::{
 use crate::error::Result;
 use crate::output::{Output, bytes, grouped};
 use crate::progress::Progress;
+use crate::slot_kind::SlotKind;
 use crate::store::Open;
 use crate::table::{Align, Table};
 use crate::tier::Tiers;
@@ -18,7 +19,8 @@ use crate::tier::Tiers;
 pub(crate) const HELP: &str = "\
 Reads the log once, about a million events a second; memory does not grow with it. The size is that of the
 file on disk, or what the server tells: of the tables and indexes on PostgreSQL, of the streams on NATS. With --snapshots,
-the snapshots of the tier and of the store are counted by themselves too. With --json, one object.
+the snapshots of the tier and of the store are counted by themselves too. Snapshots of projections are among
+them, by their fold; cursors, in which projections note how far they have looked, are not. With --json, one object.
 
 Examples:
   tailfold stats
@@ -58,6 +60,8 @@ struct TierKept {
 struct Snapshots {
     snapshots: u64,
     snapshot_bytes: u64,
+    /// How far projections have looked beyond their last events; not among the snapshots.
+    cursors: u64,
     folds: BTreeMap<String, BTreeMap<String, Kept>>,
 }
 
@@ -148,13 +152,19 @@ impl Snapshots {
         let mut batches = tier.list(SlotFilter::all());
         while let Some(batch) = batches.try_next().await? {
             for info in batch {
-                seen.count(info.slot.fold(), info.slot.serial().as_str(), 1, info.bytes);
+                match SlotKind::of(&info.slot) {
+                    SlotKind::Cursor(_) => seen.cursors += 1,
+                    SlotKind::Stream | SlotKind::Projection(_) => {
+                        seen.count(info.slot.fold(), info.slot.serial().as_str(), 1, info.bytes);
+                    }
+                }
             }
         }
         Ok(seen)
     }
 
     fn add(&mut self, other: &Self) {
+        self.cursors += other.cursors;
         for (fold, serials) in &other.folds {
             for (serial, kept) in serials {
                 self.count(fold, serial, kept.snapshots, kept.bytes);

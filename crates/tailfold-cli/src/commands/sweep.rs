@@ -9,7 +9,8 @@ use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
 A snapshot counts as used on the day of its last use, or of its save. One that is gone is taken anew when it is due; until
-then its stream loads by replay. With --snapshots, the tier is swept and then the store, each told by itself (a Redis removes what is
+then its stream loads by replay. That goes for projections too, whose cursors (how far they have looked) are
+counted with the snapshots. With --snapshots, the tier is swept and then the store, each told by itself (a Redis removes what is
 not used by itself as well). With --json, one object: {\"snapshots\", \"bytes\", \"unused_since\"}, and `tiers` with --snapshots.
 
 Examples:

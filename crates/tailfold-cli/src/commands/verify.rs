@@ -16,6 +16,9 @@ Checks the pages of a store's file (a store on a server has none: servers look a
 in one pass over the log (erased and truncated ones too; memory grows with the number of streams), then reads every snapshot and
 compares it with the stream it stands for.
 
+Of a projection's snapshot, envelope and slot are checked, and that the log reaches its position. Whether the event there is the one
+that was folded takes the projection's query: every load checks that, and takes no snapshot for which it does not hold.
+
 A wrong event means that somebody or something altered the history: restore a backup. A wrong snapshot costs time and never
 an answer: the next load of its stream replays and removes it. With --snapshots, the snapshots of the tier and of the store are
 checked and counted by themselves. Damage of either kind ends with exit code 3. With --json, one object.
@@ -78,6 +81,7 @@ pub(crate) async fn run(open: &Open, tiers: &Tiers, output: &mut Output) -> Resu
             "damaged": chains.damaged,
             "damages": chains.damages,
             "snapshots": snapshots,
+            "snapshots_of_projections": total(|seen| seen.of_projections),
             "snapshots_wrong": wrong,
             "snapshots_rejected": checked.iter().flat_map(|(_, seen)| &seen.rejected).collect::<Vec<_>>(),
         });
@@ -130,8 +134,13 @@ fn print_chains(chains: &Verification, output: &mut Output) -> Result<()> {
 
 fn print_snapshots(tier: Option<&str>, seen: &SnapshotVerification, output: &mut Output) -> Result<()> {
     let place = tier.map(|tier| format!(" in {tier}")).unwrap_or_default();
+    let projections = match seen.of_projections {
+        0 => String::new(),
+        1 => ", 1 of a projection".to_owned(),
+        several => format!(", {} of projections", grouped(several)),
+    };
     output.line(format_args!(
-        "{} snapshots{place} ({}): {} wrong",
+        "{} snapshots{place}{projections} ({}): {} wrong",
         grouped(seen.snapshots),
         bytes(seen.bytes),
         seen.wrong

@@ -26,8 +26,8 @@ pub(crate) enum AircraftEvent {
 /// How a flight ended.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Arrival {
-    delay: i32,
-    minutes_in_air: u32,
+    pub(crate) delay: i32,
+    pub(crate) minutes_in_air: u32,
 }
 
 /// What is known of an aircraft.

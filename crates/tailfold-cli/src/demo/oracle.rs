@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::aircraft::Aircraft;
 use super::airport::{Airport, Tally};
+use super::delays::{DelaysByCarrier, Worst};
 use super::flights::{Input, Row};
 use crate::error::Result;
 
@@ -53,11 +54,10 @@ impl Oracle {
             (*d, *c, *l, *e) = (*d + departures, *c + cancellations, *l + late, *e + early);
         }
 
-        let tail = row.text("tailnum");
-        if tail == "NA" || tail.is_empty() {
+        if !has_tail(row) {
             return;
         }
-        let aircraft = self.aircraft.entry(tail.to_owned()).or_default();
+        let aircraft = self.aircraft.entry(row.text("tailnum").to_owned()).or_default();
         aircraft.events += 1;
         let state = &mut aircraft.state;
         state.flights += departures;
@@ -73,6 +73,81 @@ impl Oracle {
     }
 }
 
+/// The dashboard after so many of the file's events each, in the order of the file: every row is an event of its airport and,
+/// with a tail number, another one of its aircraft. `ends` ascend; what lies behind the file's end is the whole file.
+pub(crate) fn dashboards(input: &Input, ends: &[u64]) -> Result<Vec<DelaysByCarrier>> {
+    let mut ends = ends.iter().copied().peekable();
+    let (mut dashboard, mut dashboards, mut events) = (DelaysByCarrier::default(), Vec::new(), 0);
+    let mut records = input.records()?;
+    while let Some(row) = records.next_row() {
+        let row = row?;
+        for count in [count_departure, count_arrival] {
+            while ends.next_if_eq(&events).is_some() {
+                dashboards.push(dashboard.clone());
+            }
+            events += u64::from(count(&mut dashboard, &row));
+        }
+    }
+    dashboards.extend(ends.map(|_| dashboard.clone()));
+    Ok(dashboards)
+}
+
+/// Events in a file, up to the first row that cannot even be split into fields: the import says what is wrong with it.
+pub(crate) fn count_events(input: &Input) -> Result<u64> {
+    let (mut records, mut events) = (input.records()?, 0);
+    while let Some(Ok(row)) = records.next_row() {
+        events += 1 + u64::from(has_tail(&row));
+    }
+    Ok(events)
+}
+
+fn has_tail(row: &Row) -> bool {
+    !matches!(row.text("tailnum"), "NA" | "")
+}
+
+/// What the airport knows of a flight. Answers whether it is an event.
+fn count_departure(dashboard: &mut DelaysByCarrier, row: &Row) -> bool {
+    let carrier = dashboard.carriers.entry(row.text("carrier").to_owned()).or_default();
+    match row.text("dep_delay").parse::<i64>() {
+        Err(_) => carrier.cancelled += 1,
+        Ok(delay) => {
+            carrier.departures.flights += 1;
+            if delay > 0 {
+                carrier.departures.minutes_late += delay.unsigned_abs();
+            }
+            if delay >= 15 {
+                carrier.departures.late += 1;
+            }
+        }
+    }
+    true
+}
+
+/// What the aircraft knows of it.
+fn count_arrival(dashboard: &mut DelaysByCarrier, row: &Row) -> bool {
+    if !has_tail(row) {
+        return false;
+    }
+    if row.text("dep_delay").parse::<i64>().is_err() {
+        return true;
+    }
+    let carrier = dashboard.carriers.entry(row.text("carrier").to_owned()).or_default();
+    carrier.miles += row.text("distance").parse::<u64>().unwrap_or(0);
+    let Ok(minutes) = row.text("arr_delay").parse::<i32>() else {
+        carrier.unfinished += 1;
+        return true;
+    };
+    carrier.arrivals.flights += 1;
+    carrier.arrivals.minutes_late += u64::try_from(minutes).unwrap_or(0);
+    carrier.arrivals.late += u32::from(minutes >= 15);
+    let flight = row.text("flight").parse().unwrap_or(0);
+    let worst = carrier.worst.get_or_insert(Worst { minutes, flight });
+    if minutes > worst.minutes || (minutes == worst.minutes && flight > worst.flight) {
+        *worst = Worst { minutes, flight };
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +160,20 @@ mod tests {
             oracle.airports.iter().map(|(name, airport)| (name.as_str(), airport.events)).collect();
         assert_eq!(events, [("EWR", 29_420), ("JFK", 27_279), ("LGA", 24_090)]);
         assert_eq!(oracle.aircraft.values().map(|aircraft| aircraft.events).max(), Some(199));
+    }
+    #[test]
+    fn a_dashboard_grows_event_by_event() {
+        let all = count_events(&Input::Embedded).unwrap();
+        assert_eq!(all, 2 * 80_789 - 841);
+        let seen = dashboards(&Input::Embedded, &[0, 1, 2, 2, all, all + 1]).unwrap();
+        let flights = |index: usize| {
+            let delays = seen[index].carriers.values();
+            delays.fold((0, 0), |(left, arrived), delays| {
+                (left + delays.departures.flights + delays.cancelled, arrived + delays.arrivals.flights)
+            })
+        };
+        assert_eq!([0, 1, 2, 3].map(flights), [(0, 0), (1, 0), (1, 1), (1, 1)]);
+        assert_eq!(flights(4).0, 80_789);
+        assert_eq!(seen[4], seen[5]);
     }
 }

@@ -1,11 +1,15 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+
+use serde_json::Value;
 
 use crate::support::{Desk, events_of, files_in, first_rows, on_every_kind_of_store};
 
 on_every_kind_of_store!(
     a_malformed_row_is_named_what_came_before_stays_and_a_second_run_goes_on,
     a_state_that_differs_from_the_file_ends_with_code_3,
+    a_dashboard_goes_on_from_the_snapshot_of_the_run_before,
 );
 
 #[test]
@@ -22,6 +26,14 @@ fn json_is_one_object_and_nothing_else() {
     assert_eq!(summary["airports"], 3);
     assert_eq!(summary["airports_equal"], summary["airports"]);
     assert_eq!(summary["aircraft_equal"], summary["aircraft"]);
+    for (number, wanted) in
+        [("loads", 4), ("equal", 4), ("tails", 3), ("tails_exact", 3), ("carriers", carriers_of(&rows))]
+    {
+        assert_eq!(summary[format!("dashboard_{number}")], wanted, "{number}");
+    }
+    let quarter = events_of(&rows) / 4;
+    let replayed: Vec<_> = loads_of(&summary).into_iter().map(|(_, replayed)| replayed).collect();
+    assert_eq!(replayed, [events_of(&rows) - 101 - quarter, 1, 100, quarter]);
     assert_eq!(summary["snapshots"], 3);
     assert_eq!(summary["snapshot_loads"], 3);
     assert_eq!(summary["snapshots_rejected"], 0);
@@ -48,8 +60,45 @@ fn the_table_names_what_was_measured_and_the_passing_store_goes() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(text.contains("3 of 3 airports equal the file"), "{text}");
+    assert!(text.contains("4 of 4 loads of the dashboard equal the file; 3 of 3"), "{text}");
+    assert!(text.contains("no more than a quarter of the new events at a time"), "{text}");
     assert_eq!(files_in(&desk.path("passing")), Vec::<String>::new());
     assert_eq!(desk.files(), ["flights.csv", "passing"]);
+}
+
+/// Source and replayed events of each load of the dashboard.
+fn loads_of(summary: &Value) -> Vec<(String, u64)> {
+    let load = |load: &Value| {
+        (load["source"].as_str().unwrap().to_owned(), load["replayed_events"].as_u64().unwrap())
+    };
+    summary["dashboard"].as_array().unwrap().iter().map(load).collect()
+}
+
+fn carriers_of(rows: &str) -> u64 {
+    rows.lines().skip(1).filter_map(|row| row.split(',').nth(6)).collect::<BTreeSet<_>>().len() as u64
+}
+
+fn a_dashboard_goes_on_from_the_snapshot_of_the_run_before(desk: &Desk) {
+    desk.record_flights(200);
+    desk.write("flights.csv", &first_rows(300));
+    let demo = ["demo", "--input", "flights.csv", "--store", &desk.store("tailfold"), "--json"];
+    let summary = desk.run(&demo).succeeded().object();
+    assert_eq!(
+        (summary["dashboard_equal"].as_u64(), summary["dashboard_tails_exact"].as_u64()),
+        (Some(4), Some(3))
+    );
+    let (before, new) =
+        (events_of(&first_rows(200)), events_of(&first_rows(300)) - events_of(&first_rows(200)));
+    let (quarter, hundred) = (new / 4, (new / 4).min(100));
+    let snapshot = |replayed| ("snapshot".to_owned(), replayed);
+    assert_eq!(
+        loads_of(&summary),
+        [snapshot(new - 1 - hundred - quarter), snapshot(1), snapshot(hundred), snapshot(quarter)]
+    );
+    assert_eq!(summary["events_found"], before);
+    // Nothing is new any more.
+    let summary = desk.run(&demo).succeeded().object();
+    assert_eq!((loads_of(&summary), summary["dashboard_equal"].as_u64()), (vec![snapshot(0)], Some(1)));
 }
 
 #[test]
@@ -136,6 +185,10 @@ fn a_state_that_differs_from_the_file_ends_with_code_3(desk: &Desk) {
     let run = desk.run(&["demo", "--input", "flights.csv", "--store", &desk.store("tailfold"), "--json"]);
     let summary = run.object();
     assert_eq!(summary["airports_equal"], 0);
+    assert_eq!(
+        (summary["dashboard_loads"].as_u64(), summary["dashboard_equal"].as_u64()),
+        (Some(1), Some(0))
+    );
     assert!(summary["differences"][0].as_str().unwrap().contains("but the file says"));
     assert!(run.failed(3).contains("states differ from the file"));
 }

@@ -10,6 +10,7 @@ mod demo;
 mod moving;
 mod nats;
 mod postgres;
+mod projections;
 mod reading;
 mod support;
 mod tier;

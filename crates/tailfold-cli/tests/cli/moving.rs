@@ -235,9 +235,10 @@ fn a_sweep_removes_what_was_not_used_and_nothing_else() {
     assert_eq!(sweep(&[]), 0);
     assert_eq!(
         desk.sql("tailfold.db", "UPDATE snapshots SET used = used - 91 WHERE key <> 'airport/JFK'"),
-        2
+        3
     );
     assert_eq!(sweep(&["--fold", "aircraft"]), 0);
+    assert_eq!(sweep(&["--fold", "delays-by-carrier"]), 1);
     assert_eq!(sweep(&[]), 2);
     assert_eq!(desk.run(&["snapshots", "--json"]).succeeded().objects().len(), 1);
     desk.run(&["verify"]).succeeded();

@@ -33,6 +33,8 @@ fn a_store_that_is_missing_is_said_and_not_made() {
             &["show", "a/b"],
             &["state", "a/b"],
             &["snapshots"],
+            &["projections"],
+            &["project", "rebuild", "delays-by-carrier"],
             &["stats"],
             &["verify"],
             &["export"],
@@ -102,7 +104,7 @@ fn a_sweep_removes_what_was_not_used_and_nothing_else() {
         }
     });
     assert_eq!(sweep(&["--fold", "aircraft"]), 0);
-    assert_eq!(sweep(&[]), 2);
+    assert_eq!(sweep(&[]), 3);
     assert_eq!(desk.run(&["snapshots", "--json"]).succeeded().objects().len(), 1);
     desk.run(&["verify"]).succeeded();
 }

@@ -32,6 +32,8 @@ fn a_store_that_is_missing_is_said_and_not_made() {
             &["show", "a/b"],
             &["state", "a/b"],
             &["snapshots"],
+            &["projections"],
+            &["project", "rebuild", "delays-by-carrier"],
             &["stats"],
             &["verify"],
             &["export"],

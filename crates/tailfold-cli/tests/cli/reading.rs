@@ -74,10 +74,13 @@ fn a_state_is_a_merge_patch_that_says_so_at_a_version_or_a_time(desk: &Desk) {
 fn snapshots_are_listed_with_what_their_envelopes_say(desk: &Desk) {
     desk.record_flights(400);
     let all = desk.run(&["snapshots", "--json"]).succeeded().objects();
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 4);
+    assert_eq!((&all[3]["key"], &all[3]["kind"]), (&"*".into(), &"projection".into()));
     let one = desk.run(&["snapshots", "airport/JFK", "--json"]).succeeded().objects();
     assert_eq!(one.len(), 1);
-    assert_eq!(one[0]["fold"], "airport");
+    assert_eq!((&one[0]["fold"], &one[0]["kind"]), (&"airport".into(), &"stream".into()));
+    let fold = desk.run(&["snapshots", "--fold", "delays-by-carrier", "--json"]).succeeded().objects();
+    assert_eq!(fold, all[3..]);
     assert_eq!(one[0]["codec"], "msgpack");
     assert_eq!(one[0]["rejected"], serde_json::Value::Null);
     assert!(desk.run(&["snapshots"]).succeeded().stdout.contains("sound"));
@@ -96,7 +99,7 @@ fn stats_count_what_is_there(desk: &Desk) {
     assert_eq!(stats["events"], events_of(&first_rows(400)));
     assert_eq!(stats["categories"]["airport"]["events"], 400);
     assert_eq!(stats["categories"]["airport"]["streams"], 3);
-    assert_eq!(stats["snapshots"], 3);
+    assert_eq!((stats["snapshots"].as_u64(), stats["cursors"].as_u64()), (Some(4), Some(0)));
     let folds = stats["folds"]["airport"].as_object().unwrap();
     assert_eq!(folds.values().next().unwrap()["snapshots"], 3);
     assert!(stats["store_bytes"].as_u64().unwrap() > 100_000);
@@ -162,6 +165,8 @@ fn help_teaches_by_examples() {
         "show",
         "state",
         "snapshots",
+        "projections",
+        "project",
         "stats",
         "verify",
         "sweep",

@@ -4,8 +4,10 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::event::Position;
+use crate::filter::Filter;
 use crate::snapshot::{Envelope, Rejection, Slot, SlotFilter, SnapshotInfo, SnapshotStore, StoredSnapshot};
-use crate::store::{Direction, EventStore, VersionRange};
+use crate::store::{Direction, EventStore, Follow, VersionRange};
 use crate::stream::{Head, StreamId, Version};
 
 /// What [`verify_snapshots`] has seen, and what is wrong with it.
@@ -16,6 +18,8 @@ pub struct SnapshotVerification {
     pub snapshots: u64,
     /// Bytes of their envelopes.
     pub bytes: u64,
+    /// Those of projections among them, with the cursors in which projections note how far they have looked.
+    pub of_projections: u64,
     /// How many of them would be rejected.
     pub wrong: u64,
     /// Those, in the order of their slots; the first [`SnapshotVerification::MOST_LISTED`].
@@ -54,6 +58,10 @@ impl SnapshotVerification {
 /// Reads every snapshot that matches and checks its envelope, that it lies in the slot and at the head which it names, and
 /// that its stream has had exactly that head. Payloads are not decoded: that takes the fold.
 ///
+/// Of a projection's snapshot, that the log reaches the position that it is anchored at: whether the event there is the one
+/// that was folded takes the projection's query, so a load checks that. An event that is gone, erased or truncated with its stream,
+/// makes the snapshot useless and is not wrong.
+///
 /// A snapshot that is found wrong costs time and never an answer; the next load of its stream removes it. `progress` is
 /// called after each batch.
 ///
@@ -74,6 +82,7 @@ pub async fn verify_snapshots(
             let Some(stored) = stored.filter(|stored| stored.head.version == head.version) else { continue };
             seen.snapshots += 1;
             seen.bytes += stored.bytes.len() as u64;
+            seen.of_projections += u64::from(slot.key().parse::<StreamId>().is_err());
             let checked = match check_envelope(&slot, &stored) {
                 Ok(_) => check_anchor(events, &slot, stored.head).await?,
                 Err(reason) => Err(reason),
@@ -104,7 +113,7 @@ async fn check_anchor(
     head: Head,
 ) -> Result<Result<(), Rejection>> {
     // The key of a projection names no stream; its anchor is a position.
-    let Ok(stream) = slot.key().parse::<StreamId>() else { return Ok(Ok(())) };
+    let Ok(stream) = slot.key().parse::<StreamId>() else { return check_position(events, head).await };
     let range = VersionRange::from(head.version).up_to(Some(head.version));
     let found: Vec<_> = events.read(&stream, range, Direction::Forward).try_concat().await?;
     if let Some(event) = found.first() {
@@ -112,6 +121,17 @@ async fn check_anchor(
     }
     let last = events.head(&stream).await?.map_or(Version::ZERO, |last| last.version);
     Ok(Err(if head.version > last { Rejection::Ahead } else { Rejection::Truncated }))
+}
+
+async fn check_position(events: &(impl EventStore + ?Sized), head: Head) -> Result<Result<(), Rejection>> {
+    let before = Position(head.version.0.saturating_sub(1));
+    let mut batches = events.read_all(before, Filter::all(), Follow::ToEnd);
+    while let Some(batch) = batches.try_next().await? {
+        if !batch.events.is_empty() {
+            return Ok(Ok(()));
+        }
+    }
+    Ok(Err(Rejection::Ahead))
 }
 
 #[cfg(test)]
@@ -131,7 +151,11 @@ mod tests {
     }
 
     async fn save(store: &MemoryStore, fold: &str, head: Head, damage: bool) {
-        let slot = Slot::new(fold, "0123456789abcdef".parse().unwrap(), "a/1").unwrap();
+        save_in(store, fold, "a/1", head, damage).await;
+    }
+
+    async fn save_in(store: &MemoryStore, fold: &str, key: &str, head: Head, damage: bool) {
+        let slot = Slot::new(fold, "0123456789abcdef".parse().unwrap(), key).unwrap();
         let draft = Draft {
             slot: &slot,
             head,
@@ -167,5 +191,18 @@ mod tests {
                 ("d-ahead".to_owned(), Rejection::Ahead),
             ]
         );
+    }
+    #[tokio::test]
+    async fn snapshots_of_projections_lie_within_the_log() {
+        let (store, _) = store().await;
+        let at = |position| Head { version: Version(position), chain: Chain::from_bytes([1; 16]) };
+        save_in(&store, "within", "*", at(1), false).await;
+        save_in(&store, "within", "^", at(1), false).await;
+        save_in(&store, "flipped", "*tea", at(1), true).await;
+        save_in(&store, "behind-the-end", "*tea", at(9), false).await;
+        let seen = verify_snapshots(&store, &store, SlotFilter::all(), |_| {}).await.unwrap();
+        assert_eq!((seen.snapshots, seen.of_projections, seen.wrong), (4, 4, 2));
+        let reasons: Vec<_> = seen.rejected.iter().map(|wrong| wrong.reason).collect();
+        assert_eq!(reasons, [Rejection::Ahead, Rejection::Corrupt]);
     }
 }
