@@ -99,15 +99,19 @@ where
             error.during(format!("prepare read model `{}`", self.path.display()))
         })
     }
+}
 
-    /// The events that a subscription has put aside, in order of position.
-    ///
-    /// # Errors
-    /// `Unavailable`; `Corrupt` for an entry that cannot be read.
-    pub fn parked(&self, name: &str) -> Result<Vec<Parked>> {
-        let parked = parked(&self.connection, name).map_err(Error::from);
-        parked.map_err(|error| error.during(format!("list what subscription `{name}` has parked")))
-    }
+/// The events that a subscription has put aside in a read model's file, in order of position.
+///
+/// # Errors
+/// `Invalid` if the file cannot be opened or is a store; `Unavailable`; `Corrupt` for an entry that cannot be read.
+pub fn parked_events(path: impl AsRef<Path>, name: &str) -> Result<Vec<Parked>> {
+    let listed = connect(path.as_ref()).and_then(|connection| parked(&connection, name));
+    listed.map_err(|failure| {
+        let operation =
+            format!("list what subscription `{name}` has parked in `{}`", path.as_ref().display());
+        Error::from(failure).during(operation)
+    })
 }
 
 #[async_trait]
@@ -161,6 +165,8 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
+    // What came from an erased stream is not to stay in free pages.
+    connection.pragma_update(None, "secure_delete", true)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT"))?;
     Ok(connection)
 }

@@ -96,6 +96,9 @@ pub trait Projection: Fold + State<Scope = ManyStreams> {
 
     /// A stream was erased whose events may have been folded. Either takes out what came from it, so that the state is as if
     /// they had never been folded, or asks for a rebuild from what is left.
+    ///
+    /// It is called by the next load. Until then a snapshot holds what was folded: an erase does not know which projections that
+    /// concerns. Where it has to go at once, load them, or keep no snapshots of instances that are about one person.
     fn erased(&mut self, stream: &StreamId) -> Erased {
         let _ = stream;
         Erased::Rebuild

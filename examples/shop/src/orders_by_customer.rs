@@ -109,7 +109,7 @@ impl OrdersByCustomer {
     /// # Errors
     /// If the file cannot be read.
     pub fn parked(&self) -> tailfold::Result<Vec<Parked>> {
-        SqliteReadModel::open(&self.path, handle)?.parked(self.release.name())
+        tailfold_sqlite::parked_events(&self.path, self.release.name())
     }
 
     /// A customer's orders, oldest first.

@@ -1,5 +1,4 @@
 -- Overwrites what is deleted, so that an erased customer's name does not stay in free pages of the file.
-PRAGMA secure_delete = on;
 
 CREATE TABLE IF NOT EXISTS customers (
     id       TEXT PRIMARY KEY,

@@ -9,7 +9,7 @@ use tailfold::{
     BoxError, Delivery, ErrorKind, Event, EventMeta, Fold, Position, Repository, State, Subscription,
 };
 use tailfold_sqlite::rusqlite::{Connection, Transaction};
-use tailfold_sqlite::{SqliteReadModel, SqliteStore};
+use tailfold_sqlite::{SqliteReadModel, SqliteStore, parked_events};
 
 #[derive(Clone, Debug, Serialize, Deserialize, Event)]
 #[event(category = "counter")]
@@ -129,7 +129,7 @@ async fn a_failing_event_rolls_its_batch_back_and_is_parked_after_retries() {
     subscription.stop().await.unwrap();
     assert_eq!(place.seen(), (0..20).filter(|number| *number != 7).collect::<Vec<_>>());
     assert_eq!(attempts.load(Ordering::Relaxed), 3);
-    let parked = place.model(never).parked("seen").unwrap();
+    let parked = parked_events(place.directory.path().join("model"), "seen").unwrap();
     assert_eq!(parked.len(), 1);
     assert_eq!((parked[0].stream.as_str(), parked[0].attempts), ("counter/2", 3));
     assert_eq!(parked[0].error, "not this one");
