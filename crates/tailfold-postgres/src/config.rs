@@ -64,8 +64,7 @@ impl PostgresConfig {
         }
     }
 
-    /// The defaults over a pool that exists already, whose connections lead to the store's database. It is the only place where
-    /// a type of another crate stands in this one's API.
+    /// The defaults over a pool that exists already, whose connections lead to the store's database.
     ///
     /// The store keeps none of its connections longer than for one operation. Transactions must be `READ COMMITTED` by default,
     /// and a server's `statement_timeout` of about the store's deadline is advised. Without [`PostgresConfig::listen_at`], live
@@ -148,6 +147,13 @@ impl PostgresConfig {
     }
 
     async fn open(self) -> Result<PostgresStore> {
+        let (connections, dialer) = self.connections()?;
+        let prepared = setup::prepare(&connections, &self).await?;
+        Ok(PostgresStore { inner: Inner::new(prepared, &self, connections, dialer).into() })
+    }
+
+    /// Connections to the database, whatever is in it; and how to open one that is nobody else's, where that is known.
+    pub(crate) fn connections(&self) -> Result<(Connections, Option<Dialer>)> {
         self.check()?;
         let dialer = self.dialer()?;
         let pool = match (&self.pool, &dialer) {
@@ -155,9 +161,7 @@ impl PostgresConfig {
             (None, Some(dialer)) => self.own_pool(dialer)?,
             (None, None) => return Err(Error::invalid("neither a server nor a pool is named")),
         };
-        let connections = Connections::new(pool, self.deadline, self.pool.is_none());
-        let prepared = setup::prepare(&connections, &self).await?;
-        Ok(PostgresStore { inner: Inner::new(prepared, &self, connections, dialer).into() })
+        Ok((Connections::new(pool, self.deadline, self.pool.is_none()), dialer))
     }
 
     fn check(&self) -> Result<()> {

@@ -129,6 +129,11 @@ impl Connection {
         &mut self.client
     }
 
+    /// Ends it, where it may be in the middle of something that nobody waits for any more.
+    pub(crate) fn abandon(self) {
+        drop(Object::take(self.client));
+    }
+
     /// The rows of a statement that may take as long as it takes, in a transaction of its own.
     pub(crate) async fn rows_at_leisure(
         &mut self,

@@ -141,7 +141,7 @@ fn is_of_tls(error: &tokio_postgres::Error) -> bool {
 }
 
 /// An error and its causes: the driver's errors do not tell their causes themselves.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),

@@ -1,4 +1,5 @@
-//! The store of tailfold on PostgreSQL: events and snapshots for many machines.
+//! The store of tailfold on PostgreSQL: events and snapshots for many machines. And read models in tables of a PostgreSQL
+//! database, whatever store the events are in: [`PostgresReadModel`].
 //!
 //! ```no_run
 //! use tailfold::EventStore as _;
@@ -21,6 +22,7 @@ mod frontier;
 mod locks;
 mod log;
 mod read;
+mod read_model;
 mod remove;
 mod rows;
 mod setup;
@@ -32,4 +34,7 @@ mod together;
 mod wake;
 
 pub use config::PostgresConfig;
+pub use read_model::{CheckpointInfo, PostgresHandler, PostgresReadModel, checkpoints, parked_events};
 pub use store::PostgresStore;
+/// The driver: a [`PostgresHandler`] writes through its transaction.
+pub use tokio_postgres;

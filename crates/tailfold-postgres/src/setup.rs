@@ -2,7 +2,7 @@
 //!
 //! Format n + 1 is what the n-th migration makes of format n. A migration never changes after a release; a new one is added.
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{GenericClient, Object, Transaction};
 use tailfold::{Error, Outcome, Result, StoreId, Timestamp};
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::error::SqlState;
@@ -42,10 +42,10 @@ const MIGRATIONS: &[&[&str]] = &[
 /// The oldest server that works: functions of transaction ids and of SHA-256 are older, tests are not.
 const OLDEST_SERVER: i32 = 150_000;
 
-/// Whether there is a store in a schema. It looks into the catalogue's tables: functions such as `to_regclass` may tell what was
+/// Whether there is a table in a schema. It looks into the catalogue's tables: functions such as `to_regclass` may tell what was
 /// true before the transaction waited for its lock.
 const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                      WHERE n.nspname = $1 AND c.relname = 'meta')";
+                      WHERE n.nspname = $1 AND c.relname = $2)";
 
 /// A schema that is fit to be used.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ fn current() -> i32 {
     MIGRATIONS.len() as i32
 }
 
-async fn check_server(client: &Object) -> Result<(), Failure> {
+pub(crate) async fn check_server(client: &Object) -> Result<(), Failure> {
     let row = client
         .query_one(
             "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), pg_is_in_recovery()",
@@ -128,8 +128,7 @@ async fn check_server(client: &Object) -> Result<(), Failure> {
 /// Format and id of the store in the schema; `None` if there is none.
 async fn look(client: &Object, config: &PostgresConfig) -> Result<Option<(i32, StoreId)>, Failure> {
     let schema = config.quoted_schema();
-    let exists: bool = client.query_one(EXISTS, &[&config.schema]).await?.get(0);
-    if !exists {
+    if !is_there(client, config, "meta").await? {
         return Ok(None);
     }
     let found = client.query_opt(&format!("SELECT format, store_id FROM {schema}.meta"), &[]).await?;
@@ -139,36 +138,62 @@ async fn look(client: &Object, config: &PostgresConfig) -> Result<Option<(i32, S
     Ok(Some((row.get(0), StoreId::from_uuid(row.get::<_, Uuid>(1)))))
 }
 
-/// Applies what is missing in one transaction: all of it or nothing, however many processes do so at the same time.
-async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId, Failure> {
+/// Whether the schema has a table of that name.
+pub(crate) async fn is_there(
+    client: &impl GenericClient,
+    config: &PostgresConfig,
+    table: &str,
+) -> Result<bool, Failure> {
+    Ok(client.query_one(EXISTS, &[&config.schema, &table]).await?.get(0))
+}
+
+/// Begins a transaction that has the schema, and nobody beside it who changes it too.
+pub(crate) async fn begin_migration<'a>(
+    client: &'a mut Object,
+    config: &PostgresConfig,
+) -> Result<Transaction<'a>, Failure> {
     // Each statement has to see what was committed while it waited for the lock.
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     let lock = Locks::new(&config.schema).migration();
     transaction.query_one("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
-    let schema = config.quoted_schema();
-    let exists: bool = transaction.query_one(EXISTS, &[&config.schema]).await?.get(0);
-    let format: i32 = match exists {
-        true => transaction.query_one(&format!("SELECT format FROM {schema}.meta"), &[]).await?.get(0),
-        false => 0,
-    };
-    if format == 0 {
-        // Whoever may not create schemas may be given an empty one.
-        let found =
-            transaction.query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&config.schema]).await?;
-        if found.is_none() {
-            transaction.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
-        }
+    // Whoever may not create schemas may be given an empty one.
+    let found =
+        transaction.query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&config.schema]).await?;
+    if found.is_none() {
+        transaction.batch_execute(&format!("CREATE SCHEMA {}", config.quoted_schema())).await?;
     }
+    Ok(transaction)
+}
+
+/// Applies the migrations after those that made the format which was found.
+pub(crate) async fn apply(
+    transaction: &Transaction<'_>,
+    config: &PostgresConfig,
+    migrations: &[&[&str]],
+    found: i32,
+) -> Result<(), Failure> {
     // A server that gives up says so in time, and leaves nothing behind that goes on.
     let patience = (config.deadline * 3 / 4).as_millis().clamp(1, i32::MAX as u128);
     transaction.batch_execute(&format!("SET LOCAL statement_timeout = {patience}")).await?;
-    for migration in MIGRATIONS.iter().skip(usize::try_from(format).unwrap_or(usize::MAX)) {
+    for migration in migrations.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
         for object in *migration {
-            let done = transaction.batch_execute(&object.replace("{schema}", &schema)).await;
+            let done = transaction.batch_execute(&object.replace("{schema}", &config.quoted_schema())).await;
             done.map_err(|error| refused(error, config))?;
         }
     }
+    Ok(())
+}
+
+/// Applies what is missing in one transaction: all of it or nothing, however many processes do so at the same time.
+async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId, Failure> {
+    let transaction = begin_migration(client, config).await?;
+    let schema = config.quoted_schema();
+    let format: i32 = match is_there(&transaction, config, "meta").await? {
+        true => transaction.query_one(&format!("SELECT format FROM {schema}.meta"), &[]).await?.get(0),
+        false => 0,
+    };
+    apply(&transaction, config, MIGRATIONS, format).await?;
     let statement = format!(
         "INSERT INTO {schema}.meta (format, store_id, created_at) VALUES ($1, $2, $3)
          ON CONFLICT (one) DO UPDATE SET format = excluded.format RETURNING store_id"
@@ -189,11 +214,9 @@ fn refused(error: tokio_postgres::Error, config: &PostgresConfig) -> Failure {
     Failure::Final(Error::unavailable(
         Outcome::NotDone,
         format!(
-            "bringing the schema `{}` up to format {} takes too long for a deadline of {:?}: build its indexes before, as \
+            "bringing the schema `{}` up to date takes too long for a deadline of {:?}: build its indexes before, as \
              docs/postgres.md says, or connect once with a longer deadline",
-            config.schema,
-            current(),
-            config.deadline
+            config.schema, config.deadline
         ),
     ))
 }

@@ -10,6 +10,7 @@ mod large;
 mod log;
 mod logins;
 mod pools;
+mod read_models;
 mod setup;
 mod snapshots;
 mod support;
