@@ -1,5 +1,3 @@
--- Overwrites what is deleted, so that an erased customer's name does not stay in free pages of the file.
-
 CREATE TABLE IF NOT EXISTS customers (
     id       TEXT PRIMARY KEY,
     username TEXT NOT NULL
