@@ -37,6 +37,11 @@ impl Nats {
         Ok(Self { store, bare, server, _scratch: scratch })
     }
 
+    /// Another connection of async-nats to the same server.
+    pub(crate) async fn another_bare(&self) -> Result<BareNats> {
+        BareNats::connect(&self.server.url()).await
+    }
+
     /// Another store on the same server, which remembers nothing of the first one.
     pub(crate) async fn fresh_store(&self) -> Result<NatsStore> {
         Ok(NatsStore::connect(&self.server.url()).await?)

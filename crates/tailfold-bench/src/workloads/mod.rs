@@ -3,6 +3,7 @@
 mod append_1;
 mod append_64;
 mod append_64_tags;
+mod decide_64;
 mod load_flat;
 mod load_snapshot;
 mod nats_append_1;
@@ -21,6 +22,7 @@ mod projection_selective;
 mod redis_load;
 mod replay;
 mod snapshot_cost;
+mod subscription_latency;
 
 use std::sync::Arc;
 
@@ -46,6 +48,8 @@ pub(crate) const ALL: &[Workload] = &[
     replay::WORKLOAD,
     projection_selective::WORKLOAD,
     projection_replay::WORKLOAD,
+    decide_64::WORKLOAD,
+    subscription_latency::WORKLOAD,
     load_flat::WORKLOAD,
     load_snapshot::WORKLOAD,
     snapshot_cost::WORKLOAD,
@@ -72,10 +76,10 @@ pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
     }
     // Now, and not after minutes of other workloads.
     let any = |prefix: &str| chosen.iter().any(|workload| workload.name.starts_with(prefix));
-    if any("nats-") {
+    if any("nats-") || any("subscription-") {
         nats::check_server()?;
     }
-    if any("pg-") {
+    if any("pg-") || any("subscription-") {
         postgres::check_server()?;
     }
     if any("redis-") {
