@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tracing::Instrument as _;
 
 use crate::clock::Timestamp;
@@ -18,7 +19,7 @@ use crate::fold::{Aggregate, Fold};
 use crate::loaded::Loaded;
 use crate::replay;
 use crate::repository::{Inner, Repository, SnapshotSide};
-use crate::schema::Event;
+use crate::schema::Fact;
 use crate::snapshot::{Save, Saved, SnapshotMode};
 use crate::store::{
     Commit, Committed, EventStore as _, EventStoreExt as _, Expected, InlineSnapshot, StreamWrite, Written,
@@ -41,6 +42,12 @@ pub(crate) struct Stamp {
     pub(crate) metadata: Metadata,
     pub(crate) recorded_at: Option<Timestamp>,
     pub(crate) idempotency_key: Option<String>,
+}
+
+/// The same, as it is stored.
+pub(crate) struct Common {
+    metadata: Bytes,
+    recorded_at: Timestamp,
 }
 
 impl<F: Aggregate> Append<F> {
@@ -182,36 +189,18 @@ impl<F: Aggregate> Inner<F> {
         events: Vec<F::Event>,
         stamp: &Stamp,
     ) -> Result<Prepared<F>> {
-        let metadata = stamp.metadata.to_bytes()?;
-        let recorded_at = stamp.recorded_at.unwrap_or_else(|| self.clock.now());
+        let common = self.common(stamp)?;
         let mut prepared = Prepared { new: Vec::with_capacity(events.len()), typed: Vec::new() };
         for (index, event) in events.into_iter().enumerate() {
-            let schema = event.schema();
-            let plain = event.encode()?;
-            let typed =
-                F::Event::decode(schema.name, SchemaVersion(schema.version), &plain).map_err(|error| {
-                    Error::codec(format!("event `{}` does not survive its codec: {error}", schema.name))
-                })?;
-            let mut tags = event.tags().iter().map(|tag| Tag::new(tag)).collect::<Result<Vec<_>>>()?;
-            let id = match &stamp.idempotency_key {
-                None => EventId::fresh(),
+            let (fact, typed) = Fact::surviving(&event)?;
+            let (id, key_tag) = match &stamp.idempotency_key {
+                None => (EventId::fresh(), None),
                 Some(key) => {
-                    if index == 0 {
-                        tags.push(Tag::idempotency(key)?);
-                    }
-                    EventId::derived(key, stream, index)
+                    let tag = (index == 0).then(|| Tag::idempotency(key)).transpose()?;
+                    (EventId::derived(key, stream, index), tag)
                 }
             };
-            prepared.new.push(NewEvent::new(EventData {
-                id,
-                event_type: EventType::new(schema.name)?,
-                schema_version: SchemaVersion(schema.version),
-                recorded_at,
-                metadata: metadata.clone(),
-                payload: replay::seal(stream, id, plain, self.encryption.as_ref())?,
-                tags,
-                origin: schema.origin,
-            })?);
+            prepared.new.push(self.new_event(stream, id, fact, key_tag, &common)?);
             prepared.typed.push(typed);
         }
         Ok(prepared)
@@ -292,6 +281,34 @@ impl<F: Aggregate> Inner<F> {
 }
 
 impl<F: Fold> Inner<F> {
+    pub(crate) fn common(&self, stamp: &Stamp) -> Result<Common> {
+        let recorded_at = stamp.recorded_at.unwrap_or_else(|| self.clock.now());
+        Ok(Common { metadata: stamp.metadata.to_bytes()?, recorded_at })
+    }
+
+    /// A fact as an event for a stream; `tag` comes after its own.
+    pub(crate) fn new_event(
+        &self,
+        stream: &StreamId,
+        id: EventId,
+        fact: Fact,
+        tag: Option<Tag>,
+        common: &Common,
+    ) -> Result<NewEvent> {
+        let Fact { schema, tags, payload, .. } = fact;
+        let tags = tags.iter().map(|tag| Tag::new(tag)).chain(tag.map(Ok)).collect::<Result<_>>()?;
+        NewEvent::new(EventData {
+            id,
+            event_type: EventType::new(schema.name)?,
+            schema_version: SchemaVersion(schema.version),
+            recorded_at: common.recorded_at,
+            metadata: common.metadata.clone(),
+            payload: replay::seal(stream, id, payload, self.encryption.as_ref())?,
+            tags,
+            origin: schema.origin,
+        })
+    }
+
     /// An append whose outcome is unknown is sent again as it is: the store recognises what it has. A repetition that the
     /// store does not answer says nothing about the attempts before it: the outcome stays unknown.
     pub(crate) async fn append_settled(&self, commit: Commit) -> Result<Committed> {

@@ -130,6 +130,22 @@ pub struct Fact {
     pub payload: Vec<u8>,
 }
 
+impl Fact {
+    /// An event as it is stored, and as every later replay will see it.
+    ///
+    /// # Errors
+    /// `Codec` if it cannot be encoded, or what was encoded cannot be decoded.
+    pub(crate) fn surviving<E: Events>(event: &E) -> Result<(Self, E)> {
+        let fact = event.to_fact()?;
+        let Self { category, schema, payload, .. } = &fact;
+        let read = E::decode_from(category, schema.name, SchemaVersion(schema.version), payload);
+        let read = read.map_err(|error| {
+            Error::codec(format!("event `{}` does not survive its codec: {error}", schema.name))
+        })?;
+        Ok((fact, read))
+    }
+}
+
 impl<E: Event> Events for E {
     fn sources() -> Vec<EventSource> {
         vec![EventSource { category: E::CATEGORY, schemas: E::schemas() }]

@@ -11,9 +11,8 @@ use super::{Facts, Projected, Projection, ProjectionKey as _};
 use crate::append::Stamp;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::{EventData, EventId, EventType, Metadata, NewEvent, Position, SchemaVersion, Tag};
+use crate::event::{EventId, Metadata, Position};
 use crate::filter::Filter;
-use crate::replay;
 use crate::repository::{Inner, Repository};
 use crate::store::{Commit, Expected, StreamWrite, Written};
 use crate::stream::StreamId;
@@ -179,23 +178,12 @@ impl<P: Projection> Inner<P> {
     }
 
     fn commit_of(&self, facts: Facts, instance: &Instance, seen: Position, stamp: &Stamp) -> Result<Commit> {
-        let metadata = stamp.metadata.to_bytes()?;
-        let recorded_at = stamp.recorded_at.unwrap_or_else(|| self.clock.now());
+        let common = self.common(stamp)?;
         let mut writes: Vec<StreamWrite> = Vec::new();
         for (actor, fact) in facts.into_parts() {
             let fact = fact?;
             let stream = StreamId::new(fact.category, &actor)?;
-            let id = EventId::fresh();
-            let event = NewEvent::new(EventData {
-                id,
-                event_type: EventType::new(fact.schema.name)?,
-                schema_version: SchemaVersion(fact.schema.version),
-                recorded_at,
-                metadata: metadata.clone(),
-                payload: replay::seal(&stream, id, fact.payload, self.encryption.as_ref())?,
-                tags: fact.tags.iter().map(|tag| Tag::new(tag)).collect::<Result<Vec<_>>>()?,
-                origin: fact.schema.origin,
-            })?;
+            let event = self.new_event(&stream, EventId::fresh(), fact, None, &common)?;
             match writes.iter_mut().find(|write| write.stream == stream) {
                 Some(write) => write.events.push(event),
                 None => writes.push(StreamWrite { stream, expected: Expected::Any, events: vec![event] }),
