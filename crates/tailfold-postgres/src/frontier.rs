@@ -1,9 +1,10 @@
 //! Up to which position everything is decided: committed, or never to come.
 //!
 //! Positions are drawn before their transactions commit, so they appear out of order. A transaction has its id before it draws
-//! one. So whoever sees a position sees, in the same snapshot, every transaction that may still fill a gap below it among those
-//! that are running; when these have ended, no gap below is ever filled. Nobody waits for a reader, and readers wait for nobody
-//! but writers of this log: a long transaction that has nothing to do with it is told apart by the locks that it does not hold.
+//! one. So whoever may still fill a gap below a visible position has an id below the next one that the server gives out; when all
+//! of these have ended, no gap below is ever filled. The list of running transactions in a snapshot is not enough: it leaves out
+//! those with ids above the last one that has ended. Nobody waits for a reader, and readers wait for nobody but writers of this
+//! log: a long transaction that has nothing to do with it is told apart by the locks that it does not hold.
 
 use std::time::Duration;
 
@@ -30,9 +31,10 @@ pub(crate) struct Statements {
 impl Statements {
     pub(crate) fn new(schema: &str) -> Self {
         Self {
-            // Both of one snapshot.
+            // The next id is read after the snapshot was taken; `age` counts from it to the first id that there ever was, 3.
             last: format!(
-                "SELECT coalesce(max(position), 0), pg_current_snapshot()::text FROM {schema}.events"
+                "SELECT coalesce(max(position), 0), pg_snapshot_xmin(pg_current_snapshot())::text, age('3'::xid)
+                 FROM {schema}.events"
             ),
             oldest: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text",
             writers: format!(
@@ -42,7 +44,7 @@ impl Statements {
                          AND log.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                          AND log.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock') AND log.granted
                          AND own.locktype = 'transactionid' AND own.mode = 'ExclusiveLock'
-                         AND own.transactionid IN (SELECT x::xid8::xid FROM unnest($1::text[]) AS x))"
+                         AND age(own.transactionid) > age($1::text::xid))"
             ),
         }
     }
@@ -52,10 +54,13 @@ impl Statements {
 pub(crate) async fn decided(connections: &Connections, statements: &Statements) -> Result<Position> {
     let row = connections.row(&statements.last, &[]).await?;
     let position = Position(unsigned(rows::value(&row, 0)?, "position")?);
-    let running = Running::of(&row)?;
+    let earlier = Earlier::of(&row)?;
+    if earlier.than_oldest(&row, 1)? {
+        return Ok(position);
+    }
     let mut pause = FIRST_PAUSE;
     let mut looks = 0;
-    while !running.have_ended(connections, statements, looks).await? {
+    while !earlier.have_ended(connections, statements, looks).await? {
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
         looks += 1;
@@ -63,23 +68,22 @@ pub(crate) async fn decided(connections: &Connections, statements: &Statements) 
     Ok(position)
 }
 
-/// Transactions that were running at a moment.
-struct Running {
-    transactions: Vec<u64>,
+/// Transactions that had an id at a moment.
+struct Earlier {
+    /// The first id that was given out after it.
+    next: u64,
 }
 
-impl Running {
-    /// From a snapshot as text: `xmin:xmax:running,running`.
+impl Earlier {
     fn of(row: &Row) -> Result<Self> {
-        let text: &str = rows::value(row, 1)?;
-        Self::parse(text).ok_or_else(|| Error::corrupt(format!("the server tells `{text}` for a snapshot")))
+        let oldest = transaction(row, 1)?;
+        let age: i32 = rows::value(row, 2)?;
+        Ok(Self { next: next(oldest, age) })
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let list = text.splitn(3, ':').nth(2)?;
-        let transactions =
-            list.split(',').filter(|id| !id.is_empty()).map(str::parse).collect::<Result<_, _>>();
-        Some(Self { transactions: transactions.ok()? })
+    /// Whether none of them runs, by the oldest one that does.
+    fn than_oldest(&self, row: &Row, column: usize) -> Result<bool> {
+        Ok(transaction(row, column)? >= self.next)
     }
 
     async fn have_ended(
@@ -88,22 +92,29 @@ impl Running {
         statements: &Statements,
         looks: u32,
     ) -> Result<bool> {
-        let Some(youngest) = self.transactions.iter().max() else { return Ok(true) };
         let row = connections.row(statements.oldest, &[]).await?;
-        let text: &str = rows::value(&row, 0)?;
-        let oldest: u64 = text
-            .parse()
-            .map_err(|_| Error::corrupt(format!("the server tells `{text}` for a transaction's id")))?;
-        if oldest > *youngest {
+        if self.than_oldest(&row, 0)? {
             return Ok(true);
         }
         if looks < PATIENT_LOOKS {
             return Ok(false);
         }
-        let ids: Vec<String> = self.transactions.iter().map(u64::to_string).collect();
-        let row = connections.row(&statements.writers, &[&ids]).await?;
+        let short = (self.next as u32).to_string();
+        let row = connections.row(&statements.writers, &[&short]).await?;
         Ok(!rows::value::<bool>(&row, 0)?)
     }
+}
+
+fn transaction(row: &Row, column: usize) -> Result<u64> {
+    let text: &str = rows::value(row, column)?;
+    let broken = |_| Error::corrupt(format!("the server tells `{text}` for a transaction's id"));
+    text.parse().map_err(broken)
+}
+
+/// The next id, of 64 bits. Its lower half is as far from 3 as `age` says, and less than half a round from any that runs.
+fn next(oldest: u64, age: i32) -> u64 {
+    let short = age.cast_unsigned().wrapping_add(3);
+    oldest + u64::from(short.wrapping_sub(oldest as u32))
 }
 
 #[cfg(test)]
@@ -111,10 +122,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_names_who_is_running() {
-        assert_eq!(Running::parse("10:20:10,14,15").unwrap().transactions, [10, 14, 15]);
-        assert!(Running::parse("10:10:").unwrap().transactions.is_empty());
-        assert!(Running::parse("10:x").is_none());
-        assert!(Running::parse("10:20:a").is_none());
+    fn the_next_transaction_is_found_by_half_of_its_id() {
+        assert_eq!(next(745, 745 - 3), 745);
+        assert_eq!(next(745, 760 - 3), 760);
+        let round = 1_u64 << 32;
+        assert_eq!(next(7 * round - 5, (7 - 3_i64) as i32), 7 * round + 7);
+        assert_eq!(next(round + 3_000_000_000, (3_000_000_005_u32 - 3).cast_signed()), round + 3_000_000_005);
     }
 }

@@ -50,6 +50,29 @@ async fn a_slow_commit_is_waited_for_by_readers_and_by_no_writer() {
     assert_eq!(next(&mut live, 3).await, ["slow", "b", "c"]);
 }
 
+/// The server does not name a transaction among those that run if no younger one has ended. On a server of its own, where none
+/// of somebody else's ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_younger_transaction_with_an_earlier_position_is_waited_for() {
+    let server = own_server().await;
+    let schema = fresh_schema();
+    let store = config(&server.url()).schema(&schema).connect().await.unwrap();
+    let older = Slow::begin(&server.url()).await;
+    let younger = Slow::begin(&server.url()).await;
+    younger.record(&schema, "younger/1", &[]).await;
+    older.record(&schema, "older/1", &[]).await;
+    older.end("COMMIT").await;
+    let early = tokio::time::timeout(
+        Duration::from_millis(300),
+        store.read_all_to_vec(Position::ZERO, Filter::all()),
+    );
+    assert!(early.await.is_err(), "a read that ends does not pass the one that is under way");
+    younger.end("COMMIT").await;
+    let log = soon("the log", store.read_all_to_vec(Position::ZERO, Filter::all())).await.unwrap();
+    let streams: Vec<_> = log.iter().map(|event| event.stream.category()).collect();
+    assert_eq!(streams, ["younger", "older"]);
+}
+
 /// However many: each connection of the store could wait for the same transaction of somebody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_that_must_wait_hold_up_no_others() {

@@ -92,11 +92,22 @@ pub(crate) struct Slow {
 impl Slow {
     /// Records one event as this library does, in a transaction that stays open.
     pub(crate) async fn append(schema: &str, name: &str, tags: &[&str]) -> Self {
-        let client = client(&shared_server().await).await;
-        client.batch_execute("BEGIN").await.unwrap();
+        let slow = Self::begin(&shared_server().await).await;
+        slow.record(schema, name, tags).await;
+        slow
+    }
+
+    /// A transaction that has an id and has recorded nothing.
+    pub(crate) async fn begin(url: &str) -> Self {
+        let client = client(url).await;
+        client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+        Self { client }
+    }
+
+    pub(crate) async fn record(&self, schema: &str, name: &str, tags: &[&str]) {
         let locks = tags.iter().map(|tag| lock(schema, tag).to_string()).collect::<Vec<_>>().join(",");
         let tags = if tags.is_empty() { "NULL".to_owned() } else { format!("'{}'", tags.join("\u{1f}")) };
-        client
+        self.client
             .batch_execute(&format!(
                 "SELECT * FROM {schema}.append(ARRAY['{name}'], '{{3}}', '{{0}}', ARRAY[NULL]::bytea[], '{{1}}',
                      ARRAY[gen_random_uuid()], '{{test.slow}}', '{{1}}', '{{0}}', '{{f}}', ARRAY[''::bytea],
@@ -106,7 +117,6 @@ impl Slow {
             ))
             .await
             .unwrap();
-        Self { client }
     }
 
     pub(crate) async fn end(self, statement: &str) {
