@@ -77,8 +77,7 @@ fn lists(filter: &Filter, schema: &str, values: &mut Values) -> Option<Vec<Strin
             let tags: Vec<_> = tags.iter().map(|tag| values.add(tag.as_str())).collect();
             lists.push(with_tags(&tags, schema));
         } else if !streams.is_empty() {
-            // No index has a stream's events in the order of the log.
-            return None;
+            lists.extend(streams.iter().map(|stream| of_stream(&values.add(stream.as_str()), schema)));
         } else if !types.is_empty() {
             lists.extend(types.iter().map(|name| with("type", &values.add(name.as_str()), schema)));
         } else if !categories.is_empty() {
@@ -102,6 +101,31 @@ fn with(fact: &str, value: &str, schema: &str) -> String {
     format!(
         "SELECT position FROM {schema}.events WHERE ({fact}, position) > ({value}, $1) AND ({fact}, position) <= ({value}, $2)
          ORDER BY {fact}, position LIMIT {PAGE_EVENTS}"
+    )
+}
+
+/// Those of a stream's last life, in the order of versions, in which positions grow. Where they begin to lie after `$1`, no index
+/// tells: the versions are halved until it is found. What was cut off counts as before it. Of earlier lives only tombstones are
+/// left, which have a list of their own.
+fn of_stream(stream: &str, schema: &str) -> String {
+    format!(
+        "WITH RECURSIVE halved AS (
+             (SELECT * FROM (
+                  SELECT life, 0::bigint AS low, version AS high, position FROM {schema}.events
+                  WHERE stream = {stream} ORDER BY life DESC, version DESC LIMIT 1) AS l WHERE position > $1)
+             UNION ALL
+             SELECT life, CASE WHEN is_after THEN low ELSE middle END, CASE WHEN is_after THEN middle ELSE high END, position
+             FROM (SELECT h.*, m.middle, coalesce((
+                       SELECT e.position > $1 FROM {schema}.events e
+                       WHERE e.stream = {stream} AND e.life = h.life AND e.version = m.middle), false) AS is_after
+                   FROM halved h CROSS JOIN LATERAL (SELECT (h.low + h.high) / 2 AS middle) AS m
+                   WHERE h.high - h.low > 1) AS tried
+         ), first AS MATERIALIZED (SELECT life, high AS version FROM halved ORDER BY high - low LIMIT 1)
+         SELECT position FROM (
+             SELECT e.position FROM {schema}.events e
+             WHERE e.stream = {stream} AND e.life = (SELECT life FROM first) AND e.version >= (SELECT version FROM first)
+             ORDER BY e.version LIMIT {PAGE_EVENTS}) AS e
+         WHERE position <= $2"
     )
 }
 

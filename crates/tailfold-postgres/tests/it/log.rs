@@ -115,6 +115,27 @@ async fn a_position_that_is_never_filled_is_passed_over() {
     assert_eq!(everything(&store).await, ["0", "1", "2", "3", "4"]);
 }
 
+/// However long the log is: a read that looked through it would take a page for each 100,000 positions.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_indexes_lead_to_is_read_in_one_page() {
+    let (store, schema) = fresh_store().await;
+    append(&store, "quiet/1", vec![event("first")]).await;
+    append(&store, "busy/1", vec![event("beside")]).await;
+    let sql = format!("SELECT setval('{schema}.positions', 5000000)");
+    client(&shared_server().await).await.batch_execute(&sql).await.unwrap();
+    append(&store, "busy/1", vec![event("beside")]).await;
+    append(&store, "quiet/1", vec![event("last")]).await;
+    let quiet = stream("quiet/1");
+    let typed = Filter::stream(quiet.clone()).and_types([EventType::new("test.happened").unwrap()]);
+    for filter in [Filter::stream(quiet), Filter::category("quiet"), typed] {
+        let batches: Vec<_> =
+            store.read_all(Position::ZERO, filter.clone(), Follow::ToEnd).try_collect().await.unwrap();
+        let [page] = batches.as_slice() else { panic!("{} pages for {filter:?}", batches.len()) };
+        assert_eq!(payloads(&page.events), ["first", "last"]);
+        assert!(page.checked_to >= page.events[1].position);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_transaction_of_somebody_else_holds_no_reader_up() {
     let (store, _) = fresh_store().await;

@@ -120,6 +120,45 @@ pub async fn filters_find_what_their_definition_says(store: Events) {
     }
 }
 
+/// A stream's own events are found after any position, long as it is, and in whichever of its lives, truncated or not.
+pub async fn a_stream_is_found_after_any_position(store: Events) {
+    let space = Space::fresh();
+    let (stream, other) = (space.stream("a"), space.stream("b"));
+    let numbers = |from: u64, count: u64| (from..from + count).map(fact).collect::<Vec<_>>();
+    record(&store, &other, &facts(1..=20)).await;
+    for (life, lengths) in [[1500, 700, 30], [1, 1, 1], [40, 900, 1100]].into_iter().enumerate() {
+        if life > 0 {
+            if !store.capabilities().erase {
+                break;
+            }
+            let erased_at = Timestamp::from_micros(1_800_000_000_000_000);
+            store.remove(&stream, Removal::erase(erased_at)).await.unwrap();
+        }
+        for length in lengths {
+            record(&store, &stream, &numbers(1, length)).await;
+            record(&store, &other, &facts(1..=3)).await;
+        }
+    }
+    if store.capabilities().erase {
+        let origin = fact_with(1, |data| data.origin = true);
+        let before = record(&store, &stream, &[origin]).await.version;
+        record(&store, &stream, &numbers(2, 9)).await;
+        store.remove(&stream, Removal::BeforeOrigin(before)).await.unwrap();
+        record(&store, &other, &facts(1..=3)).await;
+    }
+    let all = log(&store, Position::ZERO, space.filter()).await;
+    let filter = Filter::stream(stream.clone());
+    let expected: Vec<_> = all.iter().filter(|event| event.stream == stream).cloned().collect();
+    let places = (0..=20).map(|place| all[(all.len() - 1) * place / 20].position);
+    for after in places.chain([Position::ZERO, Position(u64::MAX)]) {
+        let later: Vec<_> = expected.iter().filter(|event| event.position > after).cloned().collect();
+        assert_eq!(log(&store, after, filter.clone()).await, later, "after {after}");
+        let either = log(&store, after, filter.clone().or(Filter::stream(other.clone()))).await;
+        let later = &all[all.partition_point(|event| event.position <= after)..];
+        assert_eq!(either, later, "either stream after {after}");
+    }
+}
+
 /// A read can go on after the `checked_to` of any batch, whatever the filter; it never goes back, and at the end it has
 /// checked what is recorded and nothing that is yet to come.
 pub async fn a_read_resumes_after_any_batch(store: Events) {

@@ -95,6 +95,7 @@ macro_rules! event_store_conformance {
                 a_read_begins_after_its_position,
                 the_log_agrees_with_the_streams,
                 filters_find_what_their_definition_says,
+                a_stream_is_found_after_any_position,
                 a_read_resumes_after_any_batch,
                 a_returning_reader_misses_nothing,
                 a_read_to_the_end_ends_beside_writers,
