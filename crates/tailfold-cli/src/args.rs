@@ -50,7 +50,7 @@ pub struct Args {
     /// The store: a path, `sqlite:PATH`, `postgres://[USER:PASSWORD@]HOST[:PORT][/DATABASE][?schema=NAME]`, or
     /// `nats://[USER:PASSWORD@]HOST[:PORT][/NAME]`. Default: `tailfold.db` in the working directory; `demo` takes a
     /// temporary one.
-    #[arg(long, global = true, value_name = "STORE", value_parser = LocationParser)]
+    #[arg(long, global = true, value_name = "STORE", value_parser = LocationParser("--store <STORE>"))]
     pub store: Option<Location>,
 
     /// A tier of snapshots in front of the store's own: `redis://[[USER]:PASSWORD@]HOST[:PORT]`. `demo` writes to both and loads

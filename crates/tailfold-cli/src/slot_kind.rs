@@ -1,10 +1,13 @@
-//! Whose snapshots lie in a slot: its key tells.
+//! Whose snapshots lie in a slot: its key tells, or the fold under which subscriptions keep what is theirs.
 
 use tailfold::Slot;
 
 /// No stream's name begins with these.
 const PROJECTION: char = '*';
 const CURSOR: char = '^';
+const SUBSCRIPTIONS: &str = "tailfold-subscription";
+/// No name of a subscription holds it.
+const PARKED: char = '!';
 
 /// What is kept in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,13 +18,19 @@ pub(crate) enum SlotKind<'a> {
     Projection(Option<&'a str>),
     /// How far an instance has looked beyond its last event.
     Cursor(Option<&'a str>),
+    /// Where a subscription stands.
+    Checkpoint,
+    /// An event that a subscription has put aside.
+    Parked,
 }
 
 impl<'a> SlotKind<'a> {
     pub(crate) fn of(slot: &'a Slot) -> Self {
         let key = slot.key();
         let named = |text: &'a str| Some(text).filter(|text| !text.is_empty());
-        if let Some(text) = key.strip_prefix(PROJECTION) {
+        if slot.fold() == SUBSCRIPTIONS {
+            if key.contains(PARKED) { Self::Parked } else { Self::Checkpoint }
+        } else if let Some(text) = key.strip_prefix(PROJECTION) {
             Self::Projection(named(text))
         } else if let Some(text) = key.strip_prefix(CURSOR) {
             Self::Cursor(named(text))
@@ -36,6 +45,8 @@ impl<'a> SlotKind<'a> {
             Self::Stream => "stream",
             Self::Projection(_) => "projection",
             Self::Cursor(_) => "cursor",
+            Self::Checkpoint => "checkpoint",
+            Self::Parked => "parked",
         }
     }
 }

@@ -257,7 +257,10 @@ impl fmt::Display for Location {
 
 /// Reads a location from the command line. A message of clap's own would tell the whole value, password and all.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LocationParser;
+pub(crate) struct LocationParser(
+    /// As the usage names the argument.
+    pub(crate) &'static str,
+);
 
 impl TypedValueParser for LocationParser {
     type Value = Location;
@@ -267,7 +270,7 @@ impl TypedValueParser for LocationParser {
             Some(text) => text.parse(),
             None => Ok(Location::Sqlite(value.into())),
         };
-        parsed.map_err(|reason: String| refused(command, "--store <STORE>", &reason))
+        parsed.map_err(|reason: String| refused(command, self.0, &reason))
     }
 }
 

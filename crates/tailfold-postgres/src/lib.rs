@@ -34,7 +34,7 @@ mod together;
 mod wake;
 
 pub use config::PostgresConfig;
-pub use read_model::{CheckpointInfo, PostgresHandler, PostgresReadModel, checkpoints, parked_events};
+pub use read_model::{PostgresHandler, PostgresReadModel, checkpoints, parked_events};
 pub use store::PostgresStore;
 /// The driver: a [`PostgresHandler`] writes through its transaction.
 pub use tokio_postgres;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tailfold::{Batch, BoxError, Claim, Claimed, Delivery, Error, Events, HandleError, ReadModel, Result};
 use tokio_postgres::Transaction;
 
-pub use self::listed::{CheckpointInfo, checkpoints, parked_events};
+pub use self::listed::{checkpoints, parked_events};
 use self::statements::Statements;
 use crate::config::PostgresConfig;
 use crate::connections::Connections;

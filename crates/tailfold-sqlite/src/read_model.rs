@@ -1,5 +1,7 @@
 //! A read model in an SQLite file: what its handler writes, and the checkpoint, move in one transaction.
 
+mod listed;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use tailfold::{
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+pub use self::listed::{checkpoints, parked_events};
 use crate::error::{self, Failure};
 use crate::schema::APPLICATION_ID;
 
@@ -101,19 +104,6 @@ where
     }
 }
 
-/// The events that a subscription has put aside in a read model's file, in order of position.
-///
-/// # Errors
-/// `Invalid` if the file cannot be opened or is a store; `Unavailable`; `Corrupt` for an entry that cannot be read.
-pub fn parked_events(path: impl AsRef<Path>, name: &str) -> Result<Vec<Parked>> {
-    let listed = connect(path.as_ref()).and_then(|connection| parked(&connection, name));
-    listed.map_err(|failure| {
-        let operation =
-            format!("list what subscription `{name}` has parked in `{}`", path.as_ref().display());
-        Error::from(failure).during(operation)
-    })
-}
-
 #[async_trait]
 impl<E, H> ReadModel for SqliteReadModel<E, H>
 where
@@ -157,18 +147,23 @@ fn beside_others<T>(work: impl FnOnce() -> T) -> T {
 fn connect(path: &Path) -> Result<Connection, Failure> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    let application_id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if application_id == APPLICATION_ID {
-        return Err(
-            Error::invalid("the file is a tailfold store: a read model needs a file of its own").into()
-        );
-    }
+    check_no_store(&connection)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     // What came from an erased stream is not to stay in free pages.
     connection.pragma_update(None, "secure_delete", true)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT"))?;
     Ok(connection)
+}
+
+fn check_no_store(connection: &Connection) -> Result<(), Failure> {
+    let application_id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if application_id == APPLICATION_ID {
+        return Err(
+            Error::invalid("the file is a tailfold store: a read model needs a file of its own").into()
+        );
+    }
+    Ok(())
 }
 
 fn claimed(connection: &mut Connection, claim: &Claim) -> Result<Claimed, Failure> {
@@ -190,10 +185,12 @@ fn standing(connection: &Connection, name: &str) -> Result<Option<Checkpoint>, F
     let found: Option<Option<String>> = connection
         .query_row("SELECT checkpoint FROM tailfold_checkpoints WHERE name = ?1", [name], |row| row.get(0))
         .optional()?;
-    let Some(json) = found.flatten() else { return Ok(None) };
-    let checkpoint = serde_json::from_str(&json);
-    let broken = |error| Error::corrupt(format!("the checkpoint of `{name}`: {error}"));
-    checkpoint.map(Some).map_err(|error| broken(error).into())
+    found.flatten().map(|json| checkpoint(name, &json)).transpose()
+}
+
+fn checkpoint(name: &str, json: &str) -> Result<Checkpoint, Failure> {
+    serde_json::from_str(json)
+        .map_err(|error| Error::corrupt(format!("the checkpoint of `{name}`: {error}")).into())
 }
 
 fn handle<E>(
@@ -253,28 +250,6 @@ fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked) -> rusqlite:
             parked_at.as_micros()
         ],
     )
-}
-
-fn parked(connection: &Connection, name: &str) -> Result<Vec<Parked>, Failure> {
-    let mut statement = connection.prepare(
-        "SELECT position, stream, version, type, error, attempts, parked_at FROM tailfold_parked_events
-         WHERE name = ?1 ORDER BY position",
-    )?;
-    let mut found = statement.query([name])?;
-    let mut parked = Vec::new();
-    while let Some(row) = found.next()? {
-        let (stream, event_type): (String, String) = (row.get(1)?, row.get(3)?);
-        parked.push(Parked {
-            position: tailfold::Position(row.get::<_, i64>(0)?.cast_unsigned()),
-            stream: stream.parse()?,
-            version: tailfold::Version(row.get::<_, i64>(2)?.cast_unsigned()),
-            event_type: tailfold::EventType::new(&event_type)?,
-            error: row.get(4)?,
-            attempts: row.get(5)?,
-            parked_at: Timestamp::from_micros(row.get(6)?),
-        });
-    }
-    Ok(parked)
 }
 
 fn now() -> i64 {

@@ -119,8 +119,8 @@ pub use store::{
 };
 pub use stream::{Head, StreamId, Version};
 pub use subscription::{
-    Batch, BoxError, ByPosition, Checkpoint, Claim, Claimed, Delivery, HandleError, HandledEvent, Lag,
-    Parked, ReadModel, Subscription, SubscriptionBuilder,
+    Batch, BoxError, ByPosition, Checkpoint, CheckpointInfo, Claim, Claimed, Delivery, HandleError,
+    HandledEvent, Lag, Parked, ReadModel, Subscription, SubscriptionBuilder,
 };
 pub use tailfold_macros::{Event, Events, State};
 pub use verify::{

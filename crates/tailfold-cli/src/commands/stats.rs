@@ -20,7 +20,7 @@ pub(crate) const HELP: &str = "\
 Reads the log once, about a million events a second; memory does not grow with it. The size is that of the
 file on disk, or what the server tells: of the tables and indexes on PostgreSQL, of the streams on NATS. With --snapshots,
 the snapshots of the tier and of the store are counted by themselves too. Snapshots of projections are among
-them, by their fold; cursors, in which projections note how far they have looked, are not. With --json, one object.
+them, by their fold; cursors, in which projections note how far they have looked, are not, nor is what subscriptions keep. With --json, one object.
 
 Examples:
   tailfold stats
@@ -62,6 +62,9 @@ struct Snapshots {
     snapshot_bytes: u64,
     /// How far projections have looked beyond their last events; not among the snapshots.
     cursors: u64,
+    /// Where subscriptions stand, if that is kept among snapshots, and what they have put aside.
+    checkpoints: u64,
+    parked: u64,
     folds: BTreeMap<String, BTreeMap<String, Kept>>,
 }
 
@@ -154,6 +157,8 @@ impl Snapshots {
             for info in batch {
                 match SlotKind::of(&info.slot) {
                     SlotKind::Cursor(_) => seen.cursors += 1,
+                    SlotKind::Checkpoint => seen.checkpoints += 1,
+                    SlotKind::Parked => seen.parked += 1,
                     SlotKind::Stream | SlotKind::Projection(_) => {
                         seen.count(info.slot.fold(), info.slot.serial().as_str(), 1, info.bytes);
                     }
@@ -165,6 +170,8 @@ impl Snapshots {
 
     fn add(&mut self, other: &Self) {
         self.cursors += other.cursors;
+        self.checkpoints += other.checkpoints;
+        self.parked += other.parked;
         for (fold, serials) in &other.folds {
             for (serial, kept) in serials {
                 self.count(fold, serial, kept.snapshots, kept.bytes);

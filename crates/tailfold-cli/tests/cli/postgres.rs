@@ -49,6 +49,17 @@ fn a_store_that_is_missing_is_said_and_not_made() {
 }
 
 #[test]
+fn a_schema_without_read_models_is_said_to_have_none() {
+    let desk = Desk::on_postgres();
+    desk.record_flights(5);
+    let message = desk.run(&["projections", "--read-models", &desk.store("tailfold")]).failed(1);
+    assert!(
+        message.contains("list the checkpoints in postgres://") && message.contains("read models"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_password_opens_and_is_never_told() {
     let server = PostgresServer::builder().password("geheim").start().unwrap();
     let desk = Desk::new();

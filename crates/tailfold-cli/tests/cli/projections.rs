@@ -1,14 +1,17 @@
 //! Projections: what is kept of them, and rebuilds.
 
+use std::sync::Arc;
+
 use clap::Parser as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tailfold::{
-    Commit, Erased, Event, EventData, EventMeta, EventStore as _, EventType, Expected, Filter, Fold,
-    NewEvent, Policy, Projection, Removal, Repository, SlotFilter, SnapshotConfig, SnapshotStoreExt as _,
-    Source, State, StreamId, Tag, Timestamp,
+    ByPosition, Commit, Delivery, Erased, Event, EventData, EventMeta, EventStore as _, EventType, Expected,
+    Filter, Fold, NewEvent, Policy, Position, Projection, Removal, Repository, SlotFilter, SnapshotConfig,
+    SnapshotStoreExt as _, Source, State, Store, StreamId, Subscription, Tag, Timestamp,
 };
 use tailfold_cli::{Args, Projections};
+use tailfold_sqlite::SqliteReadModel;
 
 use crate::support::{Desk, events_of, first_rows, on_every_kind_of_store};
 
@@ -16,6 +19,7 @@ on_every_kind_of_store!(
     what_is_kept_of_a_projection_is_listed_with_how_far_behind_it_is,
     a_rebuild_folds_what_is_new_and_anew_from_the_start,
     a_program_that_embeds_the_command_line_rebuilds_its_own_projections,
+    where_read_models_stand_is_listed,
 );
 
 const DASHBOARD: &str = "delays-by-carrier";
@@ -218,6 +222,87 @@ fn a_program_that_embeds_the_command_line_rebuilds_its_own_projections(desk: &De
     assert_eq!((&seen[0]["key"], &seen[0]["current"]), (&"tea".into(), &Value::Null));
     assert_eq!((&seen[0]["events_behind"], &seen[0]["matching_behind"]), (&0.into(), &Value::Null));
     assert!(desk.run(&["projections"]).succeeded().stdout.contains("<= 0"));
+}
+
+async fn order(store: &Arc<dyn Store>, orders: std::ops::Range<u32>) -> Position {
+    let repository = Repository::<Order>::builder(store.clone()).build().unwrap();
+    let mut position = None;
+    for number in orders {
+        let placed = OrderEvent::Placed { sku: "tea".to_owned(), quantity: number };
+        let executed = repository.execute(number.to_string(), move |_| Ok::<_, String>(placed.clone())).await;
+        position = executed.unwrap().unwrap().position();
+    }
+    position.unwrap()
+}
+
+fn where_read_models_stand_is_listed(desk: &Desk) {
+    desk.record_flights(10);
+    let file = desk.path("orders.sqlite").to_str().unwrap().to_owned();
+    let last = block_on(async {
+        let store = desk.open("tailfold").await;
+        let last = order(&store, 0..5).await;
+        let poisoned = |delivery: &Delivery<OrderEvent>| match delivery.event() {
+            Some(OrderEvent::Placed { quantity: 3, .. }) => Err("too few".into()),
+            _ => Ok(()),
+        };
+        let model = ByPosition::new(store.clone(), "mailed", poisoned).unwrap();
+        let mailed = Subscription::builder(store.clone(), "mailed", model).retries(0).start().unwrap();
+        let model = SqliteReadModel::<OrderEvent, _>::open(&file, |_, _| Ok(())).unwrap();
+        let listed = Subscription::builder(store.clone(), "listed", model).start().unwrap();
+        for subscription in [mailed, listed] {
+            subscription.wait_for(last).await.unwrap();
+            subscription.stop().await.unwrap();
+        }
+        order(&store, 5..12).await;
+        last.0
+    });
+    let listed = |args: &[&str]| {
+        let all = desk.run(&[&["projections", "--json"], args].concat()).succeeded().objects();
+        all.into_iter().filter(|object| object["kind"] == "subscription").collect::<Vec<_>>()
+    };
+    let beside = listed(&[]);
+    assert_eq!(beside.len(), 1);
+    assert_eq!((&beside[0]["name"], &beside[0]["kept_in"]), (&"mailed".into(), &"own".into()));
+    let all = listed(&["--read-models", &file]);
+    assert_eq!(all.len(), 2);
+    assert_eq!((&all[1]["name"], &all[1]["kept_in"]), (&"listed".into(), &file.as_str().into()));
+    for (standing, parked) in all.iter().zip([1, 0]) {
+        assert!(standing["position"].as_u64().unwrap() >= last, "{standing}");
+        assert_eq!((&standing["events_behind"], &standing["parked"]), (&7.into(), &parked.into()));
+        assert!(standing["behind_since"].is_string() && standing["leased_until"].is_null(), "{standing}");
+    }
+    let text = desk.run(&["projections", "--read-models", &file]).succeeded().stdout;
+    assert!(text.contains("\nsubscription ") && text.contains("  <= 7  "), "{text}");
+    assert_eq!(desk.run(&["projections", "--fold", "sold", "--json"]).succeeded().stdout, "");
+    // What subscriptions keep is no snapshot of anybody's.
+    let kinds = desk.run(&["snapshots", "--fold", "tailfold-subscription", "--json"]).succeeded().objects();
+    let kinds: Vec<_> = kinds.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["checkpoint", "parked"]);
+    let stats = desk.run(&["stats", "--json"]).succeeded().object();
+    assert_eq!((&stats["checkpoints"], &stats["parked"]), (&1.into(), &1.into()));
+    desk.run(&["verify"]).succeeded();
+}
+
+#[test]
+fn a_place_without_read_models_and_a_log_of_another_store_are_told() {
+    let (desk, other) = (Desk::with_flights(10), Desk::with_flights(20));
+    let file = desk.path("orders.sqlite").to_str().unwrap().to_owned();
+    let message = desk.run(&["projections", "--read-models", &file]).failed(1);
+    assert!(message.contains("orders.sqlite") && message.contains("no such file"), "{message}");
+    let message = desk.run(&["projections", "--read-models", "nats://ada:geheim@h"]).failed(1);
+    assert!(message.contains("no read models are kept on NATS") && !message.contains("geheim"), "{message}");
+    let message = desk.run(&["projections", "--read-models", "mysql://ada:geheim@h"]).failed(2);
+    assert!(message.contains("--read-models <PLACE>") && !message.contains("geheim"), "{message}");
+    block_on(async {
+        let store = other.open("tailfold").await;
+        let last = order(&store, 0..2).await;
+        let model = SqliteReadModel::<OrderEvent, _>::open(&file, |_, _| Ok(())).unwrap();
+        let listed = Subscription::builder(store, "listed", model).start().unwrap();
+        listed.wait_for(last).await.unwrap();
+        listed.stop().await.unwrap();
+    });
+    let text = desk.run(&["projections", "--read-models", &file]).succeeded().stdout;
+    assert!(text.contains("  other store  "), "{text}");
 }
 
 #[test]

@@ -1,27 +1,13 @@
 //! What read models have kept in a schema, for people who look after them.
 
-use tailfold::{Checkpoint, Parked, Result, Timestamp};
+use tailfold::{CheckpointInfo, Parked, Result, Timestamp};
 
 use super::statements::{self, Statements};
 use super::tables;
 use crate::config::PostgresConfig;
-use crate::rows::value;
+use crate::rows::{unsigned, value};
 
-/// Where one subscription stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CheckpointInfo {
-    /// Name of the subscription, with its share.
-    pub name: String,
-    /// Where it stands; `None` if it has handled nothing.
-    pub checkpoint: Option<Checkpoint>,
-    /// Until when somebody has, or had, the lease, by the server's clock; `None` if it was given back.
-    pub leased_until: Option<Timestamp>,
-    /// When the checkpoint last moved, by the server's clock.
-    pub updated_at: Timestamp,
-}
-
-/// Where the subscriptions stand whose read models are in a schema, by name. Creates nothing.
+/// Where the subscriptions stand whose read models are in a schema, by name. Leases and times are by the server's clock. Creates nothing.
 ///
 /// # Errors
 /// `Invalid` where there are no read models, and those of [`PostgresReadModel::over`](super::PostgresReadModel::over).
@@ -38,6 +24,7 @@ pub async fn checkpoints(config: PostgresConfig) -> Result<Vec<CheckpointInfo>> 
                 checkpoint: statements::checkpoint(row)?,
                 leased_until: value::<Option<i64>>(row, 7)?.map(Timestamp::from_micros),
                 updated_at: Timestamp::from_micros(value(row, 8)?),
+                parked: unsigned(value(row, 9)?, "number of parked events")?,
             })
         });
         infos.collect::<Result<_>>()

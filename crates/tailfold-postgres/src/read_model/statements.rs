@@ -71,8 +71,9 @@ impl Statements {
             checkpoints: format!(
                 "SELECT {CHECKPOINT}, name,
                         CASE WHEN owner IS NOT NULL THEN (extract(epoch FROM leased_until) * 1000000)::bigint END,
-                        (extract(epoch FROM updated_at) * 1000000)::bigint
-                 FROM {schema}.checkpoints ORDER BY name"
+                        (extract(epoch FROM updated_at) * 1000000)::bigint,
+                        (SELECT count(*) FROM {schema}.parked_events p WHERE p.subscription = c.name)
+                 FROM {schema}.checkpoints c ORDER BY name"
             ),
             parked: format!(
                 "SELECT position, stream, version, type, error, attempts, parked_at FROM {schema}.parked_events

@@ -146,7 +146,7 @@ async fn every_event_is_counted_once_over_restarts_and_told_to_who_waits() {
         subscription.stop().await.unwrap();
         let kept = checkpoints(config(&url).schema(&schema)).await.unwrap();
         assert_eq!(kept.len(), 1);
-        assert_eq!((kept[0].name.as_str(), kept[0].leased_until), ("totals", None));
+        assert_eq!((kept[0].name.as_str(), kept[0].leased_until, kept[0].parked), ("totals", None, 0));
         assert_eq!(kept[0].checkpoint.as_ref().unwrap().position, last);
     }
 }

@@ -9,7 +9,7 @@ use tailfold::{
     BoxError, Delivery, ErrorKind, Event, EventMeta, Fold, Position, Repository, State, Subscription,
 };
 use tailfold_sqlite::rusqlite::{Connection, Transaction};
-use tailfold_sqlite::{SqliteReadModel, SqliteStore, parked_events};
+use tailfold_sqlite::{SqliteReadModel, SqliteStore, checkpoints, parked_events};
 
 #[derive(Clone, Debug, Serialize, Deserialize, Event)]
 #[event(category = "counter")]
@@ -133,6 +133,34 @@ async fn a_failing_event_rolls_its_batch_back_and_is_parked_after_retries() {
     assert_eq!(parked.len(), 1);
     assert_eq!((parked[0].stream.as_str(), parked[0].attempts), ("counter/2", 3));
     assert_eq!(parked[0].error, "not this one");
+    let kept = checkpoints(place.directory.path().join("model")).unwrap();
+    assert_eq!((kept.len(), kept[0].parked), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_listed_and_nothing_is_made_by_looking() {
+    let place = Place::new().await;
+    let path = |name: &str| place.directory.path().join(name);
+    let position = place.add(0..3).await;
+    std::fs::write(path("empty"), "").unwrap();
+    for name in ["missing", "empty", "store"] {
+        for error in [checkpoints(path(name)).unwrap_err(), parked_events(path(name), "seen").unwrap_err()] {
+            assert_eq!(error.kind(), &ErrorKind::Invalid, "{name}: {error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+    assert!(!path("missing").exists());
+    assert_eq!(std::fs::metadata(path("empty")).unwrap().len(), 0);
+
+    let subscription =
+        Subscription::builder(place.store.clone(), "seen", place.model(never)).start().unwrap();
+    subscription.wait_for(position).await.unwrap();
+    let kept = checkpoints(path("model")).unwrap();
+    assert_eq!((kept.len(), kept[0].name.as_str(), kept[0].parked), (1, "seen", 0));
+    assert!(kept[0].leased_until.unwrap() > kept[0].updated_at);
+    assert_eq!(kept[0].checkpoint.as_ref().unwrap().position, position);
+    subscription.stop().await.unwrap();
+    assert_eq!(checkpoints(path("model")).unwrap()[0].leased_until, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

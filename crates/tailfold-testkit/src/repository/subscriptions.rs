@@ -150,6 +150,11 @@ pub async fn an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on(stor
     assert_eq!(parked.len(), 1);
     assert_eq!((parked[0].position, parked[0].attempts), (poison, 3));
     assert_eq!(parked[0].error, "the handler cannot do that");
+    let kept = Subscription::checkpoints(&*store).await.expect("list");
+    assert_eq!(kept.len(), 1);
+    assert_eq!((kept[0].name.as_str(), kept[0].parked, kept[0].leased_until), ("stock", 1, None));
+    let checkpoint = kept[0].checkpoint.as_ref().expect("events were handled");
+    assert!(Some(&checkpoint.position) >= positions.last(), "{checkpoint:?}");
     subscription.stop().await.expect("stop");
 }
 

@@ -1,5 +1,6 @@
 //! A read model anywhere: a handler that is called for each event, and a checkpoint in a snapshot store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,19 +9,23 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
 use super::check_name;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, CheckpointInfo};
 use super::read_model::{Batch, BoxError, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};
 use crate::chain::Chain;
 use crate::clock::{Clock, Day, SystemClock, Timestamp};
 use crate::error::{Error, Result};
 use crate::event::Position;
 use crate::schema::Events;
-use crate::snapshot::{Compression, Draft, Envelope, Keep, Save, Slot, SlotFilter, SnapshotStore};
+use crate::snapshot::{
+    Compression, Draft, Envelope, Keep, Save, Slot, SlotFilter, SnapshotInfo, SnapshotStore,
+};
 use crate::stream::{Head, Version};
 
 /// Where checkpoints and parked events lie among snapshots.
 const FOLD: &str = "tailfold-subscription";
 const SERIAL: &str = "0000000000000001";
+/// Between the name and the position of an event that was put aside. No name holds it.
+const PARKED: char = '!';
 const CODEC: &str = "json";
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -78,28 +83,19 @@ where
     }
 }
 
-/// The events that a subscription over [`ByPosition`] has parked, in order of position: at most 1 MiB each, all in memory.
-///
-/// # Errors
-/// The store's; `Corrupt` for one that cannot be read.
-pub(crate) async fn parked_events(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
-    let filter = SlotFilter::fold(FOLD);
-    let prefix = format!("{name}!");
-    let mut parked: Vec<Parked> = Vec::new();
-    let mut batches = snapshots.list(filter);
-    while let Some(batch) = batches.try_next().await? {
-        for info in batch.into_iter().filter(|info| info.slot.key().starts_with(&prefix)) {
-            let Some(stored) = snapshots.newest(&info.slot, None).await? else { continue };
-            parked.push(read(&info.slot, &stored.bytes)?);
-        }
-    }
-    parked.sort_by_key(|parked| parked.position);
-    Ok(parked)
-}
-
 impl super::Subscription {
+    /// Where the subscriptions stand whose [`ByPosition`] models keep their checkpoints in a snapshot store, by name. Tables of
+    /// read models have `checkpoints` of their own in `tailfold-sqlite` and `tailfold-postgres`.
+    ///
+    /// # Errors
+    /// The store's; `Corrupt` for an entry that cannot be read.
+    pub async fn checkpoints(snapshots: &dyn SnapshotStore) -> Result<Vec<CheckpointInfo>> {
+        let listed = checkpoints(snapshots).await;
+        listed.map_err(|error| error.during("list the checkpoints of subscriptions"))
+    }
+
     /// The events that a subscription with a [`ByPosition`] model has put aside, in order of position; from the store where the
-    /// model keeps its checkpoint. To handle one again, read it from the log at its position.
+    /// model keeps its checkpoint. At most 1 MiB each, all in memory. To handle one again, read it from the log at its position.
     ///
     /// # Errors
     /// The store's; `Corrupt` for an entry that cannot be read.
@@ -107,6 +103,44 @@ impl super::Subscription {
         let parked = parked_events(snapshots, name).await;
         parked.map_err(|error| error.during(format!("list what subscription `{name}` has parked")))
     }
+}
+
+async fn checkpoints(snapshots: &dyn SnapshotStore) -> Result<Vec<CheckpointInfo>> {
+    let mut infos = Vec::new();
+    let mut parked: BTreeMap<String, u64> = BTreeMap::new();
+    let mut batches = snapshots.list(SlotFilter::fold(FOLD));
+    while let Some(batch) = batches.try_next().await? {
+        for SnapshotInfo { slot, .. } in batch {
+            if let Some((name, _)) = slot.key().split_once(PARKED) {
+                *parked.entry(name.to_owned()).or_default() += 1;
+            } else if let Some(stored) = snapshots.newest(&slot, None).await? {
+                let (checkpoint, updated_at) = read_at(&slot, &stored.bytes)?;
+                let name = slot.key().to_owned();
+                infos.push(CheckpointInfo { name, checkpoint, leased_until: None, updated_at, parked: 0 });
+            }
+        }
+    }
+    for info in &mut infos {
+        info.parked = parked.remove(&info.name).unwrap_or_default();
+    }
+    infos.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(infos)
+}
+
+async fn parked_events(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
+    let mut parked: Vec<Parked> = Vec::new();
+    let mut batches = snapshots.list(SlotFilter::fold(FOLD));
+    while let Some(batch) = batches.try_next().await? {
+        for SnapshotInfo { slot, .. } in batch {
+            if slot.key().split_once(PARKED).is_none_or(|(of, _)| of != name) {
+                continue;
+            }
+            let Some(stored) = snapshots.newest(&slot, None).await? else { continue };
+            parked.push(read(&slot, &stored.bytes)?);
+        }
+    }
+    parked.sort_by_key(|parked| parked.position);
+    Ok(parked)
 }
 
 #[async_trait]
@@ -149,7 +183,7 @@ where
             self.handled = delivery.position();
         }
         if let Some(parked) = batch.parked {
-            let slot = slot(&format!("{}!{:020}", claim.name, parked.position.0))?;
+            let slot = slot(&format!("{}{PARKED}{:020}", claim.name, parked.position.0))?;
             let head = Head { version: Version(parked.position.0), chain: Chain::from_bytes([0; 16]) };
             self.save(slot, head, &json(parked)?).await?;
             self.handled = self.handled.max(parked.position);
@@ -186,10 +220,16 @@ fn seal(slot: &Slot, head: Head, json: &[u8], now: Timestamp) -> Result<Bytes> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(slot: &Slot, bytes: &Bytes) -> Result<T> {
+    read_at(slot, bytes).map(|(value, _)| value)
+}
+
+/// With the moment at which it was kept.
+fn read_at<T: serde::de::DeserializeOwned>(slot: &Slot, bytes: &Bytes) -> Result<(T, Timestamp)> {
     let broken = |what: &dyn fmt::Display| Error::corrupt(format!("what is kept at `{slot}`: {what}"));
     let envelope = Envelope::parse(bytes).map_err(|reason| broken(&reason))?;
     let payload = envelope.payload(MOST_BYTES, None).map_err(|reason| broken(&reason))?;
-    serde_json::from_slice(&payload).map_err(|error| broken(&error))
+    let value = serde_json::from_slice(&payload).map_err(|error| broken(&error))?;
+    Ok((value, envelope.created_at))
 }
 
 impl<E, H> fmt::Debug for ByPosition<E, H> {

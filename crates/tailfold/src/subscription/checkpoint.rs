@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::event::{Position, RecordedEvent};
 use crate::store::StoreId;
 use crate::stream::{Head, StreamId};
@@ -15,6 +16,21 @@ pub struct Checkpoint {
     pub position: Position,
     /// The last event that was handled, by which a log that was rewritten is noticed.
     pub last: Option<HandledEvent>,
+}
+
+/// What is kept of one subscription in the place of its read model, for people who look after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointInfo {
+    /// Name of the subscription, with its share: `balances`, `balances.1`.
+    pub name: String,
+    /// Where it stands; `None` if it has handled nothing.
+    pub checkpoint: Option<Checkpoint>,
+    /// Until when somebody has, or had, the lease; `None` if it was given back, or if the model has no leases.
+    pub leased_until: Option<Timestamp>,
+    /// When the checkpoint last moved.
+    pub updated_at: Timestamp,
+    /// Events that were put aside.
+    pub parked: u64,
 }
 
 /// An event that was handled, and how it is recognised.
