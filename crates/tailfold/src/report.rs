@@ -16,7 +16,7 @@ use crate::stream::Version;
 pub struct Report {
     /// What the fold started from.
     pub source: Source,
-    /// Name of the tier whose snapshot that was; `None` after a replay from the start.
+    /// Name of the tier whose snapshot that was; `None` if it was none.
     pub tier: Option<Arc<str>>,
     /// Snapshots that did not serve, in the order in which they were tried.
     pub rejected: Vec<Rejected>,
@@ -43,6 +43,8 @@ pub enum Source {
     Replay,
     /// A snapshot at that version.
     Snapshot(Version),
+    /// The state of the decision before, which this process still had, at that version; checked against the history as a snapshot is.
+    Memory(Version),
 }
 
 impl Source {
@@ -51,6 +53,7 @@ impl Source {
         match self {
             Self::Replay => "replay",
             Self::Snapshot(_) => "snapshot",
+            Self::Memory(_) => "memory",
         }
     }
 }
@@ -94,6 +97,11 @@ impl fmt::Display for Malformed {
 }
 
 impl Report {
+    /// Events that the store looked at and that were not folded.
+    pub(crate) fn visited_in_vain(&self) -> u64 {
+        self.visited_events.saturating_sub(self.replayed_events)
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             source: Source::Replay,

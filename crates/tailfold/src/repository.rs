@@ -89,7 +89,7 @@ pub(crate) struct Inner<F> {
     pub(crate) retry: Retry,
     pub(crate) counters: Arc<Counters>,
     /// Who decides on which projection.
-    pub(crate) turns: Turns,
+    pub(crate) turns: Turns<F>,
 }
 
 /// What a repository with snapshots switched on has besides.

@@ -76,7 +76,7 @@ pub struct Stats {
     pub snapshots: u64,
     /// Their bytes.
     pub snapshot_bytes: u64,
-    /// Loads, by what they started from: `replay`, `snapshot`.
+    /// Loads, by what they started from: `replay`, `snapshot`, `memory`.
     pub loads: BTreeMap<&'static str, u64>,
     /// Events replayed by all loads.
     pub replayed_events: u64,
@@ -103,6 +103,7 @@ pub(crate) struct Counters {
     fold: &'static str,
     replays: LoadsBySource,
     snapshot_loads: LoadsBySource,
+    memory_loads: LoadsBySource,
     replayed_events: AtomicU64,
     replayed_key: Key,
     rejected: [AtomicU64; Rejection::ALL.len()],
@@ -144,6 +145,7 @@ impl Counters {
             fold,
             replays: LoadsBySource::new(fold, Source::Replay),
             snapshot_loads: LoadsBySource::new(fold, Source::Snapshot(Version::ZERO)),
+            memory_loads: LoadsBySource::new(fold, Source::Memory(Version::ZERO)),
             replayed_events: AtomicU64::new(0),
             replayed_key: of_fold("tailfold_replayed_events"),
             rejected: Default::default(),
@@ -165,6 +167,7 @@ impl Counters {
         let by_source = match report.source {
             Source::Replay => &self.replays,
             Source::Snapshot(_) => &self.snapshot_loads,
+            Source::Memory(_) => &self.memory_loads,
         };
         by_source.loads.fetch_add(1, Ordering::Relaxed);
         meter::count(&by_source.loads_key);
@@ -206,16 +209,24 @@ impl Counters {
         let by_name = |names: &mut dyn Iterator<Item = &'static str>, counters: &[AtomicU64]| {
             names.zip(counters.iter().map(count)).filter(|(_, n)| *n > 0).collect::<BTreeMap<_, _>>()
         };
-        let (replays, snapshot_loads) = (count(&self.replays.loads), count(&self.snapshot_loads.loads));
+        let loads = BTreeMap::from([
+            ("replay", count(&self.replays.loads)),
+            ("snapshot", count(&self.snapshot_loads.loads)),
+            ("memory", count(&self.memory_loads.loads)),
+        ]);
         let replayed_events = count(&self.replayed_events);
-        let loads = replays + snapshot_loads;
+        let all_loads: u64 = loads.values().sum();
         Stats {
             fold: self.fold,
             snapshots,
             snapshot_bytes,
-            loads: BTreeMap::from([("replay", replays), ("snapshot", snapshot_loads)]),
+            loads,
             replayed_events,
-            average_replay_events: if loads == 0 { 0.0 } else { replayed_events as f64 / loads as f64 },
+            average_replay_events: if all_loads == 0 {
+                0.0
+            } else {
+                replayed_events as f64 / all_loads as f64
+            },
             rejected: by_name(&mut Rejection::ALL.iter().map(|reason| reason.as_str()), &self.rejected),
             written: by_name(&mut Outcome::ALL.iter().map(|outcome| outcome.as_str()), &self.written),
             queued,

@@ -1,13 +1,14 @@
 //! Decisions on projections: what was looked at must not have changed.
 
+use std::future::IntoFuture as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Boundary, ErrorKind, Event, EventMeta, EventStoreExt as _, Facts, Filter, Fold, Policy, Position,
-    Projection, Repository, Result, Retry, State, Store, Tag,
+    Boundary, ErrorKind, Event, EventMeta, EventStore as _, EventStoreExt as _, Facts, Filter, Fold, Policy,
+    Position, Projection, Removal, Repository, Result, Retry, State, Store, StreamId, Tag, Timestamp,
 };
 
 use super::sales::{ItemStock, SaleEvent, Stock};
@@ -199,13 +200,64 @@ pub async fn a_course_is_never_overbooked_under_64_racing_tasks(store: Arc<dyn S
                 Ok(Facts::new()
                     .record(student.clone(), CourseEvent::Booked { course: "math".to_owned(), student }))
             });
-            booked.await.expect("decide").is_ok()
+            booked.await.expect("decide").ok()
         })
     });
-    let granted = join_all(tasks).await.into_iter().filter(|granted| matches!(granted, Ok(true))).count();
-    assert_eq!(granted, 40);
+    let granted = join_all(tasks).await.into_iter().filter_map(|booked| booked.expect("no panic"));
+    let granted: Vec<_> = granted.collect();
+    assert_eq!(granted.len(), 40);
     let state = processes[1].load("math").await.expect("load");
     assert_eq!(*state.state(), Places { places: 40, booked: 40 });
+    // Whatever a decision began with, it has seen what the log held.
+    for decided in granted {
+        let seen = decided.seen();
+        let plain = processes[0].load("math").at(seen.position()).without_snapshots().await.expect("load");
+        assert_eq!(seen.state(), plain.state(), "{:?}", seen.report());
+    }
+    for process in processes {
+        let loads = process.stats().await.expect("stats").loads;
+        assert!(loads["memory"] > 0, "those who wait go on from what was seen before them: {loads:?}");
+    }
+}
+
+/// A decision that waited goes on from what the one before has seen, but for streams that were erased since.
+pub async fn a_decision_that_waited_sees_what_is_left(store: Arc<dyn Store>) {
+    if !is_supported(&store) || !store.capabilities().erase {
+        return;
+    }
+    let places = patient::<Places>(&store);
+    let book = |student: &'static str| {
+        let student = student.to_owned();
+        let event = CourseEvent::Booked { course: "math".to_owned(), student: student.clone() };
+        places.decide("math", move |_: &Places| Ok::<_, Refused>((student.clone(), event.clone())))
+    };
+    for student in ["ada", "grace"] {
+        book(student).await.expect("decide").expect("no refusal");
+    }
+    let waiting = std::sync::Mutex::new(None);
+    let first = places.decide("math", |state: &Places| {
+        assert_eq!(state.booked, 2);
+        let places = places.clone();
+        let second = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let decided = places.decide("math", |_: &Places| Ok::<_, Refused>(Facts::new()));
+            runtime.expect("a thread can have a runtime").block_on(decided.into_future())
+        });
+        *waiting.lock().expect("nobody panics") = Some(second);
+        // Time enough for the second to wait.
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(meanwhile(async {
+            let stream = StreamId::new("course", "ada").expect("a name");
+            let erased_at = Timestamp::from_micros(1_800_000_000_000_000);
+            store.remove(&stream, Removal::erase(erased_at)).await.is_ok()
+        }));
+        Err::<Facts, _>(Refused)
+    });
+    assert_eq!(first.await.expect("decide").err(), Some(Refused));
+    let second = waiting.into_inner().expect("nobody panics").expect("it was started");
+    let decided = second.join().expect("it does not panic").expect("decide").expect("no refusal");
+    assert_eq!(decided.seen().state().booked, 1, "{:?}", decided.seen().report());
+    assert_eq!(places.load("math").await.expect("load").state().booked, 1);
 }
 
 /// What the query does not select never stands in the way, not even in the stream that is appended to.

@@ -123,6 +123,7 @@ macro_rules! repository_conformance {
                 a_decision_on_what_has_changed_meanwhile_is_taken_again,
                 a_username_is_unique_among_64_racing_tasks,
                 a_course_is_never_overbooked_under_64_racing_tasks,
+                a_decision_that_waited_sees_what_is_left,
                 unrelated_events_never_conflict,
                 a_decision_writes_all_of_its_facts_or_nothing,
                 a_query_without_a_tag_is_no_boundary,

@@ -1,16 +1,18 @@
 //! What a projection starts from: a snapshot whose event is still the log's own, and the matching events after it.
 
-use super::Projection;
-use super::cursor::Cursor;
+use std::sync::Arc;
+
+use super::cursor::{self, Cursor};
 use super::load::{Instance, Options};
 use super::replay::LogReplay;
 use super::tail::LogTail;
+use super::{Projected, Projection};
 use crate::error::{Error, Result};
 use crate::event::Position;
 use crate::load::walk::{Sought, Tried};
 use crate::repository::{Inner, SnapshotSide};
-use crate::snapshot::{Envelope, GuardedTier, Rejection, Slot, StoredSnapshot};
-use crate::stream::Version;
+use crate::snapshot::{GuardedTier, Rejection, Slot, StoredSnapshot};
+use crate::stream::{Head, Version};
 
 /// What is looked for.
 pub(super) struct Wanted<'a, P> {
@@ -57,7 +59,7 @@ impl<P: Projection> Sought<P> for Wanted<'_, P> {
             Err(reason) => return Ok(Tried::Rejected(reason)),
         };
         let mut tail = instance.tail_from(inner, envelope.head.version);
-        if let Some(reason) = anchor(&mut tail, instance, &envelope).await? {
+        if let Some(reason) = anchor(&mut tail, instance, envelope.head).await? {
             return Ok(Tried::Rejected(reason));
         }
         match side.sealer.open(&envelope) {
@@ -67,10 +69,9 @@ impl<P: Projection> Sought<P> for Wanted<'_, P> {
     }
 }
 
-/// Checks that the first event of the tail is the one that the snapshot is anchored at, of this store and this query. A read of
+/// Checks that the first event of the tail is the one that a state is anchored at, of this store and this query. A read of
 /// the log to its end is a consistent one on every backend: what it does not give is not there.
-async fn anchor(tail: &mut LogTail, instance: &Instance, envelope: &Envelope) -> Result<Option<Rejection>> {
-    let anchored = envelope.head;
+async fn anchor(tail: &mut LogTail, instance: &Instance, anchored: Head) -> Result<Option<Rejection>> {
     Ok(match tail.peek().await? {
         None => Some(Rejection::Ahead),
         Some(event) if event.position.0 > anchored.version.0 => Some(Rejection::Truncated),
@@ -86,6 +87,26 @@ async fn anchor(tail: &mut LogTail, instance: &Instance, envelope: &Envelope) ->
 }
 
 impl<P: Projection> Inner<P> {
+    /// From the state that a decision before has seen, if its last event is still the log's own. Where much was looked at in vain
+    /// since that event, a snapshot is the better start: it has a cursor.
+    pub(super) async fn log_from_memory(
+        &self,
+        instance: &Instance,
+        seen: Projected<P>,
+    ) -> Result<Option<(Box<LogReplay<P>>, LogTail)>> {
+        let Some(head) = seen.head else { return Ok(None) };
+        if !seen.trail.exact || seen.report.visited_in_vain() >= cursor::AFTER_EVENTS {
+            return Ok(None);
+        }
+        let mut tail = instance.tail_from(self, head.version);
+        if let Some(reason) = anchor(&mut tail, instance, head).await? {
+            tracing::debug!(key = %instance.key, %reason, "a state in memory is not the log's");
+            return Ok(None);
+        }
+        let state = Arc::unwrap_or_clone(seen.state);
+        Ok(Some((Box::new(LogReplay::from_memory(state, head, seen.trail)), tail)))
+    }
+
     /// What the nearest tier knows of how far the log was looked at. A hint: whatever fails costs a longer look.
     pub(super) async fn cursor(&self, side: &SnapshotSide<P>, instance: &Instance) -> Option<Cursor> {
         let slot = side.sealer.slot_of(&instance.cursor_key);
@@ -118,7 +139,7 @@ impl<P: Projection> Inner<P> {
         &self,
         side: &SnapshotSide<P>,
         instance: &Instance,
-        last: Option<crate::stream::Head>,
+        last: Option<Head>,
         checked_to: Position,
     ) -> Result<()> {
         let cursor = Cursor::near(&*self.events, &instance.anchors, last, checked_to).await?;

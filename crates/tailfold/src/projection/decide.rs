@@ -1,10 +1,13 @@
 //! Decisions on projections: a dynamic consistency boundary (dcb.events). What is appended stands only if nothing that the
 //! decision looked at has changed meanwhile.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
 
 use super::load::{Instance, Options};
 use super::{Facts, Projected, Projection, ProjectionKey as _};
@@ -149,8 +152,10 @@ impl<P: Projection> Inner<P> {
         let mut repetition = 0;
         loop {
             // One after the other in this process: whoever decides beside another would most likely decide again.
-            let turn = self.turns.take(&instance.key).await;
-            let seen = self.load_instance(&instance, &Options::default()).await?;
+            let mut turn = self.turns.take(&instance.key).await;
+            let before = turn.handed.take();
+            let seen = Box::pin(self.load_instance(&instance, &Options::default(), before)).await?;
+            turn.seen = Some(Box::new(seen.clone()));
             let facts = match decide(seen.state()) {
                 Ok(facts) => facts,
                 Err(refused) => return Ok(Err(refused)),
@@ -239,27 +244,46 @@ impl<P: Projection, E> fmt::Debug for Decide<'_, P, E> {
     }
 }
 
-/// Who decides on what: one task at a time for each key.
-#[derive(Debug, Default)]
-pub(crate) struct Turns(std::sync::Mutex<std::collections::HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+/// Who decides on what: one task at a time for each key, who hands on what it has seen.
+pub(crate) struct Turns<P>(Mutex<HashMap<String, Key<P>>>);
+
+/// Of the last decision, if somebody waited for the next.
+type Key<P> = Arc<tokio::sync::Mutex<Option<Box<Projected<P>>>>>;
 
 /// Nobody else of this process decides on the key meanwhile.
-pub(crate) struct Turn {
-    _guard: tokio::sync::OwnedMutexGuard<()>,
+struct Turn<P> {
+    handed: OwnedMutexGuard<Option<Box<Projected<P>>>>,
+    seen: Option<Box<Projected<P>>>,
 }
 
 /// Keys that are remembered at most; those that nobody waits for are forgotten beyond that.
 const MOST_KEYS: usize = 1024;
 
-impl Turns {
-    async fn take(&self, key: &str) -> Turn {
+impl<P> Turns<P> {
+    async fn take(&self, key: &str) -> Turn<P> {
         let lock = {
-            let mut locks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if locks.len() >= MOST_KEYS {
                 locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             }
             locks.entry(key.to_owned()).or_default().clone()
         };
-        Turn { _guard: lock.lock_owned().await }
+        Turn { handed: lock.lock_owned().await, seen: None }
+    }
+}
+
+impl<P> Default for Turns<P> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<P> Drop for Turn<P> {
+    /// Hands on to whoever waits: where nobody does, it would take up memory for nothing.
+    fn drop(&mut self) {
+        // One is with the keys, one with this turn.
+        if Arc::strong_count(OwnedMutexGuard::mutex(&self.handed)) > 2 {
+            *self.handed = self.seen.take();
+        }
     }
 }

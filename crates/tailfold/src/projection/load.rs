@@ -147,33 +147,45 @@ impl<P: Projection> Inner<P> {
         let instance =
             self.instance(key).await.map_err(|error| error.during(format!("load `{}`", P::NAME)))?;
         let span = tracing::debug_span!("tailfold.load", fold = P::NAME, key = %instance.key);
-        let loaded = self.load_instance(&instance, options).instrument(span).await;
+        let loaded = self.load_instance(&instance, options, None).instrument(span).await;
         loaded.map_err(|error| error.during(format!("load {}", instance.name)))
     }
 
-    pub(super) async fn load_instance(&self, instance: &Instance, options: &Options) -> Result<Projected<P>> {
+    /// `seen`: a state of this process to go on from, if it will do.
+    pub(super) async fn load_instance(
+        &self,
+        instance: &Instance,
+        options: &Options,
+        seen: Option<Box<Projected<P>>>,
+    ) -> Result<Projected<P>> {
         let started = Instant::now();
         let mut report = Report::new();
         if options.keep_now && self.snapshots.is_none() {
             return Err(Error::invalid("snapshots are off"));
         }
         let side = self.snapshots.as_ref().filter(|_| !options.without_snapshots);
-        let (mut replay, mut tail) = match side {
-            Some(side) => self.log_baseline(side, instance, options, &mut report).await?,
-            None => self.log_start(instance),
+        let in_memory = match seen {
+            Some(seen) => self.log_from_memory(instance, *seen).await?,
+            None => None,
+        };
+        let (mut replay, mut tail) = match (in_memory, side) {
+            (Some((replay, tail)), _) => {
+                report.source = Source::Memory(replay.head.map_or(Version::ZERO, |head| head.version));
+                (replay, tail)
+            }
+            (None, Some(side)) => self.log_baseline(side, instance, options, &mut report).await?,
+            (None, None) => self.log_start(instance),
         };
         replay.lenient = options.lenient;
         let replaying = Instant::now();
         report.snapshot_time = replaying.duration_since(started);
         let mut folded = self.fold_log(instance, &mut replay, &mut tail, options, side).await?;
         if folded.is_none() {
-            // A stream was erased that the snapshot may have folded.
-            let name = report.tier.clone().unwrap_or_else(|| "own".into());
-            let version = match report.source {
-                Source::Snapshot(version) => Some(version),
-                Source::Replay => None,
-            };
-            report.reject(&name, version, Rejection::Erased);
+            // A stream was erased that the state may have folded.
+            if let Source::Snapshot(version) = report.source {
+                let name = report.tier.clone().unwrap_or_else(|| "own".into());
+                report.reject(&name, Some(version), Rejection::Erased);
+            }
             (report.source, report.tier) = (Source::Replay, None);
             if let Some(side) = side {
                 side.forget_slot(&instance.key).await;
@@ -218,12 +230,12 @@ impl<P: Projection> Inner<P> {
     ) -> Result<(Box<LogReplay<P>>, LogTail)> {
         let slot = side.sealer.slot_of(&instance.key);
         let wanted = Wanted { inner: self, side, instance, slot, options };
-        let cursor = async {
+        let cursor = Box::pin(async {
             match options.at {
                 None => self.cursor(side, instance).await,
                 Some(_) => None,
             }
-        };
+        });
         let (found, cursor) = futures_util::future::join(walk::nearest(side, &wanted, report), cursor).await;
         let (replay, tail) = found?.served.unwrap_or_else(|| self.log_start(instance));
         Ok((replay, tail.with_cursor(cursor)))
@@ -289,8 +301,7 @@ impl<P: Projection> Inner<P> {
             side.writer.offer(slot, loaded.state.clone(), head, &loaded.trail);
             loaded.trail.taken_at(head.version);
         }
-        let in_vain = loaded.report.visited_events.saturating_sub(loaded.report.replayed_events);
-        if in_vain >= cursor::AFTER_EVENTS && loaded.trail.exact {
+        if loaded.report.visited_in_vain() >= cursor::AFTER_EVENTS && loaded.trail.exact {
             let noted = self.note_checked(side, instance, loaded.head, loaded.position).await;
             if let Err(error) = noted {
                 tracing::debug!(%error, key = %instance.key, "cursor not written");

@@ -45,6 +45,10 @@ impl<P: Projection> LogReplay<P> {
         Self::new(state, Some(head), Trail::of_snapshot(envelope), true)
     }
 
+    pub(crate) fn from_memory(state: P, head: Head, trail: Trail) -> Self {
+        Self::new(state, Some(head), trail, true)
+    }
+
     fn new(state: P, head: Option<Head>, trail: Trail, resumed: bool) -> Self {
         Self {
             state,
