@@ -105,21 +105,21 @@ fn with(fact: &str, value: &str, schema: &str) -> String {
 }
 
 /// Those of a stream's last life, in the order of versions, in which positions grow. Where they begin to lie after `$1`, no index
-/// tells: the versions are halved until it is found. What was cut off counts as before it. Of earlier lives only tombstones are
+/// tells: the versions are halved until it is found (`OFFSET 0`: each is looked up once, not for each bound). What was cut off counts as before it. Of earlier lives only tombstones are
 /// left, which have a list of their own.
 fn of_stream(stream: &str, schema: &str) -> String {
     format!(
         "WITH RECURSIVE halved AS (
-             (SELECT * FROM (
-                  SELECT life, 0::bigint AS low, version AS high, position FROM {schema}.events
-                  WHERE stream = {stream} ORDER BY life DESC, version DESC LIMIT 1) AS l WHERE position > $1)
+             (SELECT life, 0::bigint AS low, version AS high FROM (
+                  SELECT life, version, position FROM {schema}.events
+                  WHERE stream = {stream} ORDER BY life DESC, version DESC LIMIT 1) AS last WHERE position > $1)
              UNION ALL
-             SELECT life, CASE WHEN is_after THEN low ELSE middle END, CASE WHEN is_after THEN middle ELSE high END, position
+             SELECT life, CASE WHEN is_after THEN low ELSE middle END, CASE WHEN is_after THEN middle ELSE high END
              FROM (SELECT h.*, m.middle, coalesce((
                        SELECT e.position > $1 FROM {schema}.events e
                        WHERE e.stream = {stream} AND e.life = h.life AND e.version = m.middle), false) AS is_after
                    FROM halved h CROSS JOIN LATERAL (SELECT (h.low + h.high) / 2 AS middle) AS m
-                   WHERE h.high - h.low > 1) AS tried
+                   WHERE h.high - h.low > 1 OFFSET 0) AS tried
          ), first AS MATERIALIZED (SELECT life, high AS version FROM halved ORDER BY high - low LIMIT 1)
          SELECT position FROM (
              SELECT e.position FROM {schema}.events e
