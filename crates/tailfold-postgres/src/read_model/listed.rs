@@ -7,7 +7,8 @@ use super::tables;
 use crate::config::PostgresConfig;
 use crate::rows::{unsigned, value};
 
-/// Where the subscriptions stand whose read models are in a schema, by name. Leases and times are by the server's clock. Creates nothing.
+/// Where the subscriptions stand whose read models are in a schema, by name. Leases and times are by the server's clock.
+/// Creates nothing.
 ///
 /// # Errors
 /// `Invalid` where there are no read models, and those of [`PostgresReadModel::over`](super::PostgresReadModel::over).

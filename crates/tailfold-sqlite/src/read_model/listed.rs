@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, OpenFlags, Params, Row};
 use tailfold::{CheckpointInfo, Error, EventType, Parked, Position, Result, Timestamp, Version};
 
 use super::{BUSY_TIMEOUT, check_no_store, checkpoint};
@@ -21,8 +21,8 @@ pub fn checkpoints(path: impl AsRef<Path>) -> Result<Vec<CheckpointInfo>> {
             &connection,
             "SELECT name, checkpoint, lease_until, updated_at,
                     (SELECT count(*) FROM tailfold_parked_events p WHERE p.name = c.name)
-             FROM tailfold_checkpoints c WHERE ?1 IS NULL ORDER BY name",
-            None,
+             FROM tailfold_checkpoints c ORDER BY name",
+            [],
             info,
         )
     });
@@ -42,7 +42,7 @@ pub fn parked_events(path: impl AsRef<Path>, subscription: &str) -> Result<Vec<P
             &connection,
             "SELECT position, stream, version, type, error, attempts, parked_at FROM tailfold_parked_events
              WHERE name = ?1 ORDER BY position",
-            Some(subscription),
+            [subscription],
             parked,
         )
     });
@@ -72,11 +72,11 @@ fn look(path: &Path) -> Result<Connection, Failure> {
 fn rows<T>(
     connection: &Connection,
     sql: &str,
-    name: Option<&str>,
+    parameters: impl Params,
     read: impl Fn(&Row<'_>) -> Result<T, Failure>,
 ) -> Result<Vec<T>, Failure> {
     let mut statement = connection.prepare(sql)?;
-    let mut found = statement.query([name])?;
+    let mut found = statement.query(parameters)?;
     let mut all = Vec::new();
     while let Some(row) = found.next()? {
         all.push(read(row)?);

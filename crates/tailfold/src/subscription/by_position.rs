@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
 
 use super::check_name;
 use super::checkpoint::{Checkpoint, CheckpointInfo};
@@ -18,6 +17,7 @@ use crate::event::Position;
 use crate::schema::Events;
 use crate::snapshot::{
     Compression, Draft, Envelope, Keep, Save, Slot, SlotFilter, SnapshotInfo, SnapshotStore,
+    SnapshotStoreExt as _,
 };
 use crate::stream::{Head, Version};
 
@@ -108,16 +108,13 @@ impl super::Subscription {
 async fn checkpoints(snapshots: &dyn SnapshotStore) -> Result<Vec<CheckpointInfo>> {
     let mut infos = Vec::new();
     let mut parked: BTreeMap<String, u64> = BTreeMap::new();
-    let mut batches = snapshots.list(SlotFilter::fold(FOLD));
-    while let Some(batch) = batches.try_next().await? {
-        for SnapshotInfo { slot, .. } in batch {
-            if let Some((name, _)) = slot.key().split_once(PARKED) {
-                *parked.entry(name.to_owned()).or_default() += 1;
-            } else if let Some(stored) = snapshots.newest(&slot, None).await? {
-                let (checkpoint, updated_at) = read_at(&slot, &stored.bytes)?;
-                let name = slot.key().to_owned();
-                infos.push(CheckpointInfo { name, checkpoint, leased_until: None, updated_at, parked: 0 });
-            }
+    for SnapshotInfo { slot, .. } in snapshots.list_to_vec(SlotFilter::fold(FOLD)).await? {
+        if let Some((name, _)) = slot.key().split_once(PARKED) {
+            *parked.entry(name.to_owned()).or_default() += 1;
+        } else if let Some(stored) = snapshots.newest(&slot, None).await? {
+            let (checkpoint, updated_at) = read_at(&slot, &stored.bytes)?;
+            let name = slot.key().to_owned();
+            infos.push(CheckpointInfo { name, checkpoint, leased_until: None, updated_at, parked: 0 });
         }
     }
     for info in &mut infos {
@@ -129,15 +126,12 @@ async fn checkpoints(snapshots: &dyn SnapshotStore) -> Result<Vec<CheckpointInfo
 
 async fn parked_events(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
     let mut parked: Vec<Parked> = Vec::new();
-    let mut batches = snapshots.list(SlotFilter::fold(FOLD));
-    while let Some(batch) = batches.try_next().await? {
-        for SnapshotInfo { slot, .. } in batch {
-            if slot.key().split_once(PARKED).is_none_or(|(of, _)| of != name) {
-                continue;
-            }
-            let Some(stored) = snapshots.newest(&slot, None).await? else { continue };
-            parked.push(read(&slot, &stored.bytes)?);
+    for SnapshotInfo { slot, .. } in snapshots.list_to_vec(SlotFilter::fold(FOLD)).await? {
+        if slot.key().split_once(PARKED).is_none_or(|(of, _)| of != name) {
+            continue;
         }
+        let Some(stored) = snapshots.newest(&slot, None).await? else { continue };
+        parked.push(read(&slot, &stored.bytes)?);
     }
     parked.sort_by_key(|parked| parked.position);
     Ok(parked)
