@@ -9,6 +9,7 @@ use quote::{quote, quote_spanned};
 use syn::{Data, DeriveInput, LitStr, Member, Path, Result, Variant};
 
 use crate::codec_key::CodecKey;
+use crate::compare::{self, ComparedField, Way};
 use crate::diagnostics::{all, at, set};
 use crate::names::{CATEGORY, plain};
 use crate::serde_items::SerdeItems;
@@ -34,6 +35,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let tags_of = schemas.iter().map(tags);
     let decode_of = schemas.iter().map(decode);
     let codec = codec.expression();
+    let comparison = compare::body(schemas.iter().map(compared).collect());
     Ok(quote! {
         const _: () = {
             static __TAILFOLD_SCHEMAS: [::tailfold::EventSchema; #count] = [#(#entries),*];
@@ -67,6 +69,10 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
 
                 fn encode(&self) -> ::tailfold::Result<::std::vec::Vec<u8>> {
                     <Self as ::tailfold::Event>::codec().encode(&__TailfoldPayload(self))
+                }
+
+                fn compare(&self, other: &Self) -> ::core::result::Result<(), ::tailfold::Difference> {
+                    #comparison
                 }
 
                 fn decode(
@@ -154,6 +160,16 @@ fn tags(schema: &VariantSchema) -> TokenStream {
         [] => quote!(Self::#ident { .. } => ::std::vec::Vec::new()),
         _ => quote!(Self::#ident { #(#used: #bindings,)* .. } => ::std::vec![#(#texts),*]),
     }
+}
+
+fn compared(schema: &VariantSchema) -> (TokenStream, Vec<ComparedField>) {
+    let VariantSchema { ident, fields, .. } = schema;
+    let fields = fields.iter().zip(fields.members()).map(|(field, member)| ComparedField {
+        member,
+        ty: field.ty.clone(),
+        way: Way::Strictest,
+    });
+    (quote!(Self::#ident), fields.collect())
 }
 
 fn decode(schema: &VariantSchema) -> TokenStream {

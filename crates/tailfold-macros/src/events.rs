@@ -25,6 +25,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let idents: Vec<_> = members.iter().map(|member| member.ident).collect();
     let held: Vec<_> = members.iter().map(|member| member.held).collect();
+    let others = (members.len() > 1)
+        .then(|| quote!(_ => ::core::result::Result::Err(::tailfold::Difference::here()),));
     Ok(quote! {
         #[automatically_derived]
         impl ::tailfold::Events for #name {
@@ -51,6 +53,17 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                     }
                 )*
                 ::core::result::Result::Err(::tailfold::DecodeError::UnknownType)
+            }
+
+            fn compare_facts(&self, other: &Self) -> ::core::result::Result<(), ::tailfold::Difference> {
+                match (self, other) {
+                    #(
+                        (Self::#idents(left), Self::#idents(right)) => {
+                            <#held as ::tailfold::Events>::compare_facts(left, right)
+                        }
+                    )*
+                    #others
+                }
             }
 
             fn to_fact(&self) -> ::tailfold::Result<::tailfold::Fact> {

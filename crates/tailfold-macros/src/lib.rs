@@ -9,6 +9,7 @@
 
 mod canonical;
 mod codec_key;
+mod compare;
 mod diagnostics;
 mod event;
 mod events;

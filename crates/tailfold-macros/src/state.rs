@@ -9,6 +9,7 @@ use syn::{
 };
 
 use crate::canonical;
+use crate::compare::{self, ComparedField, Way};
 use crate::diagnostics::{all, at, refuse};
 use crate::names::plain;
 use crate::serde_items::{SerdeItems, check_field};
@@ -55,6 +56,7 @@ fn fingerprint(input: &DeriveInput, positional: bool) -> Result<TokenStream> {
     let generics = bounded(&input.generics);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, type_generics, _) = input.generics.split_for_impl();
+    let comparison = comparison(input, stand_ins.replace_fields)?;
     let stand_ins = stand_ins.described;
     Ok(quote! {
         #[automatically_derived]
@@ -66,8 +68,36 @@ fn fingerprint(input: &DeriveInput, positional: bool) -> Result<TokenStream> {
                 #content
                 shape.close();
             }
+
+            fn compare(&self, other: &Self) -> ::core::result::Result<(), ::tailfold::Difference> {
+                #comparison
+            }
         }
     })
+}
+
+/// Compares the fields themselves, also of a type that is stored as another: what a conversion loses must be seen.
+fn comparison(input: &DeriveInput, converted: bool) -> Result<TokenStream> {
+    let compared = |fields: &Fields| {
+        all(fields.iter().zip(fields.members()).map(|(field, member)| {
+            let keys = FieldKeys::parse(field)?;
+            let way = match (&keys.opaque, &keys.transient) {
+                (_, Some(_)) => Way::LeftOut,
+                (None, None) if !converted => Way::Fingerprint,
+                _ => Way::Strictest,
+            };
+            Ok(ComparedField { member, ty: field.ty.clone(), way })
+        }))
+    };
+    let shapes = match &input.data {
+        Data::Struct(data) => vec![(quote!(Self), compared(&data.fields)?)],
+        Data::Enum(data) => all(data.variants.iter().map(|variant| {
+            let ident = &variant.ident;
+            Ok((quote!(Self::#ident), compared(&variant.fields)?))
+        }))?,
+        Data::Union(_) => Vec::new(),
+    };
+    Ok(compare::body(shapes))
 }
 
 /// The name, label and codec of a whole state; nothing for a part of one.

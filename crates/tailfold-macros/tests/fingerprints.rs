@@ -141,7 +141,7 @@ struct Attributes {
     r#type: u8,
 }
 
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Foreign {
     x: u8,
 }

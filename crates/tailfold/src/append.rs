@@ -213,9 +213,6 @@ impl<F: Aggregate> Inner<F> {
         let count = new.len() as u64;
         let expected = Expected::from_head(loaded.head);
         let side = self.snapshots.as_ref();
-        if let Some(side) = side.filter(|_| std::mem::take(&mut loaded.trail.offered)) {
-            side.writer.release(&loaded.stream, &loaded.state);
-        }
         fold_in(&mut loaded, &new, typed);
         let mut commit = Commit::new(loaded.stream.clone(), expected, new);
         let mut inline = None;
@@ -257,8 +254,7 @@ impl<F: Aggregate> Inner<F> {
         let head = side.due(loaded)?;
         let slot = side.sealer.slot(&loaded.stream);
         loaded.mark_taken(head.version);
-        let encoded = side.sealer.encode(&loaded.state);
-        match encoded.and_then(|encoded| side.sealer.seal(&slot, &encoded, head, &loaded.trail)) {
+        match side.sealer.seal(&slot, &loaded.state, head, &loaded.trail) {
             Ok(bytes) => {
                 self.counters.sealed(bytes.len());
                 let day = side.sealer.clock().now().day();

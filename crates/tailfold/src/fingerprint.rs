@@ -1,21 +1,17 @@
-//! The structural fingerprint of a state: what `#[derive(State)]` feeds and a serial is made of.
+//! The structural fingerprint of a state: what `#[derive(State)]` feeds, what a serial is made of, and how values are compared.
+
+pub(crate) mod compare;
+mod exact;
+mod std_types;
 
 use std::any::TypeId;
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::{
-    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroU8, NonZeroU16, NonZeroU32,
-    NonZeroU64, NonZeroU128,
-};
-use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-/// A type whose encoded shape is known: kind, names in order and serde attributes, recursively.
+pub use self::compare::Difference;
+
+/// A type whose encoded shape is known: kind, names in order and serde attributes, recursively; and whose values can be told
+/// apart.
 ///
 /// Derived with `#[derive(State)]`. Compilers, platforms, type and module names, doc comments and other derives do not
 /// change it; renaming, retyping, adding, removing or reordering a field or a variant does.
@@ -29,6 +25,15 @@ use std::time::{Duration, SystemTime};
 pub trait Fingerprint: 'static {
     /// Describes the type to `shape`.
     fn describe(shape: &mut Shape);
+
+    /// Compares two values, field by field: whether what was read back is what was written. Stricter than `PartialEq`:
+    /// floating-point numbers are compared by their bits, so that NaN equals itself and -0.0 is not 0.0.
+    ///
+    /// Fields that are `opaque` are compared by their type's own `PartialEq`; `transient` ones are left out.
+    ///
+    /// # Errors
+    /// The first place at which the values differ.
+    fn compare(&self, other: &Self) -> Result<(), Difference>;
 }
 
 /// Collects the description of a type. Its text form is canonical: equal texts mean equal shapes.
@@ -121,125 +126,11 @@ impl Shape {
     }
 }
 
-macro_rules! leaves {
-    ($($type:ty => $tag:literal),* $(,)?) => {$(
-        impl Fingerprint for $type {
-            fn describe(shape: &mut Shape) {
-                shape.leaf($tag);
-            }
-        }
-    )*};
-}
-
-leaves! {
-    bool => "bool", char => "char", () => "unit", String => "str", str => "str", PathBuf => "path",
-    u8 => "u8", u16 => "u16", u32 => "u32", u64 => "u64", u128 => "u128", usize => "usize",
-    i8 => "i8", i16 => "i16", i32 => "i32", i64 => "i64", i128 => "i128", isize => "isize",
-    f32 => "f32", f64 => "f64",
-    NonZeroU8 => "u8!0", NonZeroU16 => "u16!0", NonZeroU32 => "u32!0", NonZeroU64 => "u64!0", NonZeroU128 => "u128!0",
-    NonZeroI8 => "i8!0", NonZeroI16 => "i16!0", NonZeroI32 => "i32!0", NonZeroI64 => "i64!0", NonZeroI128 => "i128!0",
-    Duration => "duration", SystemTime => "time",
-    IpAddr => "ip", Ipv4Addr => "ip4", Ipv6Addr => "ip6", SocketAddr => "socket",
-    crate::event::EventId => "event-id", crate::event::EventType => "event-type", crate::event::Tag => "tag",
-    crate::event::SchemaVersion => "u32", crate::stream::StreamId => "stream-id", crate::stream::Version => "u64",
-    crate::chain::Chain => "chain", crate::clock::Timestamp => "timestamp", crate::clock::Day => "i64",
-    serde_json::Value => "json",
-}
-
-// The tag is written before the inner type is visited, so wrappers must not be merged with what they wrap.
-macro_rules! wrappers {
-    ($($wrapper:ident<$inner:ident $(: $bound:path)?> => $tag:literal),* $(,)?) => {$(
-        impl<$inner: Fingerprint $(+ $bound)?> Fingerprint for $wrapper<$inner> {
-            fn describe(shape: &mut Shape) {
-                shape.open($tag);
-                shape.visit::<$inner>();
-                shape.close();
-            }
-        }
-    )*};
-}
-
-wrappers! { Option<T> => "option", Vec<T> => "seq", VecDeque<T> => "seq", BTreeSet<T> => "set" }
-
-// Transparent to serde, so transparent here.
-macro_rules! transparent {
-    ($($wrapper:ident),*) => {$(
-        impl<T: Fingerprint + ?Sized> Fingerprint for $wrapper<T> {
-            fn describe(shape: &mut Shape) {
-                shape.visit::<T>();
-            }
-        }
-    )*};
-}
-
-transparent! { Box, Arc, Rc }
-
-impl<T: Fingerprint + ToOwned + ?Sized> Fingerprint for Cow<'static, T> {
-    fn describe(shape: &mut Shape) {
-        shape.visit::<T>();
-    }
-}
-
-impl<T: Fingerprint> Fingerprint for [T] {
-    fn describe(shape: &mut Shape) {
-        shape.open("seq");
-        shape.visit::<T>();
-        shape.close();
-    }
-}
-
-impl<T: Fingerprint, const N: usize> Fingerprint for [T; N] {
-    fn describe(shape: &mut Shape) {
-        shape.open(&format!("array {N}"));
-        shape.visit::<T>();
-        shape.close();
-    }
-}
-
-impl<T: 'static> Fingerprint for PhantomData<T> {
-    fn describe(shape: &mut Shape) {
-        shape.leaf("unit");
-    }
-}
-
-impl<K: Fingerprint, V: Fingerprint> Fingerprint for BTreeMap<K, V> {
-    fn describe(shape: &mut Shape) {
-        shape.open("map");
-        shape.visit::<K>();
-        shape.leaf(",");
-        shape.visit::<V>();
-        shape.close();
-    }
-}
-
-impl<T: Fingerprint, E: Fingerprint> Fingerprint for Result<T, E> {
-    fn describe(shape: &mut Shape) {
-        shape.open("result");
-        shape.visit::<T>();
-        shape.leaf(",");
-        shape.visit::<E>();
-        shape.close();
-    }
-}
-
-macro_rules! tuples {
-    ($(($($name:ident),+))*) => {$(
-        impl<$($name: Fingerprint),+> Fingerprint for ($($name,)+) {
-            fn describe(shape: &mut Shape) {
-                shape.open("tuple");
-                $(shape.visit::<$name>(); shape.leaf(",");)+
-                shape.close();
-            }
-        }
-    )*};
-}
-
-tuples! {
-    (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G) (A, B, C, D, E, F, G, H)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
     use super::*;
 
     struct Node;
@@ -249,6 +140,10 @@ mod tests {
             shape.field::<u32>("value");
             shape.field::<Vec<Node>>("children");
             shape.close();
+        }
+
+        fn compare(&self, _: &Self) -> Result<(), Difference> {
+            Ok(())
         }
     }
 

@@ -93,7 +93,7 @@ pub use event::{
 };
 pub use execute::{Execute, Retry};
 pub use filter::{Clause, Filter};
-pub use fingerprint::{Fingerprint, Shape};
+pub use fingerprint::{Difference, Fingerprint, Shape};
 pub use fold::{Aggregate, Fold, State};
 pub use history::{CatchUp, HistoryEvent, Snapshot};
 pub use load::Load;
@@ -131,4 +131,6 @@ pub use verify::{
 pub mod __private {
     //! What the derives expand to; not part of the API.
     pub use serde;
+
+    pub use crate::fingerprint::compare::{Comparing, Described, ways};
 }

@@ -213,7 +213,6 @@ impl<F: Aggregate> SnapshotSide<F> {
             let slot = self.sealer.slot(&loaded.stream);
             self.writer.offer(slot, loaded.state.clone(), head, &loaded.trail);
             loaded.mark_taken(head.version);
-            loaded.trail.offered = true;
         }
     }
 

@@ -86,8 +86,6 @@ pub(crate) struct Trail {
     pub(crate) events: u64,
     /// Their bytes of payload.
     pub(crate) bytes: u64,
-    /// Whether the background writer may hold the state as well.
-    pub(crate) offered: bool,
     /// Whether every event was folded: a state with gaps is never kept.
     pub(crate) exact: bool,
 }
@@ -110,7 +108,6 @@ impl Trail {
             since: Version::ZERO,
             events: 0,
             bytes: 0,
-            offered: false,
             exact: true,
         }
     }

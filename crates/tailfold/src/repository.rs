@@ -322,11 +322,12 @@ impl<F: Fold> RepositoryBuilder<F> {
         self
     }
 
-    /// Checks that everything fits together.
+    /// Checks that everything fits together: with snapshots on, also that the default state can be kept as one, since no other
+    /// state of the fold could be kept where that one cannot.
     ///
     /// # Errors
-    /// `Invalid` for a policy, configuration, name or label that breaks its rules; `Unsupported` for what the store
-    /// cannot do.
+    /// `Invalid` for a policy, configuration, name or label that breaks its rules, and for a state that its codec cannot
+    /// keep, with the reason as its source; `Unsupported` for what the store cannot do.
     pub fn build(self) -> Result<Repository<F>> {
         self.assemble().map_err(|error| error.during(format!("build the repository of fold `{}`", F::NAME)))
     }
@@ -359,6 +360,7 @@ impl<F: Fold> RepositoryBuilder<F> {
                 let codec = F::codec().unwrap_or_else(Codec::process_default);
                 let sealer =
                     Arc::new(Sealer::new(&config, codec, self.encryption.clone(), self.clock.clone())?);
+                sealer.check_default()?;
                 let writer = Writer::new(tiers.clone(), sealer.clone(), config.clone(), counters.clone());
                 Some(SnapshotSide { tiers, policy, config, sealer, writer })
             }

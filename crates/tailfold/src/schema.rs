@@ -5,6 +5,7 @@ use std::fmt;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::event::SchemaVersion;
+use crate::fingerprint::Difference;
 
 /// The facts of one category of streams: an enum with `#[derive(Event)]`.
 ///
@@ -37,6 +38,13 @@ pub trait Event: Sized + Send + Sync + 'static {
     /// # Errors
     /// `Codec` if a field cannot be encoded.
     fn encode(&self) -> Result<Vec<u8>>;
+
+    /// Compares two events field by field: whether what was read back is what was written. A field is compared by its
+    /// [`Fingerprint`](crate::Fingerprint) where its type has one, else by `PartialEq`.
+    ///
+    /// # Errors
+    /// The first field that differs.
+    fn compare(&self, other: &Self) -> Result<(), Difference>;
 
     /// Reads a payload of any schema version that the type still handles, upcasting older ones step by step.
     ///
@@ -101,6 +109,12 @@ pub trait Events: Sized + Send + Sync + 'static {
         payload: &[u8],
     ) -> Result<Self, DecodeError>;
 
+    /// As [`Event::compare`].
+    ///
+    /// # Errors
+    /// The first field that differs.
+    fn compare_facts(&self, other: &Self) -> Result<(), Difference>;
+
     /// The event as it is stored.
     ///
     /// # Errors
@@ -134,13 +148,20 @@ impl Fact {
     /// An event as it is stored, and as every later replay will see it.
     ///
     /// # Errors
-    /// `Codec` if it cannot be encoded, or what was encoded cannot be decoded.
+    /// `Codec` if it cannot be encoded, or if what was encoded cannot be decoded or is another event then.
     pub(crate) fn surviving<E: Events>(event: &E) -> Result<(Self, E)> {
         let fact = event.to_fact()?;
         let Self { category, schema, payload, .. } = &fact;
         let read = E::decode_from(category, schema.name, SchemaVersion(schema.version), payload);
         let read = read.map_err(|error| {
             Error::codec(format!("event `{}` does not survive its codec: {error}", schema.name))
+        })?;
+        event.compare_facts(&read).map_err(|difference| {
+            Error::codec(format!(
+                "event `{}` does not survive its codec: `{difference}` would be read back as another value; give the field \
+                 a type that the event's codec keeps, or the events another codec",
+                schema.name,
+            ))
         })?;
         Ok((fact, read))
     }
@@ -165,6 +186,10 @@ impl<E: Event> Events for E {
             return Err(DecodeError::UnknownType);
         }
         E::decode(event_type, schema_version, payload)
+    }
+
+    fn compare_facts(&self, other: &Self) -> Result<(), Difference> {
+        self.compare(other)
     }
 
     fn to_fact(&self) -> Result<Fact> {

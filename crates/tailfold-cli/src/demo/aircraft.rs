@@ -24,7 +24,7 @@ pub(crate) enum AircraftEvent {
 }
 
 /// How a flight ended.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Arrival {
     pub(crate) delay: i32,
     pub(crate) minutes_in_air: u32,

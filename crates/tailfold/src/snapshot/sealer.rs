@@ -1,6 +1,7 @@
 //! State <-> envelope, for one fold: everything that is known before a store is involved.
 
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -77,31 +78,11 @@ impl<F: Fold> Sealer<F> {
         &*self.clock
     }
 
-    /// Encodes a state: all that has to be done before its owner may change it.
-    pub(crate) fn encode(&self, state: &F) -> Result<Encoded, Refused> {
-        let unencodable = |error| Refused { outcome: Outcome::Unencodable, error };
-        let bytes = self.codec.encode(state).map_err(unencodable)?;
-        if bytes.len() as u64 > self.max_bytes {
-            let error = Error::invalid(format!(
-                "the encoded state of {} bytes exceeds the limit of {} (`max_bytes`)",
-                bytes.len(),
-                self.max_bytes
-            ));
-            return Err(Refused { outcome: Outcome::TooLarge, error });
-        }
-        Ok(Encoded { bytes, exact: exact_bytes(state).map_err(unencodable)? })
-    }
-
-    /// Seals an encoded state that stands at `head`, if it survives its codec.
-    pub(crate) fn seal(
-        &self,
-        slot: &Slot,
-        encoded: &Encoded,
-        head: Head,
-        trail: &Trail,
-    ) -> Result<Bytes, Refused> {
-        self.check_codec(encoded)?;
-        let small = (encoded.bytes.len() as u64) < self.compress_from_bytes;
+    /// Seals a state that stands at `head`, if it survives its codec. A panic in the user's code refuses it, too: nothing
+    /// about a snapshot may end a command.
+    pub(crate) fn seal(&self, slot: &Slot, state: &F, head: Head, trail: &Trail) -> Result<Bytes, Refused> {
+        let encoded = self.encode(state)?;
+        let small = (encoded.len() as u64) < self.compress_from_bytes;
         let compression = if small || self.codec.compresses() { Compression::None } else { self.compression };
         let draft = Draft {
             slot,
@@ -111,21 +92,48 @@ impl<F: Fold> Sealer<F> {
             codec: self.codec.id(),
             created_at: self.clock.now(),
         };
-        draft
-            .seal(&encoded.bytes, compression, self.encryption.as_deref())
-            .map_err(|error| Refused { outcome: Outcome::Unencodable, error })
+        let sealed = guarded(|| draft.seal(&encoded, compression, self.encryption.as_deref()));
+        sealed.map_err(|error| Refused { outcome: Outcome::Unencodable, error })
     }
 
-    /// Decodes what was encoded and compares. A codec that loses something (a NaN in JSON, `Some(None)` in MessagePack) is
-    /// found here, before a load finds it. What comes after the codec has a checksum.
-    fn check_codec(&self, encoded: &Encoded) -> Result<(), Refused> {
-        let decoded = self.codec.decode::<F>(&encoded.bytes);
-        match decoded.and_then(|decoded| exact_bytes(&decoded)) {
-            Ok(exact) if exact == encoded.exact => Ok(()),
-            _ => {
-                let error = Error::codec("the state does not survive its codec");
-                Err(Refused { outcome: Outcome::Unfaithful, error })
-            }
+    /// Refuses a fold whose default state cannot be kept: no state of it could.
+    pub(crate) fn check_default(&self) -> Result<()> {
+        self.encode(&F::default()).map(drop).map_err(|refused| {
+            Error::invalid(format!(
+                "the default state cannot be kept as a snapshot in codec `{}`: give the state another codec, as in \
+                 `#[state(codec = message_pack)]`, or its fields other types",
+                self.codec.id()
+            ))
+            .caused_by(refused.error)
+        })
+    }
+
+    /// Encodes a state, decodes it again and compares both: a codec that loses something (a NaN in JSON, `Some(None)` in
+    /// MessagePack), or a `Serialize` that does, is found here, before a load finds it. What comes after the codec has a
+    /// checksum. Values are compared and not encodings, which would have lost the same on both sides.
+    fn encode(&self, state: &F) -> Result<Vec<u8>, Refused> {
+        let bytes = guarded(|| self.codec.encode(state))
+            .map_err(|error| Refused { outcome: Outcome::Unencodable, error })?;
+        if bytes.len() as u64 > self.max_bytes {
+            let error = Error::invalid(format!(
+                "the encoded state of {} bytes exceeds the limit of {} (`max_bytes`)",
+                bytes.len(),
+                self.max_bytes
+            ));
+            return Err(Refused { outcome: Outcome::TooLarge, error });
+        }
+        let unfaithful = |error| Refused { outcome: Outcome::Unfaithful, error };
+        let compared = guarded(|| Ok(state.compare(&self.codec.decode(&bytes)?)));
+        match compared {
+            Ok(Ok(())) => Ok(bytes),
+            Ok(Err(difference)) => Err(unfaithful(Error::codec(format!(
+                "the state does not survive its codec `{}`: `{difference}` would be read back as another value",
+                self.codec.id()
+            )))),
+            Err(error) => Err(unfaithful(
+                Error::codec(format!("the state does not survive its codec `{}`", self.codec.id()))
+                    .caused_by(error),
+            )),
         }
     }
 
@@ -158,7 +166,7 @@ impl<F: Fold> Sealer<F> {
     pub(crate) fn open(&self, envelope: &Envelope) -> Result<F, Rejection> {
         let encoded = envelope.payload(self.max_bytes, self.encryption.as_deref())?;
         let codec = self.codec_of(envelope).ok_or(Rejection::UnknownCodec)?;
-        codec.decode(&encoded).map_err(|_| Rejection::Undecodable)
+        guarded(|| codec.decode(&encoded)).map_err(|_| Rejection::Undecodable)
     }
 
     fn codec_of(&self, envelope: &Envelope) -> Option<Codec> {
@@ -171,13 +179,6 @@ impl<F: Fold> Sealer<F> {
         }
         Codec::built_in(&envelope.codec)
     }
-}
-
-/// A state as its codec wrote it, and as it is told from every other state.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    bytes: Vec<u8>,
-    exact: Vec<u8>,
 }
 
 /// Why a state does not become a snapshot.
@@ -195,8 +196,15 @@ impl Refused {
     }
 }
 
-/// The bytes by which states are compared: postcard's, which keep apart what self-describing codecs may not; MessagePack's
-/// for types that postcard cannot write (`serde(flatten)`).
-fn exact_bytes<F: Fold>(state: &F) -> Result<Vec<u8>> {
-    Codec::POSTCARD.encode(state).or_else(|_| Codec::MESSAGE_PACK.encode(state))
+/// Runs code of the user's (`Serialize`, `Deserialize`, `PartialEq`, a codec, an encryption hook); a panic is an error.
+fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Nothing of ours is left half changed: a state is only read, and what was made of it is dropped.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text =
+            panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        Err(Error::codec(format!(
+            "a panic while a snapshot was encoded or checked: {}",
+            text.unwrap_or("no text")
+        )))
+    })
 }

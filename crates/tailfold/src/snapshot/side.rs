@@ -24,8 +24,7 @@ impl<F: Fold> Inner<F> {
         if !trail.exact {
             return Err(Error::invalid("events were skipped: such a state is never kept"));
         }
-        let sealed =
-            side.sealer.encode(state).and_then(|encoded| side.sealer.seal(slot, &encoded, head, trail));
+        let sealed = side.sealer.seal(slot, state, head, trail);
         let bytes = sealed.map_err(|refused| refused.error)?;
         let day = side.sealer.clock().now().day();
         let saved = side.save_everywhere(slot, Save { head, bytes, keep: side.config.keep, day }).await?;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use self::lane::{Lane, Mark, Origin, Sealed};
 use super::config::SnapshotConfig;
 use super::line::Line;
-use super::sealer::{Encoded, Refused, Sealer};
+use super::sealer::{Refused, Sealer};
 use super::serial::Slot;
 use super::tiers::GuardedTier;
 use crate::clock::Day;
@@ -25,7 +25,7 @@ use crate::error::{Error, Outcome as ErrorOutcome, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
 use crate::stats::{Counters, Outcome};
-use crate::stream::{Head, StreamId, Version};
+use crate::stream::{Head, Version};
 
 /// Marks wait this long, and up to as long again, so that processes that started together do not write together.
 const MARK_DELAY: Duration = Duration::from_secs(2);
@@ -71,14 +71,9 @@ struct Queue<F> {
 }
 
 struct Job<F> {
-    state: Pending<F>,
+    state: Arc<F>,
     head: Head,
     trail: Trail,
-}
-
-enum Pending<F> {
-    State(Arc<F>),
-    Encoded(Encoded),
 }
 
 enum Work<F> {
@@ -135,33 +130,12 @@ impl<F: Fold> Writer<F> {
             drop(queue);
             return self.counters.wrote(Outcome::QueueFull);
         }
-        queue.line.put(slot, Job { state: Pending::State(state), head, trail: trail.clone() });
+        queue.line.put(slot, Job { state, head, trail: trail.clone() });
         self.counters.queued(queue.line.len());
         self.start(&mut queue);
         if !queue.marks.is_empty() {
             // The worker waits for marks to gather; a snapshot need not wait as long.
             self.offered.notify_one();
-        }
-    }
-
-    /// Before an owner goes on from a state: encodes it here and now if it still waits, so that the owner has it to itself
-    /// again and changes it in place. That costs less than a copy, and the copy's end.
-    pub(crate) fn release(&self, stream: &StreamId, state: &Arc<F>) {
-        let slot = self.sealer.slot(stream);
-        let waits = |queue: &mut Queue<F>| {
-            let job = queue.line.get_mut(&slot)?;
-            matches!(&job.state, Pending::State(waiting) if Arc::ptr_eq(waiting, state)).then_some(())
-        };
-        if waits(&mut self.lock()).is_none() {
-            return;
-        }
-        // What cannot be encoded is left to the worker, who says so.
-        let Ok(encoded) = self.sealer.encode(state) else { return };
-        let mut queue = self.lock();
-        if waits(&mut queue).is_some()
-            && let Some(job) = queue.line.get_mut(&slot)
-        {
-            job.state = Pending::Encoded(encoded);
         }
     }
 
@@ -305,11 +279,7 @@ impl<F: Fold> Writer<F> {
         // Encoding a large state takes long enough to hold others up.
         let sealed = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let encoded = match state {
-                Pending::State(state) => sealer.encode(&state)?,
-                Pending::Encoded(encoded) => encoded,
-            };
-            let bytes = sealer.seal(&for_task, &encoded, head, &trail)?;
+            let bytes = sealer.seal(&for_task, &state, head, &trail)?;
             Ok::<_, Refused>((bytes, started.elapsed()))
         })
         .await;
