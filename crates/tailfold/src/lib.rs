@@ -80,6 +80,8 @@ mod stats;
 mod store;
 mod stream;
 mod subscription;
+#[cfg(test)]
+mod survival;
 mod verify;
 
 pub use append::{Append, Receipt};
