@@ -81,15 +81,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => Some(error),
-            Self::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+/// No source: the text tells the causes, as that of a [`tailfold::Error`] does.
+impl std::error::Error for Error {}
 
 impl From<tailfold::Error> for Error {
     fn from(error: tailfold::Error) -> Self {

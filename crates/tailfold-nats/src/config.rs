@@ -268,7 +268,7 @@ impl NatsConfig {
     }
 
     fn set(self, setting: &str, value: &str) -> Result<Self> {
-        let wrong = |wanted: &str| Error::invalid(format!("{setting}={value}: must be {wanted}"));
+        let wrong = |wanted: &str| Error::invalid_text(setting, value, format_args!("must be {wanted}"));
         Ok(match setting {
             "replicas" => self.replicas(value.parse().map_err(|_| wrong("a number of servers"))?),
             "storage" => self.storage(match value {

@@ -39,9 +39,11 @@ impl Names {
     pub(crate) fn new(name: &str) -> Result<Self> {
         let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-');
         if name.is_empty() || name.len() > 32 || !name.bytes().all(good) {
-            return Err(Error::invalid(format!(
-                "store name {name:?}: must be 1..=32 ASCII letters, digits, `_` or `-`"
-            )));
+            return Err(Error::invalid_text(
+                "store name",
+                name,
+                "must be 1..=32 ASCII letters, digits, `_` or `-`",
+            ));
         }
         let upper = name.to_ascii_uppercase();
         Ok(Self {

@@ -169,10 +169,11 @@ impl PostgresConfig {
         let good = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'_';
         let begins_well = schema.first().is_some_and(|c| !c.is_ascii_digit());
         if schema.len() > 40 || !schema.iter().all(good) || !begins_well || self.schema.starts_with("pg_") {
-            return Err(Error::invalid(format!(
-                "schema {:?}: must be 1..=40 lower-case ASCII letters, digits or `_`, and begin with neither a digit nor `pg_`",
-                self.schema
-            )));
+            return Err(Error::invalid_text(
+                "schema",
+                &self.schema,
+                "must be 1..=40 lower-case ASCII letters, digits or `_`, and begin with neither a digit nor `pg_`",
+            ));
         }
         for (setting, is_enough, least) in [
             ("max_connections", self.max_connections >= 2, "2"),
@@ -223,7 +224,7 @@ impl PostgresConfig {
     }
 
     fn set(&mut self, setting: &str, value: &str) -> Result<bool> {
-        let wrong = |wanted: &str| Error::invalid(format!("{setting}={value}: must be {wanted}"));
+        let wrong = |wanted: &str| Error::invalid_text(setting, value, format_args!("must be {wanted}"));
         match setting {
             "schema" => self.schema = value.to_owned(),
             "max_connections" => {

@@ -244,7 +244,7 @@ impl RedisConfig {
     }
 
     fn set(self, setting: &str, value: &str) -> Result<Self> {
-        let wrong = |wanted: &str| Error::invalid(format!("{setting}={value}: must be {wanted}"));
+        let wrong = |wanted: &str| Error::invalid_text(setting, value, format_args!("must be {wanted}"));
         let milliseconds =
             || value.parse().map(Duration::from_millis).map_err(|_| wrong("a number of milliseconds"));
         Ok(match setting {

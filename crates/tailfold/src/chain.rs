@@ -147,7 +147,7 @@ impl FromStr for Chain {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = || Error::invalid(format!("chain {text:?}: must be 32 hexadecimal digits"));
+        let wrong = || Error::invalid_text("chain", text, "must be 32 hexadecimal digits");
         let value = |digit: u8| match digit {
             b'0'..=b'9' => Some(digit - b'0'),
             b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -85,9 +85,11 @@ impl FromStr for Timestamp {
         let midnight = format!("{text}T00:00:00Z");
         match midnight.parse::<jiff::Timestamp>() {
             Ok(time) => Ok(Self(time.as_microsecond())),
-            Err(_) => Err(Error::invalid(format!(
-                "time {text:?}: must be RFC 3339 like `2026-01-31T12:00:00Z` or a date like `2026-01-31`"
-            ))),
+            Err(_) => Err(Error::invalid_text(
+                "time",
+                text,
+                "must be RFC 3339 like `2026-01-31T12:00:00Z` or a date like `2026-01-31`",
+            )),
         }
     }
 }

@@ -12,8 +12,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What failed, why, and what the caller can do about it.
 ///
-/// [`Error::kind`] is for programs; `Display` names the operation and the thing, in lower case, and ends with the cause:
-/// ``append to stream `cart/7`: conflict: expected version 12, found version 13``. Cloning is cheap.
+/// [`Error::kind`] is for programs; `Display` names the operation and the thing, in lower case, and ends with the cause and
+/// the cause's causes: ``append to stream `cart/7`: conflict: expected version 12, found version 13``. Since the text is
+/// whole, [`source`](StdError::source) is `None`: what prints an error with all its sources prints no cause twice. The cause
+/// itself is at [`Error::cause`]. Cloning is cheap.
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -119,7 +121,17 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// The same error with the cause attached; `Display` ends with it.
+    /// A text that breaks a rule, such as a name: `what "text": problem`. Long texts are cut, and their length is said.
+    ///
+    /// ```
+    /// let error = tailfold::Error::invalid_text("store name", "a b", "must be 1..=32 ASCII letters");
+    /// assert_eq!(error.to_string(), r#"store name "a b": must be 1..=32 ASCII letters"#);
+    /// ```
+    pub fn invalid_text(what: &str, text: &str, problem: impl fmt::Display) -> Self {
+        Self::invalid(format!("{what} {}: {problem}", Quoted(text)))
+    }
+
+    /// The same error with the cause attached; `Display` ends with it, and with the causes that it has itself.
     #[must_use]
     pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let Inner { kind, message, operation, .. } = self.into_inner();
@@ -152,12 +164,18 @@ impl Error {
         matches!(self.inner.kind, ErrorKind::Unavailable(Outcome::Unknown))
     }
 
+    /// What was attached by [`Error::caused_by`]: the driver's error, say. A clone that was given another operation has only
+    /// the text of it.
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.inner.source.as_deref()
+    }
+
     fn into_inner(self) -> Inner {
         Arc::try_unwrap(self.inner).unwrap_or_else(|shared| Inner {
             kind: shared.kind.clone(),
             message: shared.message.clone(),
             operation: shared.operation.clone(),
-            source: shared.source.as_ref().map(|source| source.to_string().into()),
+            source: shared.source.as_ref().map(|source| WithCauses(&**source).to_string().into()),
         })
     }
 }
@@ -169,7 +187,7 @@ impl fmt::Display for Error {
         }
         f.write_str(&self.inner.message)?;
         match &self.inner.source {
-            Some(source) => write!(f, ": {source}"),
+            Some(source) => write!(f, ": {}", WithCauses(&**source)),
             None => Ok(()),
         }
     }
@@ -181,10 +199,50 @@ impl fmt::Debug for Error {
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+/// No source: the text has it already.
+impl StdError for Error {}
+
+/// An error and its causes as one text. A cause that the error before it has told is not told again.
+pub(crate) struct WithCauses<'a>(pub(crate) &'a (dyn StdError + 'a));
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !told.contains(&text) {
+                write!(f, ": {text}")?;
+                told = text;
+            }
+            next = cause.source();
+        }
+        Ok(())
     }
+}
+
+/// A text in quotation marks, cut after 80 bytes, with its length then: an error about a name of megabytes stays a line.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl Quoted<'_> {
+    const LONGEST: usize = 80;
+}
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text) = self;
+        let shown = beginning(text, Self::LONGEST);
+        if shown.len() == text.len() {
+            return write!(f, "{text:?}");
+        }
+        write!(f, "{shown:?}.. ({} bytes)", text.len())
+    }
+}
+
+/// As much of a text as fits into that many bytes.
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
+    (0..=most.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -205,5 +263,57 @@ mod tests {
         assert!(copy.is_outcome_unknown());
         assert_eq!(copy.to_string(), "x: append: broken pipe");
         assert_eq!(error.to_string(), "append: broken pipe");
+    }
+
+    /// As `anyhow` and `tracing` print an error: its text, and those of all its sources.
+    fn reported(error: &dyn StdError) -> String {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            text.push_str(&format!(": {cause}"));
+            next = cause.source();
+        }
+        text
+    }
+
+    #[test]
+    fn a_cause_is_told_once_with_its_own_causes() {
+        let io = std::io::Error::other(Error::codec("decode").caused_by("expected a number"));
+        let error = Error::unavailable(Outcome::Unknown, "append").caused_by(Layer("connect", Box::new(io)));
+        assert_eq!(error.to_string(), "append: connect: decode: expected a number");
+        assert_eq!(reported(&error), error.to_string());
+        assert!(error.cause().is_some_and(|cause| cause.is::<Layer>()));
+        let copy = error.clone().during("execute");
+        assert_eq!(reported(&copy), "execute: append: connect: decode: expected a number");
+    }
+
+    #[test]
+    fn what_an_error_is_about_is_cut_where_it_is_long() {
+        let told = |text: &str| Error::invalid_text("key", text, "must be short").to_string();
+        assert_eq!(told("a\n"), r#"key "a\n": must be short"#);
+        assert_eq!(told(&"x".repeat(80)), format!("key \"{}\": must be short", "x".repeat(80)));
+        assert_eq!(
+            told(&"ä".repeat(999_999)),
+            format!("key \"{}\".. (1999998 bytes): must be short", "ä".repeat(40))
+        );
+        assert_eq!(
+            told(&format!("x{}", "ä".repeat(40))),
+            format!("key \"x{}\".. (81 bytes): must be short", "ä".repeat(39))
+        );
+    }
+
+    #[derive(Debug)]
+    struct Layer(&'static str, Box<dyn StdError + Send + Sync>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Layer {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&*self.1)
+        }
     }
 }

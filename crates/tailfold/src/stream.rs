@@ -41,9 +41,8 @@ impl StreamId {
     pub fn new(category: &str, id: &str) -> Result<Self> {
         check_category(category)?;
         if id.is_empty() || id.len() > Self::MAX_ID_BYTES || id.chars().any(char::is_control) {
-            return Err(Error::invalid(format!(
-                "stream id {id:?} of category `{category}`: must be 1..=255 bytes without control characters"
-            )));
+            let what = format!("stream id of category `{category}`");
+            return Err(Error::invalid_text(&what, id, "must be 1..=255 bytes without control characters"));
         }
         Ok(Self { text: format!("{category}/{id}").into() })
     }
@@ -67,9 +66,11 @@ impl StreamId {
 pub(crate) fn check_category(category: &str) -> Result<()> {
     let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.');
     if category.is_empty() || category.len() > StreamId::MAX_CATEGORY_BYTES || !category.bytes().all(good) {
-        return Err(Error::invalid(format!(
-            "category {category:?}: must be 1..=64 ASCII letters, digits, `_`, `-` or `.`"
-        )));
+        return Err(Error::invalid_text(
+            "category",
+            category,
+            "must be 1..=64 ASCII letters, digits, `_`, `-` or `.`",
+        ));
     }
     Ok(())
 }
@@ -80,7 +81,7 @@ impl FromStr for StreamId {
     fn from_str(text: &str) -> Result<Self> {
         let (category, id) = text
             .split_once('/')
-            .ok_or_else(|| Error::invalid(format!("stream {text:?}: must be written `category/id`")))?;
+            .ok_or_else(|| Error::invalid_text("stream", text, "must be written `category/id`"))?;
         Self::new(category, id)
     }
 }

@@ -72,14 +72,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Refusal {}
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Refused(_) => None,
-            Self::Failed(error) => error.source(),
-        }
-    }
-}
+/// No source: the text tells the causes, as that of a [`tailfold::Error`] does.
+impl std::error::Error for Error {}
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {

@@ -322,10 +322,12 @@ impl FromStr for Rule {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            Error::invalid(format!(
-                "policy {text:?}: must be `every:N`, `at_versions:N[,at_least:N][,at_most:N]`, `after_bytes:N`, \
-                 `on_event:TYPE` or `never`"
-            ))
+            Error::invalid_text(
+                "policy",
+                text,
+                "must be `every:N`, `at_versions:N[,at_least:N][,at_most:N]`, `after_bytes:N`, \
+                 `on_event:TYPE` or `never`",
+            )
         };
         let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
         let rule = match text.split_once(':') {

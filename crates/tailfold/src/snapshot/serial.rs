@@ -81,10 +81,12 @@ impl FromStr for Serial {
             || !fingerprint.bytes().all(hex)
             || !label.is_none_or(|label| is_word(label, 32))
         {
-            return Err(Error::invalid(format!(
-                "serial {text:?}: must be 16 hexadecimal digits, after a label of 1..=32 ASCII letters, digits, `_` or \
-                 `-` and a `-`, if there is a label"
-            )));
+            return Err(Error::invalid_text(
+                "serial",
+                text,
+                "must be 16 hexadecimal digits, after a label of 1..=32 ASCII letters, digits, `_` or \
+                 `-` and a `-`, if there is a label",
+            ));
         }
         Ok(Self(text.into()))
     }
@@ -132,14 +134,18 @@ impl Slot {
     /// characters.
     pub fn new(fold: &str, serial: Serial, key: &str) -> Result<Self> {
         if !is_word(fold, 64) {
-            return Err(Error::invalid(format!(
-                "fold name {fold:?}: must be 1..=64 ASCII letters, digits, `_` or `-`"
-            )));
+            return Err(Error::invalid_text(
+                "fold name",
+                fold,
+                "must be 1..=64 ASCII letters, digits, `_` or `-`",
+            ));
         }
         if key.is_empty() || key.len() > 320 || key.chars().any(char::is_control) {
-            return Err(Error::invalid(format!(
-                "snapshot key {key:?}: must be 1..=320 bytes without control characters"
-            )));
+            return Err(Error::invalid_text(
+                "snapshot key",
+                key,
+                "must be 1..=320 bytes without control characters",
+            ));
         }
         Ok(Self { fold: fold.into(), serial, key: key.into() })
     }

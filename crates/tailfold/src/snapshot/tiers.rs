@@ -152,9 +152,11 @@ impl Tiers {
 fn check_name(name: &str) -> Result<()> {
     let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
-        return Err(Error::invalid(format!(
-            "name {name:?} of a tier: must be 1..=64 ASCII letters, digits, `_`, `-` or `.`"
-        )));
+        return Err(Error::invalid_text(
+            "tier name",
+            name,
+            "must be 1..=64 ASCII letters, digits, `_`, `-` or `.`",
+        ));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, WithCauses};
 use crate::event::{EventId, EventType, Position, RecordedEvent};
 use crate::schema::Events;
 use crate::stream::{StreamId, Version};
@@ -150,7 +150,9 @@ impl<E> Delivery<E> {
 impl fmt::Display for HandleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Event { position, error } => write!(f, "the event at position {position}: {error}"),
+            Self::Event { position, error } => {
+                write!(f, "the event at position {position}: {}", WithCauses(&**error))
+            }
             Self::Lost => f.write_str("another worker has the lease"),
             Self::Store(error) => error.fmt(f),
         }
