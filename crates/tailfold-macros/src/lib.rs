@@ -79,7 +79,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[event(upcast(1 = f, 2 = g))]` | function *k* takes the payload of version *k* and returns that of *k* + 1; the last returns the enum. Without gaps up to the variant's version; the lowest number is the oldest version that can be read | |
 /// | `#[event(oldest = 2)]` | with `version = 2` and no upcast: says that no older event was ever stored | the lowest upcast |
 /// | `#[event(origin)]` | the event carries all that a fold needs to start from empty, so that the history before it may be truncated | not an origin |
-/// | `#[event(tag = "course:{course}")]` | a label to find the event by, made of named fields (`{course}`) or of tuple fields (`{0}`), with the options of `format!` (`{number:04}`); at most 32 | no tags |
+/// | `#[event(tag = "course:{course}")]` | a label to find the event by, made of named fields (`{course}`) or of tuple fields (`{0}`), with the options of `format!` (`{number:04}`); at most 32. **A tag is 1..=255 bytes without control characters**: data that makes it longer, empty, or puts a line break into it fails the command | no tags |
+/// | `#[event(tag = "email:{email}", long = hash)]` | as before, but no data fails the command: a text that does not fit is shortened and hashed. `Tag::fitted("email:..")` makes the same tag, to look for it. Belongs to the tag before it | a text that does not fit fails the command |
 /// | `#[serde(rename_all = "..")]`, `#[serde(deny_unknown_fields)]`, `#[serde(default)]` | apply to the payload | |
 ///
 /// # On a field

@@ -271,6 +271,27 @@ enum Booking {
     Closed,
 }
 
+#[derive(Debug, PartialEq, Event)]
+#[event(category = "customer")]
+enum CustomerEvent {
+    #[event(tag = "email:{email}", long = hash, tag = "name:{name}", tag = "{name}", long = hash)]
+    #[event(tag = "all")]
+    Registered { email: String, name: String },
+}
+
+#[test]
+fn a_tag_that_does_not_fit_is_hashed_where_that_is_asked_for() {
+    let (long, line_break) = ("x".repeat(300), "a\nb".to_owned());
+    let event = CustomerEvent::Registered { email: long.clone(), name: line_break.clone() };
+    let fitted = |text: &str| tailfold::Tag::fitted(text).as_str().to_owned();
+    assert_eq!(
+        event.tags(),
+        [fitted(&format!("email:{long}")), "name:a\nb".to_owned(), fitted("a\nb"), "all".to_owned()]
+    );
+    let short = CustomerEvent::Registered { email: "a".to_owned(), name: "b".to_owned() };
+    assert_eq!(short.tags(), ["email:a", "name:b", "b", "all"]);
+}
+
 #[test]
 fn tags_are_made_of_the_fields_that_they_name() {
     let booked = Booking::Booked { course: "42".to_owned(), student: 7, r#type: 1 };

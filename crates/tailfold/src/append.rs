@@ -292,7 +292,10 @@ impl<F: Fold> Inner<F> {
         common: &Common,
     ) -> Result<NewEvent> {
         let Fact { schema, tags, payload, .. } = fact;
-        let tags = tags.iter().map(|tag| Tag::new(tag)).chain(tag.map(Ok)).collect::<Result<_>>()?;
+        let own = tags.iter().zip(1..).map(|(text, number)| {
+            Tag::new(text).map_err(|error| tag_does_not_fit(schema.name, number, error))
+        });
+        let tags = own.chain(tag.map(Ok)).collect::<Result<_>>()?;
         NewEvent::new(EventData {
             id,
             event_type: EventType::new(schema.name)?,
@@ -364,6 +367,13 @@ impl<F: Fold> Inner<F> {
         }
         Ok(Some(Committed { writes, position, snapshot: None, repeated: true }))
     }
+}
+
+fn tag_does_not_fit(event: &str, number: usize, error: Error) -> Error {
+    Error::invalid(format!(
+        "tag {number} of event `{event}` does not fit; `#[event(tag = \"..\", long = hash)]` records a hash of what does not"
+    ))
+    .caused_by(error)
 }
 
 /// Folds events that are about to be appended. The chain is linked from the head that is expected; where the stream is

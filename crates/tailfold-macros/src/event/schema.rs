@@ -6,7 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Fields, Ident, LitInt, LitStr, Path, Result, Token, Variant};
 
-use super::tag::{self, TagTemplate};
+use super::tag::{self, TagKey, TagTemplate};
 use crate::diagnostics::{all, at, set};
 use crate::names::{self, EVENT_TYPE};
 
@@ -32,10 +32,12 @@ impl VariantSchema {
         let version = keys.version.as_ref().map_or(Ok(1), at_least_one)?;
         let (oldest, upcasts) = keys.readable_versions(&variant.ident, version)?;
         if let Some(extra) = keys.tags.get(tag::MOST) {
-            return Err(Error::new(extra.span(), format!("an event bears at most {} tags", tag::MOST)));
+            return Err(Error::new(
+                extra.template.span(),
+                format!("an event bears at most {} tags", tag::MOST),
+            ));
         }
-        let tags =
-            all(keys.tags.iter().map(|text| TagTemplate::parse(text, &variant.ident, &variant.fields)))?;
+        let tags = all(keys.tags.iter().map(|key| TagTemplate::parse(key, &variant.ident, &variant.fields)))?;
         Ok(Self {
             ident: variant.ident.clone(),
             name,
@@ -117,7 +119,7 @@ struct Keys {
     oldest: Option<LitInt>,
     upcast: Option<Upcast>,
     origin: Option<()>,
-    tags: Vec<LitStr>,
+    tags: Vec<TagKey>,
 }
 
 enum Upcast {
@@ -154,8 +156,10 @@ impl Keys {
                 } else if meta.path.is_ident("origin") {
                     set(&mut keys.origin, (), &meta)
                 } else if meta.path.is_ident("tag") {
-                    keys.tags.push(meta.value()?.parse()?);
+                    keys.tags.push(TagKey { template: meta.value()?.parse()?, hashed: None });
                     Ok(())
+                } else if meta.path.is_ident("long") {
+                    tag::parse_long(&mut keys.tags, &meta)
                 } else if meta.path.is_ident("upcast") {
                     let upcast = if meta.input.peek(syn::token::Paren) {
                         let steps;
@@ -168,7 +172,7 @@ impl Keys {
                     set(&mut keys.upcast, upcast, &meta)
                 } else {
                     Err(meta.error(
-                        "unknown key: a variant takes `name`, `version`, `upcast`, `oldest`, `origin` and `tag`",
+                        "unknown key: a variant takes `name`, `version`, `upcast`, `oldest`, `origin`, `tag` and `long`",
                     ))
                 }
             })?;

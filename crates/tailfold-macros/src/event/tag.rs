@@ -1,9 +1,11 @@
-//! Tag templates: `#[event(tag = "course:{course}")]`.
+//! Tag templates: `#[event(tag = "course:{course}")]`, `#[event(tag = "email:{email}", long = hash)]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
+use syn::meta::ParseNestedMeta;
 use syn::{Error, Fields, Ident, LitStr, Member, Result};
 
+use crate::diagnostics::set;
 use crate::names::plain;
 
 /// Most tags on one event; the library's own limit.
@@ -15,11 +17,37 @@ pub(super) struct TagTemplate {
     // With fields replaced by their place in `fields`, so that only those are bound and keywords do no harm.
     format: LitStr,
     fields: Vec<Member>,
+    hashed: bool,
+}
+
+/// One `tag = ".."` as it was written.
+pub(super) struct TagKey {
+    pub(super) template: LitStr,
+    /// `long = hash` came after it.
+    pub(super) hashed: Option<()>,
+}
+
+/// Reads what follows `long`, which belongs to the tag before it.
+pub(super) fn parse_long(tags: &mut [TagKey], meta: &ParseNestedMeta<'_>) -> Result<()> {
+    let way: Ident = meta.value()?.parse()?;
+    if way != "hash" {
+        return Err(Error::new(way.span(), "what does not fit is hashed: `long = hash`"));
+    }
+    match tags.last_mut() {
+        Some(tag) => set(&mut tag.hashed, (), meta),
+        None => Err(meta.error(
+            "`long` belongs to a tag: put it after one, as in `tag = \"email:{email}\", long = hash`",
+        )),
+    }
 }
 
 impl TagTemplate {
     /// Checks a template against the fields of its variant.
-    pub(super) fn parse(template: &LitStr, variant: &Ident, fields: &Fields) -> Result<Self> {
+    pub(super) fn parse(
+        TagKey { template, hashed }: &TagKey,
+        variant: &Ident,
+        fields: &Fields,
+    ) -> Result<Self> {
         let wrong =
             |problem: String| Error::new(template.span(), format!("tag {:?}: {problem}", template.value()));
         let text = template.value();
@@ -65,7 +93,7 @@ impl TagTemplate {
         if text.starts_with("tailfold.") {
             return Err(wrong("names that start with `tailfold.` are reserved".to_owned()));
         }
-        Ok(Self { format: LitStr::new(&format, template.span()), fields: used })
+        Ok(Self { format: LitStr::new(&format, template.span()), fields: used, hashed: hashed.is_some() })
     }
 
     /// The fields that must be bound before [`TagTemplate::expression`].
@@ -78,7 +106,11 @@ impl TagTemplate {
         let format = &self.format;
         let values =
             self.fields.iter().map(|field| Ident::new(&binding(field).to_string(), binding_span(format)));
-        quote_spanned!(format.span()=> ::std::format!(#format #(, #values)*))
+        let text = quote_spanned!(format.span()=> ::std::format!(#format #(, #values)*));
+        match self.hashed {
+            true => quote!(::std::string::String::from(::tailfold::Tag::fitted(&#text))),
+            false => text,
+        }
     }
 }
 

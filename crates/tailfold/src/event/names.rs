@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, beginning};
 use crate::stream::StreamId;
 
 /// Identity of an event, a UUID: version 7 (ordered by time), or version 8 where it was derived from an idempotency key.
@@ -60,7 +60,9 @@ impl FromStr for EventId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        text.parse().map(Self).map_err(|error| Error::invalid(format!("event id {text:?}")).caused_by(error))
+        text.parse()
+            .map(Self)
+            .map_err(|error| Error::invalid_text("event id", text, "must be a UUID").caused_by(error))
     }
 }
 
@@ -111,9 +113,11 @@ impl EventType {
     pub fn new(name: &str) -> Result<Self> {
         let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b':');
         if name.is_empty() || name.len() > 128 || !name.bytes().all(good) {
-            return Err(Error::invalid(format!(
-                "event type {name:?}: must be 1..=128 ASCII letters, digits, `_`, `-`, `.` or `:`"
-            )));
+            return Err(Error::invalid_text(
+                "event type",
+                name,
+                "must be 1..=128 ASCII letters, digits, `_`, `-`, `.` or `:`",
+            ));
         }
         Ok(Self(name.into()))
     }
@@ -179,9 +183,7 @@ impl Tag {
     /// `Invalid` if the text breaks the rules above or starts with `tailfold.`.
     pub fn new(text: &str) -> Result<Self> {
         if text.starts_with("tailfold.") {
-            return Err(Error::invalid(format!(
-                "tag {text:?}: names that start with `tailfold.` are reserved"
-            )));
+            return Err(Error::invalid_text("tag", text, "names that start with `tailfold.` are reserved"));
         }
         Self::from_stored(text)
     }
@@ -192,19 +194,51 @@ impl Tag {
     /// `Invalid` if the text breaks the rules on length and characters.
     pub fn from_stored(text: &str) -> Result<Self> {
         if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
-            return Err(Error::invalid(format!(
-                "tag {text:?}: must be 1..=255 bytes without control characters"
-            )));
+            return Err(Error::invalid_text("tag", text, "must be 1..=255 bytes without control characters"));
         }
         Ok(Self(text.into()))
+    }
+
+    /// The tag for a text that may be no tag: too long, empty, with control characters, or starting with `tailfold.`. What
+    /// `#[event(tag = "email:{email}", long = hash)]` records is this tag of the written text, so whoever looks for it makes it
+    /// in the same way:
+    ///
+    /// ```
+    /// use tailfold::{Filter, Tag};
+    ///
+    /// let short = Tag::fitted("email:ann@example.com");
+    /// assert_eq!(short.as_str(), "email:ann@example.com");
+    /// let long = Tag::fitted(&format!("email:{}@example.com", "x".repeat(300)));
+    /// assert_eq!(long.as_str().len(), 97);
+    /// let registered = Filter::tag(long);
+    /// ```
+    ///
+    /// A text that is a tag stays what it is. Of any other the first 64 bytes are kept, as far as a control character, then come
+    /// `~` and 128 bits of its hash, in hexadecimal: the same for the same text, in every release. A text that looks like that
+    /// already is hashed too, so that none passes for another.
+    pub fn fitted(text: &str) -> Self {
+        match Self::new(text) {
+            Ok(tag) if !is_hashed(text) => tag,
+            _ => {
+                let kept = text.split(char::is_control).next().unwrap_or_default();
+                let kept = if kept.starts_with("tailfold.") { "" } else { beginning(kept, 64) };
+                let hash = blake3::Hasher::new_derive_key("tailfold 2026 tag of a text that does not fit")
+                    .update(text.as_bytes())
+                    .finalize();
+                let hash = hash.to_hex();
+                Self(format!("{kept}~{}", beginning(&hash, HASH_DIGITS)).into())
+            }
+        }
     }
 
     /// The tag that marks the first event of a decision made under an idempotency key.
     pub(crate) fn idempotency(key: &str) -> Result<Self> {
         if key.is_empty() || key.len() > 200 || key.chars().any(char::is_control) {
-            return Err(Error::invalid(format!(
-                "idempotency key {key:?}: must be 1..=200 bytes without control characters"
-            )));
+            return Err(Error::invalid_text(
+                "idempotency key",
+                key,
+                "must be 1..=200 bytes without control characters",
+            ));
         }
         Self::from_stored(&format!("tailfold.key:{key}"))
     }
@@ -213,6 +247,16 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Hexadecimal digits of the hash in a tag that was made to fit.
+const HASH_DIGITS: usize = 32;
+
+/// Whether a text has the form of a tag that was made to fit.
+fn is_hashed(text: &str) -> bool {
+    text.rsplit_once('~').is_some_and(|(_, hash)| {
+        hash.len() == HASH_DIGITS && hash.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 impl fmt::Display for Tag {
@@ -256,5 +300,27 @@ mod tests {
         {
             assert_ne!(id, other);
         }
+    }
+
+    #[test]
+    fn a_text_that_is_a_tag_stays_and_any_other_is_hashed() {
+        for text in ["email:ann@example.com", "a~b", &"x".repeat(255)] {
+            assert_eq!(Tag::fitted(text).as_str(), text);
+        }
+        let long = format!("email:{}", "ä".repeat(200));
+        // Golden: recorded events are found by these.
+        assert_eq!(
+            [long.as_str(), "note:a\nb", "", "tailfold.erased"].map(|text| Tag::fitted(text).to_string()),
+            [
+                "email:äääääääääääääääääääääääääääää~2f31b516a0867ad9bfc9cbdb431eab69",
+                "note:a~4a0b40972ad24e940da79020b796fbaf",
+                "~11a91d73f05306170f7bb6f0ef703333",
+                "~5582185e1ec243ac586bb0dc9e89a992",
+            ]
+        );
+        let hashed = Tag::fitted(&long);
+        assert_eq!(Tag::new(hashed.as_str()).unwrap(), hashed);
+        assert_ne!(Tag::fitted(hashed.as_str()), hashed, "no text passes for another");
+        assert_ne!(Tag::fitted("note:a\nc"), Tag::fitted("note:a\nb"));
     }
 }

@@ -11,6 +11,12 @@ enum UnknownOnVariant {
     Opened,
     #[event(version = 1, version = 1)]
     Closed,
+    #[event(long = hash)]
+    LongWithoutTag,
+    #[event(tag = "x", long = cut)]
+    LongOtherwise,
+    #[event(tag = "x", long = hash, long = hash)]
+    LongTwice,
     Moved {
         #[event(tag = "x")]
         to: String,
