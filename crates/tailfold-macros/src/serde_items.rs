@@ -114,6 +114,9 @@ pub(crate) fn check_field(
 
 fn is_option(ty: &Type) -> bool {
     match ty {
+        // What a `macro_rules!` was given as a type.
+        Type::Group(group) => is_option(&group.elem),
+        Type::Paren(paren) => is_option(&paren.elem),
         Type::Path(path) => path.path.segments.last().is_some_and(|segment| segment.ident == "Option"),
         _ => false,
     }

@@ -107,8 +107,16 @@ impl FieldKeys {
     }
 }
 
+/// A literal that came through a `macro_rules!` stands in groups that nobody sees.
+fn ungrouped(mut value: &Expr) -> &Expr {
+    while let Expr::Group(group) = value {
+        value = &group.expr;
+    }
+    value
+}
+
 fn label(value: &Expr) -> Result<String> {
-    let problem = match value {
+    let problem = match ungrouped(value) {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => return LABEL.check(text),
         Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) if number.suffix().is_empty() => {
             let digits = number.base10_digits();
