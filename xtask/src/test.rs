@@ -63,6 +63,18 @@ fn run_steps(runner: Runner, count: &mut Count) -> Result<(), String> {
             run_watched(&mut cargo(&tests), Watched::Stdout, |line| count.see_libtest(line))?;
         }
     }
+    // With a feature that some dependency of a user's may switch on, for one crate, so that nothing else is built with it.
+    let with_feature = [
+        "--package",
+        "tailfold",
+        "--features",
+        "serde_json/arbitrary_precision",
+        "--test",
+        "arbitrary_precision",
+    ];
+    run_watched(&mut cargo(&[&["test"], &with_feature[..]].concat()), Watched::Stdout, |line| {
+        count.see_libtest(line)
+    })?;
     let doctests = ["test", "--workspace", "--doc", "--no-fail-fast"];
     run_watched(&mut cargo(&doctests), Watched::Stdout, |line| count.see_libtest(line))
 }

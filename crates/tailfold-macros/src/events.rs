@@ -36,6 +36,12 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                 sources
             }
 
+            fn codecs() -> ::std::vec::Vec<::tailfold::Codec> {
+                let mut codecs = ::std::vec::Vec::new();
+                #(codecs.extend(<#held as ::tailfold::Events>::codecs());)*
+                codecs
+            }
+
             fn knows(category: &str, event_type: &str) -> bool {
                 false #(|| <#held as ::tailfold::Events>::knows(category, event_type))*
             }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -66,6 +66,11 @@ impl Codec {
     /// MessagePack with field names.
     pub const MESSAGE_PACK: Self = Self(Kind::MessagePack);
     /// JSON, with floating-point numbers that round-trip.
+    ///
+    /// **Not with `serde_json/arbitrary_precision`**, a feature of serde_json that any dependency of a program can switch on
+    /// for all of it: with it, serde_json cannot read numbers with a fraction inside `#[serde(tag)]`, `untagged` or `flatten`,
+    /// and what is recorded could not be read. Repositories and subscriptions that would use JSON then refuse to be built;
+    /// `cargo tree --edges features --invert serde_json` tells who switches it on.
     pub const JSON: Self = Self(Kind::Json);
     /// postcard: positional, the smallest and the fastest. Do not combine it with `skip_serializing_if`.
     pub const POSTCARD: Self = Self(Kind::Postcard);
@@ -79,9 +84,11 @@ impl Codec {
         let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-');
         let taken = matches!(id, "msgpack" | "json" | "postcard");
         if id.is_empty() || id.len() > 32 || !id.bytes().all(good) || taken {
-            return Err(Error::invalid(format!(
-                "codec id {id:?}: must be 1..=32 ASCII letters, digits, `_` or `-`, and not a built-in codec's"
-            )));
+            return Err(Error::invalid_text(
+                "codec id",
+                id,
+                "must be 1..=32 ASCII letters, digits, `_` or `-`, and not a built-in codec's",
+            ));
         }
         Ok(Self(Kind::Custom(Arc::new(codec))))
     }
@@ -170,6 +177,27 @@ impl Codec {
                 })?;
                 value.ok_or_else(|| Error::codec(format!("codec `{}` decoded nothing", codec.id())))
             }
+        }
+    }
+
+    /// Whether the codec, as this program was built, reads what it writes.
+    ///
+    /// # Errors
+    /// `Unsupported` if a feature of its library keeps it from that.
+    pub(crate) fn check_build(&self) -> Result<()> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Buffered {
+            Number(f64),
+        }
+        match (&self.0, serde_json::from_str("1.5")) {
+            (Kind::MessagePack | Kind::Postcard | Kind::Custom(_), _)
+            | (Kind::Json, Ok(Buffered::Number(1.5))) => Ok(()),
+            (Kind::Json, _) => Err(Error::unsupported(
+                "serde_json is built with its feature `arbitrary_precision`, with which it cannot read numbers with a fraction \
+                 inside tagged, untagged or flattened types: find out by `cargo tree --edges features --invert serde_json` which \
+                 dependency switches it on, and switch it off there, or use another codec than JSON",
+            )),
         }
     }
 

@@ -341,6 +341,7 @@ impl<F: Fold> RepositoryBuilder<F> {
             }
             None => None,
             Some(snapshots) => {
+        F::Event::codecs().iter().try_for_each(Codec::check_build)?;
                 snapshots.check()?;
                 let Snapshots { policy, config } = snapshots;
                 let own = self.own_snapshots.as_ref();
@@ -366,6 +367,7 @@ impl<F: Fold> RepositoryBuilder<F> {
             }
         };
         let inner = Inner {
+                codec.check_build()?;
             events: self.events,
             snapshots,
             encryption: self.encryption,

@@ -95,6 +95,9 @@ pub trait Events: Sized + Send + Sync + 'static {
     /// The kinds of events, by category. A category may occur twice.
     fn sources() -> Vec<EventSource>;
 
+    /// How payloads are encoded, of each type that derives [`Event`]. A codec may occur twice.
+    fn codecs() -> Vec<Codec>;
+
     /// Whether events of that type in streams of that category are among them.
     fn knows(category: &str, event_type: &str) -> bool;
 
@@ -170,6 +173,10 @@ impl Fact {
 impl<E: Event> Events for E {
     fn sources() -> Vec<EventSource> {
         vec![EventSource { category: E::CATEGORY, schemas: E::schemas() }]
+    }
+
+    fn codecs() -> Vec<Codec> {
+        vec![E::codec()]
     }
 
     fn knows(category: &str, event_type: &str) -> bool {

@@ -20,6 +20,7 @@ pub use self::lag::Lag;
 pub use self::read_model::{Batch, BoxError, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};
 use self::worker::{Settings, Standing, Worker};
 use crate::clock::{Clock, SystemClock};
+use crate::codec::Codec;
 use crate::encryption::Encryption;
 use crate::error::{Error, Outcome, Result};
 use crate::event::{EventId, Position};
@@ -32,9 +33,11 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     let good = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.');
     match (1..=64).contains(&name.len()) && name.bytes().all(good) {
         true => Ok(()),
-        false => Err(Error::invalid(format!(
-            "name of a subscription {name:?}: must be 1..=64 ASCII letters, digits, `_`, `-` or `.`"
-        ))),
+        false => Err(Error::invalid_text(
+            "name of a subscription",
+            name,
+            "must be 1..=64 ASCII letters, digits, `_`, `-` or `.`",
+        )),
     }
 }
 
@@ -280,7 +283,8 @@ impl<M: ReadModel> SubscriptionBuilder<M> {
     /// Begins to work, on the runtime of the caller.
     ///
     /// # Errors
-    /// `Invalid` for a name, share or filter that breaks the rules, or outside a runtime. Whatever is met later is told by
+    /// `Invalid` for a name, share or filter that breaks the rules, or outside a runtime; `Unsupported` for events in JSON where
+    /// `serde_json` is built with its feature `arbitrary_precision` (see [`Codec::JSON`](crate::Codec::JSON)). Whatever is met later is told by
     /// [`Subscription::wait_for`], [`Subscription::failed`] and [`Subscription::stop`].
     pub fn start(self) -> Result<Subscription> {
         let operation = format!("start subscription `{}`", self.name);
@@ -295,6 +299,7 @@ impl<M: ReadModel> SubscriptionBuilder<M> {
             Some((share, of)) => return Err(Error::invalid(format!("there is no share {share} of {of}"))),
         };
         check_name(&name)?;
+        M::Event::codecs().iter().try_for_each(Codec::check_build)?;
         let filter = filter.restricted_to(&M::Event::sources())?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| Error::invalid("a subscription is started on a tokio runtime"))?;
