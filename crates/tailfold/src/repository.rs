@@ -16,8 +16,8 @@ use crate::projection::Turns;
 use crate::schema::{Event, Events as _, IntoEvents};
 use crate::scope::LoadBy;
 use crate::snapshot::{
-    GuardedTier, Policy, Sealer, Serial, SnapshotConfig, SnapshotMode, SnapshotStore, Snapshots, Tiers,
-    Writer,
+    GuardedTier, Owner, Policy, Sealer, Serial, SnapshotConfig, SnapshotMode, SnapshotStore, Snapshots,
+    Tiers, Writer,
 };
 use crate::stats::{Counters, Stats};
 use crate::store::{EventStore, Removal, Removed, Store};
@@ -100,6 +100,8 @@ pub(crate) struct SnapshotSide<F> {
     pub(crate) config: SnapshotConfig,
     pub(crate) sealer: Arc<Sealer<F>>,
     pub(crate) writer: Arc<Writer<F>>,
+    /// Kept for as long as the repository lives: see [`Owner`].
+    _owner: Option<Arc<Owner>>,
 }
 
 /// Builds a [`Repository`].
@@ -325,15 +327,21 @@ impl<F: Fold> RepositoryBuilder<F> {
     /// Checks that everything fits together: with snapshots on, also that the default state can be kept as one, since no other
     /// state of the fold could be kept where that one cannot.
     ///
+    /// Two types of folds with one name, label and shape would be served each other's snapshots: while a repository of the one
+    /// lives in this process, none of the other is built over the same store. What is not noticed: two processes, and a store
+    /// that cannot tell its [id](EventStore::store_id) without waiting, as all of tailfold's can.
+    ///
     /// # Errors
-    /// `Invalid` for a policy, configuration, name or label that breaks its rules, and for a state that its codec cannot
-    /// keep, with the reason as its source; `Unsupported` for what the store cannot do.
+    /// `Invalid` for a policy, configuration, name or label that breaks its rules, for a name, label and shape that another type
+    /// has, and for a state that its codec cannot keep, with the reason as its cause; `Unsupported` for what the store cannot do,
+    /// and for JSON where `serde_json` is built with its feature `arbitrary_precision` (see [`Codec::JSON`]).
     pub fn build(self) -> Result<Repository<F>> {
         self.assemble().map_err(|error| error.during(format!("build the repository of fold `{}`", F::NAME)))
     }
 
     fn assemble(self) -> Result<Repository<F>> {
         F::Event::sources().iter().try_for_each(|source| crate::stream::check_category(source.category))?;
+        F::Event::codecs().iter().try_for_each(Codec::check_build)?;
         let counters = Arc::new(Counters::new(F::NAME));
         let snapshots = match self.snapshots {
             None if self.tiers.is_some() => {
@@ -341,7 +349,6 @@ impl<F: Fold> RepositoryBuilder<F> {
             }
             None => None,
             Some(snapshots) => {
-        F::Event::codecs().iter().try_for_each(Codec::check_build)?;
                 snapshots.check()?;
                 let Snapshots { policy, config } = snapshots;
                 let own = self.own_snapshots.as_ref();
@@ -359,15 +366,16 @@ impl<F: Fold> RepositoryBuilder<F> {
                     ));
                 }
                 let codec = F::codec().unwrap_or_else(Codec::process_default);
+                codec.check_build()?;
                 let sealer =
                     Arc::new(Sealer::new(&config, codec, self.encryption.clone(), self.clock.clone())?);
                 sealer.check_default()?;
+                let owner = Owner::of::<F>(&*self.events, sealer.serial())?;
                 let writer = Writer::new(tiers.clone(), sealer.clone(), config.clone(), counters.clone());
-                Some(SnapshotSide { tiers, policy, config, sealer, writer })
+                Some(SnapshotSide { tiers, policy, config, sealer, writer, _owner: owner })
             }
         };
         let inner = Inner {
-                codec.check_build()?;
             events: self.events,
             snapshots,
             encryption: self.encryption,

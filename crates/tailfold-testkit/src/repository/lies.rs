@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Aggregate, EventMeta, EventStore as _, Fold, Keep, MemoryStore, Policy, Rejection, Removal, Repository,
-    Save, SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Version,
+    Aggregate, ErrorKind, EventMeta, EventStore as _, Fold, Keep, MemoryStore, Policy, Rejection, Removal,
+    Repository, Save, SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Version,
 };
 
 use super::folds::{Ledger, LedgerEvent, actor, events};
@@ -167,6 +167,32 @@ pub async fn two_swapped_fields_make_another_serial(store: Arc<dyn Store>) {
         credits: i64 = |state: &mut New, cents: i64| state.credits += cents.max(0),
     });
     a_release_after_another::<Old, New>(store, |a, b| a == b).await;
+}
+
+/// The same name, label and shape, another logic: each would be served the other's snapshots.
+pub async fn two_folds_with_one_name_label_and_shape_do_not_live_side_by_side(store: Arc<dyn Store>) {
+    release!(Sum { cents: i64 = |state: &mut Sum, cents| state.cents += cents });
+    release!(Largest { cents: i64 = |state: &mut Largest, cents: i64| state.cents = state.cents.max(cents) });
+    fn build<F: Fold>(store: &Arc<dyn Store>) -> tailfold::Result<Repository<F>> {
+        Repository::<F>::builder(store.clone()).snapshots(Policy::every(10)).build()
+    }
+    let sums = build::<Sum>(&store).expect("the first");
+    assert_eq!(build::<Sum>(&store).expect("a second of the same").serial(), sums.serial());
+    let error = build::<Largest>(&store).expect_err("it would be served snapshots of sums");
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    let told = error.to_string();
+    for part in ["`ledger-release`", "::Sum`", "::Largest`", "name = ", "serial = "] {
+        assert!(told.contains(part), "`{part}` is missing: {told}");
+    }
+    // Neither what keeps no snapshots nor another store is in the way.
+    Repository::<Largest>::builder(store.clone()).build().expect("without snapshots");
+    build::<Largest>(&(Arc::new(MemoryStore::new()) as Arc<dyn Store>)).expect("over another store");
+    // Nor what was there before, however many had it.
+    let copy = sums.clone();
+    drop(sums);
+    assert!(build::<Largest>(&store).is_err(), "a clone lives");
+    drop(copy);
+    build::<Largest>(&store).expect("the others are gone");
 }
 
 /// Events cut back, as by a restored backup, while a newer snapshot is kept; then three commands.

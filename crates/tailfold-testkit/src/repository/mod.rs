@@ -48,6 +48,7 @@ macro_rules! repository_conformance {
                 a_renamed_field_makes_another_serial,
                 a_renamed_field_with_a_default_makes_another_serial,
                 two_swapped_fields_make_another_serial,
+                two_folds_with_one_name_label_and_shape_do_not_live_side_by_side,
                 a_snapshot_ahead_of_a_restored_stream_is_replaced_and_commands_go_on,
                 a_snapshot_of_another_history_is_diverged,
                 a_snapshot_of_an_erased_life_never_serves_the_next,
