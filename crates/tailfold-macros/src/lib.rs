@@ -203,17 +203,35 @@ pub fn derive_events(input: TokenStream) -> TokenStream {
 /// | `#[state(serial = 3)]`, `#[state(serial = "v3")]` | label to change when the *logic* of the fold changes, which no derive can see: 1..=32 ASCII letters, digits, `_`, `-`. Needs `name` | no label |
 /// | `#[state(projection)]` | the state is folded from many streams: a `Projection`. Needs `name` | it is folded from one |
 /// | `#[state(codec = message_pack)]` | how snapshots are encoded: `json`, `message_pack`, `postcard`, or the path of a `fn() -> Codec`. Needs `name` | the process's default |
+/// | `#[state(bound = "T: Named")]` | the bounds of the implementations, as serde's `bound` has them; `""` for none | `Fingerprint` for each type parameter |
 ///
 /// # On a field
 ///
 /// | attribute | meaning | default |
 /// |---|---|---|
-/// | `#[state(opaque = "v1")]` | the field's type is foreign and has no fingerprint: the text stands for its shape. Change the text when the type changes | the type's own fingerprint |
+/// | `#[state(opaque(Money = "v1"))]` | the type named, and only that, is foreign and has no fingerprint: the text stands for its shape wherever it stands in the field's type; what is around it keeps its own. Change the text when the type changes. Several may be named; a type is named as it is written in the field | the type's own fingerprint |
+/// | `#[state(opaque = "v1")]` | the same for the field as a whole. Types of yours inside are hidden too: if a field of theirs is renamed, the text must change | the type's own fingerprint |
 /// | `#[state(transient)]` | the field can be computed again and never decides anything, so snapshots go without it; it is written with `#[serde(skip)]` | snapshots hold every field |
 ///
 /// Attributes under which a snapshot would lose data do not compile: `skip`, `skip_serializing` and `skip_deserializing`
 /// of serde without `transient`; `rename(serialize = .., deserialize = ..)`; `skip_serializing_if` on a field that is not
 /// filled in when it is read, or where the type's own codec is postcard.
+///
+/// # Types that have a fingerprint
+///
+/// - Of the standard library: numbers, `bool`, `char`, texts, `PathBuf`, `CString`, `OsString`, times, addresses; `Option`, `Result`,
+///   `Box`, `Rc`, `Arc`, `Cow`, tuples to 12, arrays, ranges, `Bound`, `Reverse`, `Wrapping`, `Saturating`, `PhantomData`; `Vec`,
+///   `VecDeque`, `LinkedList`, `BinaryHeap`, `BTreeMap`, `BTreeSet`.
+/// - Of other crates: those of `uuid`, `jiff`, `bytes` and `serde_json`, and with the feature of tailfold of that name those of
+///   `bigdecimal`, `chrono`, `indexmap`, `ordered-float`, `rust_decimal`, `smol_str`, `time` and `url`. An example is
+///   `examples/ordinary-model` in tailfold's repository.
+/// - Never: `HashMap` and `HashSet`, whose order differs from run to run; atomics, `Cell`, `RefCell`, `Mutex`, `RwLock`, `OnceCell` and
+///   `OnceLock`, which change behind a shared reference: a state that somebody has loaded would change under them. Hidden in an
+///   opaque type of yours, they are not noticed. `chrono::DateTime<Local>` has none either: it is read back in the zone of the
+///   machine that reads it; keep `Utc` or `FixedOffset`.
+///
+/// How a type is *written* is not part of the fingerprint where a feature of its crate decides (`rust_decimal/serde-float`,
+/// `time/serde-human-readable`): a snapshot that was written the other way is read to the same value or rejected.
 ///
 /// # What changes the fingerprint
 ///

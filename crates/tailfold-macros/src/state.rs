@@ -1,6 +1,7 @@
 //! `derive(State)`: the fingerprint of a type, and its name as a state.
 
 mod keys;
+mod opaque;
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -14,6 +15,7 @@ use crate::diagnostics::{all, at, refuse};
 use crate::names::plain;
 use crate::serde_items::{SerdeItems, check_field};
 use keys::{FieldKeys, TypeKeys};
+use opaque::Opaque;
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     if let Some(lifetime) = input.generics.lifetimes().next() {
@@ -24,7 +26,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         ));
     }
     let keys = TypeKeys::parse(input)?;
-    let fingerprint = fingerprint(input, keys.positional())?;
+    let fingerprint = fingerprint(input, &keys)?;
     let state = state(input, &keys);
     Ok(quote! {
         const _: () = {
@@ -34,12 +36,12 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-fn fingerprint(input: &DeriveInput, positional: bool) -> Result<TokenStream> {
+fn fingerprint(input: &DeriveInput, keys: &TypeKeys) -> Result<TokenStream> {
     let items = SerdeItems::of(&input.attrs);
     items.check_names()?;
     let attributes = attributes(&items, "");
     let stand_ins = stand_ins(&items)?;
-    let scope = FieldScope { filled_in: items.find("default").is_some(), positional };
+    let scope = FieldScope { filled_in: items.find("default").is_some(), positional: keys.positional() };
     let (kind, content) = match &input.data {
         // Encoded as another type in both directions: the fields themselves are never stored.
         Data::Struct(_) | Data::Enum(_) if stand_ins.replace_fields => ("converted", TokenStream::new()),
@@ -53,7 +55,7 @@ fn fingerprint(input: &DeriveInput, positional: bool) -> Result<TokenStream> {
         }
     };
     let name = &input.ident;
-    let generics = bounded(&input.generics);
+    let generics = bounded(&input.generics, keys);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, type_generics, _) = input.generics.split_for_impl();
     let comparison = comparison(input, stand_ins.replace_fields)?;
@@ -113,7 +115,7 @@ fn state(input: &DeriveInput, keys: &TypeKeys) -> Option<TokenStream> {
     };
     let name = &input.ident;
     let (_, type_generics, _) = input.generics.split_for_impl();
-    let mut generics = bounded(&input.generics);
+    let mut generics = bounded(&input.generics, keys);
     if input.generics.type_params().next().is_some() {
         generics.make_where_clause().predicates.push(parse_quote! {
             Self: ::tailfold::__private::serde::Serialize
@@ -138,8 +140,14 @@ fn state(input: &DeriveInput, keys: &TypeKeys) -> Option<TokenStream> {
     })
 }
 
-fn bounded(generics: &Generics) -> Generics {
+fn bounded(generics: &Generics, keys: &TypeKeys) -> Generics {
     let mut generics = generics.clone();
+    if let Some(bounds) = &keys.bound {
+        if !bounds.is_empty() {
+            generics.make_where_clause().predicates.extend(bounds.iter().cloned());
+        }
+        return generics;
+    }
     for parameter in &mut generics.params {
         if let GenericParam::Type(parameter) = parameter {
             parameter.bounds.push(parse_quote!(::tailfold::Fingerprint));
@@ -223,7 +231,8 @@ fn field(field: &Field, member: &Member, scope: FieldScope) -> Result<TokenStrea
     let attributes = attributes(&items, "rename");
     let described = match (&keys.opaque, &keys.transient) {
         (_, Some(_)) => quote!(shape.name(#name); shape.leaf("transient,");),
-        (Some(version), None) => quote!(shape.opaque(#name, #version);),
+        (Some(Opaque::Whole(version)), None) => quote!(shape.opaque(#name, #version);),
+        (Some(Opaque::Inside(foreign)), None) => opaque::described_around(&name, &field.ty, foreign)?,
         (None, None) => described(&name, &field.ty),
     };
     Ok(quote!(#attributes #described))

@@ -2,6 +2,8 @@
 
 pub(crate) mod compare;
 mod exact;
+mod foreign;
+mod refused;
 mod std_types;
 
 use std::any::TypeId;
@@ -19,8 +21,11 @@ pub use self::compare::Difference;
     message = "the shape of `{Self}` is not known, so snapshots of it could not be told apart",
     label = "has no fingerprint",
     note = "for your own type: `#[derive(tailfold::State)]`",
-    note = "for a foreign type: put `#[state(opaque = \"v1\")]` on the field, and change the text when the type changes",
-    note = "`HashMap` and `HashSet` are left out on purpose: their order differs from run to run; use `BTreeMap` or `BTreeSet`"
+    note = "types of uuid, jiff, bytes and serde_json have one; those of bigdecimal, chrono, indexmap, ordered-float, \
+            rust_decimal, smol_str, time and url have one with the feature of that name: \
+            `tailfold = {{ version = \"..\", features = [\"chrono\"] }}`",
+    note = "for any other foreign type: `#[state(opaque(Foreign = \"v1\"))]` on the field, with the type as it is written there; \
+            change the text when the type changes"
 )]
 pub trait Fingerprint: 'static {
     /// Describes the type to `shape`.
@@ -105,12 +110,26 @@ impl Shape {
         self.text.push(',');
     }
 
+    /// A map from `K` to `V`, of that kind: `map`.
+    pub(crate) fn map<K: Fingerprint, V: Fingerprint>(&mut self, kind: &str) {
+        self.open(kind);
+        self.visit::<K>();
+        self.leaf(",");
+        self.visit::<V>();
+        self.close();
+    }
+
     /// A field whose type is described by hand.
     pub fn opaque(&mut self, name: &str, version: &str) {
         self.name(name);
+        self.foreign(version);
+        self.text.push(',');
+    }
+
+    /// A type whose shape is told by a text that somebody changes when the type changes, in the place of the type.
+    pub fn foreign(&mut self, version: &str) {
         self.text.push_str("opaque ");
         self.quote(version);
-        self.text.push(',');
     }
 
     /// Not `{:?}`: what that escapes follows the Unicode tables of the compiler's release.

@@ -21,6 +21,12 @@
 //! event at its version has its chain, which names one exact history; and that the payload decodes. Before it was written, it
 //! was decoded and compared with the state that it was made of.
 //!
+//! # Features
+//!
+//! `bigdecimal`, `chrono`, `indexmap`, `ordered-float`, `rust_decimal`, `smol_str`, `time`, `url`: types of these crates have
+//! fingerprints, so that they may stand in states; see [`derive(State)`](derive@State). None is on by default. Types of uuid, jiff,
+//! bytes and serde_json always have.
+//!
 //! # Metrics
 //!
 //! | name | kind | labels |

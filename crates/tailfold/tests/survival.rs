@@ -386,7 +386,7 @@ async fn a_state_that_could_never_have_a_snapshot_is_refused_at_build() {
     let error = refused.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("default state"), "{error}");
-    let cause = std::error::Error::source(&error).unwrap().to_string();
+    let cause = error.cause().unwrap().to_string();
     assert!(cause.contains("`ends.0` would be read back as another value"), "{cause}");
     // Without snapshots nothing is lost.
     Repository::<Agreed>::builder(MemoryStore::new()).build().unwrap();

@@ -1,13 +1,19 @@
 //! What `#[state(..)]` says about a type and about a field.
 
 use proc_macro2::Span;
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
-use syn::{DeriveInput, Error, Expr, ExprLit, Field, Lit, LitStr, Result};
+use syn::{DeriveInput, Error, Expr, ExprLit, Field, Lit, LitStr, Result, Token, WherePredicate};
+
+use super::opaque::Opaque;
 
 use crate::codec_key::CodecKey;
 use crate::diagnostics::set;
 use crate::names::{LABEL, STATE_NAME};
 use crate::serde_items::{SKIPS, SerdeItems};
+
+/// The predicates of a `where` clause.
+pub(super) type Bounds = Punctuated<WherePredicate, Token![,]>;
 
 /// `#[state(..)]` on the type.
 #[derive(Default)]
@@ -15,6 +21,8 @@ pub(super) struct TypeKeys {
     pub(super) name: Option<String>,
     pub(super) label: Option<String>,
     pub(super) codec: Option<CodecKey>,
+    /// In the place of `T: Fingerprint` for each type parameter.
+    pub(super) bound: Option<Bounds>,
     /// It is folded from many streams.
     pub(super) projection: Option<()>,
 }
@@ -32,10 +40,15 @@ impl TypeKeys {
                     set(&mut keys.label, label(&meta.value()?.parse()?)?, &meta)
                 } else if meta.path.is_ident("codec") {
                     set(&mut keys.codec, CodecKey::parse(&meta)?, &meta)
+                } else if meta.path.is_ident("bound") {
+                    let bounds: LitStr = meta.value()?.parse()?;
+                    set(&mut keys.bound, bounds.parse_with(Bounds::parse_terminated)?, &meta)
                 } else if meta.path.is_ident("projection") {
                     set(&mut keys.projection, (), &meta)
                 } else {
-                    Err(meta.error("unknown key: a state takes `name`, `serial`, `codec` and `projection`"))
+                    Err(meta.error(
+                        "unknown key: a state takes `name`, `serial`, `codec`, `bound` and `projection`",
+                    ))
                 }
             })?;
         }
@@ -59,7 +72,7 @@ impl TypeKeys {
 /// `#[state(..)]` on a field.
 #[derive(Default)]
 pub(super) struct FieldKeys {
-    pub(super) opaque: Option<LitStr>,
+    pub(super) opaque: Option<Opaque>,
     pub(super) transient: Option<Span>,
 }
 
@@ -69,7 +82,7 @@ impl FieldKeys {
         for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("state")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("opaque") {
-                    set(&mut keys.opaque, meta.value()?.parse()?, &meta)
+                    set(&mut keys.opaque, Opaque::parse(&meta)?, &meta)
                 } else if meta.path.is_ident("transient") {
                     set(&mut keys.transient, meta.path.span(), &meta)
                 } else {
@@ -97,12 +110,7 @@ impl FieldKeys {
             (Some(transient), _) if self.opaque.is_some() => {
                 Err(Error::new(transient, "a transient field is not stored, so it needs no `opaque`"))
             }
-            _ => match &self.opaque {
-                Some(version) if version.value().is_empty() => {
-                    Err(Error::new(version.span(), "say which shape of the type this is, as in `opaque = \"v1\"`"))
-                }
-                _ => Ok(()),
-            },
+            _ => Ok(()),
         }
     }
 }

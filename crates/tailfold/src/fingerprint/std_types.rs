@@ -1,13 +1,16 @@
 //! Fingerprints of what the standard library, and this one, bring.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, LinkedList, VecDeque};
+use std::ffi::{CString, OsString};
 use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::{
-    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroU8, NonZeroU16, NonZeroU32,
-    NonZeroU64, NonZeroU128,
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8, NonZeroU16,
+    NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize, Saturating, Wrapping,
 };
+use std::ops::{Bound, Range, RangeBounds as _, RangeFrom, RangeInclusive, RangeTo};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +40,8 @@ leaves! {
     NonZeroU8 => "u8!0", NonZeroU16 => "u16!0", NonZeroU32 => "u32!0", NonZeroU64 => "u64!0", NonZeroU128 => "u128!0",
     NonZeroI8 => "i8!0", NonZeroI16 => "i16!0", NonZeroI32 => "i32!0", NonZeroI64 => "i64!0", NonZeroI128 => "i128!0",
     Duration => "duration", SystemTime => "time",
+    NonZeroUsize => "usize!0", NonZeroIsize => "isize!0", CString => "c-string", OsString => "os-string",
+    SocketAddrV4 => "socket4", SocketAddrV6 => "socket6",
     IpAddr => "ip", Ipv4Addr => "ip4", Ipv6Addr => "ip6", SocketAddr => "socket",
     crate::event::EventId => "event-id", crate::event::EventType => "event-type", crate::event::Tag => "tag",
     crate::event::SchemaVersion => "u32", crate::stream::StreamId => "stream-id", crate::stream::Version => "u64",
@@ -77,7 +82,8 @@ macro_rules! sequences {
     )*};
 }
 
-sequences! { Vec => "seq", VecDeque => "seq", BTreeSet => "set" }
+// A heap is compared, and written, in the order in which it lies in memory, which decides what of equals comes first.
+sequences! { Vec => "seq", VecDeque => "seq", LinkedList => "seq", BTreeSet => "set", BinaryHeap => "heap" }
 
 impl<T: Fingerprint> Fingerprint for Option<T> {
     fn describe(shape: &mut Shape) {
@@ -158,11 +164,7 @@ impl<T: 'static> Fingerprint for PhantomData<T> {
 
 impl<K: Fingerprint, V: Fingerprint> Fingerprint for BTreeMap<K, V> {
     fn describe(shape: &mut Shape) {
-        shape.open("map");
-        shape.visit::<K>();
-        shape.leaf(",");
-        shape.visit::<V>();
-        shape.close();
+        shape.map::<K, V>("map");
     }
 
     fn compare(&self, other: &Self) -> Result<(), Difference> {
@@ -183,6 +185,70 @@ impl<T: Fingerprint, E: Fingerprint> Fingerprint for Result<T, E> {
         match (self, other) {
             (Ok(left), Ok(right)) => left.compare(right),
             (Err(left), Err(right)) => left.compare(right),
+            _ => Err(Difference::here()),
+        }
+    }
+}
+
+// Written and read as what is inside.
+macro_rules! numbers_inside {
+    ($($wrapper:ident),*) => {$(
+        impl<T: Fingerprint> Fingerprint for $wrapper<T> {
+            fn describe(shape: &mut Shape) {
+                shape.visit::<T>();
+            }
+
+            fn compare(&self, other: &Self) -> Result<(), Difference> {
+                self.0.compare(&other.0)
+            }
+        }
+    )*};
+}
+
+numbers_inside! { Reverse, Wrapping, Saturating }
+
+/// Ranges: the type, its tag, and its bounds.
+macro_rules! ranges {
+    ($($range:ident => $tag:literal: $($bound:literal of $value:expr),+;)*) => {$(
+        impl<T: Fingerprint> Fingerprint for $range<T> {
+            fn describe(shape: &mut Shape) {
+                shape.open($tag);
+                shape.visit::<T>();
+                shape.close();
+            }
+
+            fn compare(&self, other: &Self) -> Result<(), Difference> {
+                $(
+                    let bound: fn(&Self) -> &T = $value;
+                    bound(self).compare(bound(other)).map_err(|found| found.in_field($bound))?;
+                )+
+                // One that has been iterated to its end excludes its last value, which is not stored.
+                same(matches!(self.end_bound(), Bound::Excluded(_)) == matches!(other.end_bound(), Bound::Excluded(_)))
+            }
+        }
+    )*};
+}
+
+ranges! {
+    Range => "range": "start" of |range| &range.start, "end" of |range| &range.end;
+    RangeInclusive => "range-inclusive": "start" of Self::start, "end" of Self::end;
+    RangeFrom => "range-from": "start" of |range| &range.start;
+    RangeTo => "range-to": "end" of |range| &range.end;
+}
+
+impl<T: Fingerprint> Fingerprint for Bound<T> {
+    fn describe(shape: &mut Shape) {
+        shape.open("bound");
+        shape.visit::<T>();
+        shape.close();
+    }
+
+    fn compare(&self, other: &Self) -> Result<(), Difference> {
+        match (self, other) {
+            (Self::Included(left), Self::Included(right)) | (Self::Excluded(left), Self::Excluded(right)) => {
+                left.compare(right)
+            }
+            (Self::Unbounded, Self::Unbounded) => Ok(()),
             _ => Err(Difference::here()),
         }
     }
@@ -213,4 +279,8 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11)
 }

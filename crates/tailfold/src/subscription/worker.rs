@@ -13,7 +13,7 @@ use super::lag::{age, key};
 use super::read_model::{Batch, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};
 use crate::clock::Clock;
 use crate::encryption::Encryption;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result, WithCauses};
 use crate::event::{Position, RecordedEvent};
 use crate::filter::Filter;
 use crate::meter;
@@ -296,6 +296,7 @@ impl<M: ReadModel> Worker<M> {
                 Err(HandleError::Lost) => return Ok(Some(Turn::Lost)),
                 Err(HandleError::Store(error)) => return Err(error),
                 Err(HandleError::Event { position, error }) => {
+                    let error = WithCauses(&*error).to_string();
                     let Some(index) = now.iter().position(|delivery| delivery.position() == position) else {
                         return Err(Error::invalid(format!(
                             "the read model failed at position {position}, which it was not given: {error}"
@@ -311,7 +312,7 @@ impl<M: ReadModel> Worker<M> {
                         step = (
                             index,
                             event.map(|event| {
-                                let parked = self.parked(&event, error.to_string(), attempts);
+                                let parked = self.parked(&event, error.clone(), attempts);
                                 (event, parked)
                             }),
                         );
