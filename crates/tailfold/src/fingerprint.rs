@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 mod exact;
 mod foreign;
+mod needs;
 mod refused;
 mod std_types;
 
@@ -11,6 +12,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 pub use self::compare::Difference;
+use self::needs::Needs;
+use crate::codec::Codec;
+use crate::error::Error;
 
 /// A type whose encoded shape is known: kind, names in order and serde attributes, recursively; and whose values can be told
 /// apart.
@@ -46,6 +50,7 @@ pub trait Fingerprint: 'static {
 pub struct Shape {
     text: String,
     composites: usize,
+    needs: Needs,
     // Which composite a type opened. TypeId only recognises a type within this walk; it is never part of the text.
     seen: HashMap<TypeId, usize>,
 }
@@ -58,10 +63,18 @@ impl Shape {
         shape.text
     }
 
+    /// Why values of `T` could not be kept by a codec, as far as the shape tells; `None` if nothing is known against it.
+    pub(crate) fn unsupported_by<T: Fingerprint + ?Sized>(codec: &Codec) -> Option<Error> {
+        let mut shape = Self::default();
+        shape.visit::<T>();
+        shape.needs.unmet_by(codec)
+    }
+
     /// Describes `T` in place; on a second visit, and in recursion, refers to the first one.
     pub fn visit<T: Fingerprint + ?Sized>(&mut self) {
         if let Some(composite) = self.seen.get(&TypeId::of::<T>()) {
             let _ = write!(self.text, "#{composite}");
+            self.needs.referred(*composite);
             return;
         }
         let before = self.composites;
@@ -76,6 +89,7 @@ impl Shape {
     /// A type without inner structure, by a fixed tag such as `u64`.
     pub fn leaf(&mut self, tag: &str) {
         self.text.push_str(tag);
+        self.needs.leaf(tag);
     }
 
     /// Opens a composite: `struct`, `tuple`, `enum`, `variant name`...; closed by [`Shape::close`].
@@ -83,11 +97,13 @@ impl Shape {
         self.composites += 1;
         self.text.push_str(kind);
         self.text.push('{');
+        self.needs.opened(kind);
     }
 
     /// Closes the innermost composite.
     pub fn close(&mut self) {
         self.text.push('}');
+        self.needs.closed();
     }
 
     /// An attribute that shapes the encoding, as its tokens: `rename_all="camelCase"`.
@@ -95,12 +111,14 @@ impl Shape {
         self.text.push('@');
         self.quote(tokens);
         self.text.push(';');
+        self.needs.attribute(tokens);
     }
 
     /// A name: of a field, as encoded, or of a variant; what follows describes it.
     pub fn name(&mut self, name: &str) {
         self.quote(name);
         self.text.push(':');
+        self.needs.named(name);
     }
 
     /// A field of type `T`.
@@ -108,15 +126,23 @@ impl Shape {
         self.name(name);
         self.visit::<T>();
         self.text.push(',');
+        self.needs.field_ended();
     }
 
     /// A map from `K` to `V`, of that kind: `map`.
     pub(crate) fn map<K: Fingerprint, V: Fingerprint>(&mut self, kind: &str) {
         self.open(kind);
         self.visit::<K>();
+        self.needs.was_key();
         self.leaf(",");
         self.visit::<V>();
         self.close();
+    }
+
+    /// Notes that what is described next reads itself from what the bytes say they are, which takes a codec that says so.
+    #[cfg(feature = "rust_decimal")]
+    pub(crate) fn needs_self_describing(&mut self, what: &'static str) {
+        self.needs.self_describing(what);
     }
 
     /// A field whose type is described by hand.
@@ -124,12 +150,14 @@ impl Shape {
         self.name(name);
         self.foreign(version);
         self.text.push(',');
+        self.needs.field_ended();
     }
 
     /// A type whose shape is told by a text that somebody changes when the type changes, in the place of the type.
     pub fn foreign(&mut self, version: &str) {
         self.text.push_str("opaque ");
         self.quote(version);
+        self.needs.foreign();
     }
 
     /// Not `{:?}`: what that escapes follows the Unicode tables of the compiler's release.
@@ -151,6 +179,51 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn what_a_codec_cannot_keep_is_told_with_its_place() {
+        struct Line;
+        impl Fingerprint for Line {
+            fn describe(shape: &mut Shape) {
+                shape.open("struct");
+                shape.field::<u32>("quantity");
+                shape.attribute("flatten");
+                shape.field::<BTreeMap<String, u32>>("more");
+                shape.close();
+            }
+            fn compare(&self, _: &Self) -> Result<(), Difference> {
+                Ok(())
+            }
+        }
+        struct Order;
+        impl Fingerprint for Order {
+            fn describe(shape: &mut Shape) {
+                shape.open("struct");
+                shape.field::<u64>("id");
+                shape.field::<BTreeMap<u64, Line>>("lines");
+                shape.close();
+            }
+            fn compare(&self, _: &Self) -> Result<(), Difference> {
+                Ok(())
+            }
+        }
+        let told = |error: Option<Error>| error.map(|error| error.to_string());
+        assert_eq!(
+            told(Shape::unsupported_by::<Order>(&Codec::POSTCARD)).as_deref(),
+            Some(
+                "`lines.more`: `flatten` needs a codec that writes names, which postcard does not: `message_pack` or `json`"
+            )
+        );
+        assert_eq!(told(Shape::unsupported_by::<Order>(&Codec::JSON)), None);
+        type Keyed<K> = BTreeMap<K, u8>;
+        assert!(Shape::unsupported_by::<Keyed<(u8, u8)>>(&Codec::JSON).is_some());
+        assert!(Shape::unsupported_by::<Keyed<Option<Vec<u8>>>>(&Codec::JSON).is_some());
+        assert!(Shape::unsupported_by::<Vec<Keyed<()>>>(&Codec::JSON).is_some());
+        assert!(Shape::unsupported_by::<Keyed<String>>(&Codec::JSON).is_none());
+        assert!(Shape::unsupported_by::<Keyed<char>>(&Codec::JSON).is_none());
+        assert!(Shape::unsupported_by::<Keyed<(u8, u8)>>(&Codec::MESSAGE_PACK).is_none());
+        assert!(Shape::unsupported_by::<Option<serde_json::Value>>(&Codec::POSTCARD).is_some());
+    }
 
     struct Node;
     impl Fingerprint for Node {

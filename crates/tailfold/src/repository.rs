@@ -10,6 +10,7 @@ use crate::codec::Codec;
 use crate::encryption::Encryption;
 use crate::error::{Error, Result};
 use crate::execute::{Execute, Retry};
+use crate::fingerprint::Shape;
 use crate::fold::{Aggregate, Fold};
 use crate::loaded::Loaded;
 use crate::projection::Turns;
@@ -334,7 +335,7 @@ impl<F: Fold> RepositoryBuilder<F> {
     /// # Errors
     /// `Invalid` for a policy, configuration, name or label that breaks its rules, for a name, label and shape that another type
     /// has, and for a state that its codec cannot keep, with the reason as its cause; `Unsupported` for what the store cannot do,
-    /// and for JSON where `serde_json` is built with its feature `arbitrary_precision` (see [`Codec::JSON`]).
+    /// for a state whose shape its codec cannot keep (with the path of the field), and for JSON where `serde_json` is built with its feature `arbitrary_precision` (see [`Codec::JSON`]).
     pub fn build(self) -> Result<Repository<F>> {
         self.assemble().map_err(|error| error.during(format!("build the repository of fold `{}`", F::NAME)))
     }
@@ -367,6 +368,9 @@ impl<F: Fold> RepositoryBuilder<F> {
                 }
                 let codec = F::codec().unwrap_or_else(Codec::process_default);
                 codec.check_build()?;
+                if let Some(error) = Shape::unsupported_by::<F>(&codec) {
+                    return Err(error);
+                }
                 let sealer =
                     Arc::new(Sealer::new(&config, codec, self.encryption.clone(), self.clock.clone())?);
                 sealer.check_default()?;

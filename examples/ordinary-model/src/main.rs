@@ -51,7 +51,7 @@ fn history() -> Result<Vec<OrderEvent>, Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
-    use tailfold::{EventMeta, Fold, Shape, Source, State};
+    use tailfold::{Codec, EventMeta, Fold, Shape, Source, State};
 
     use super::*;
 
@@ -103,5 +103,25 @@ mod tests {
     async fn its_snapshots_serve_in_every_codec_that_can_keep_it() {
         kept_in!(Packed, message_pack);
         kept_in!(Text, json);
+    }
+
+    #[test]
+    fn a_codec_that_cannot_keep_it_is_refused() {
+        #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize, State)]
+        #[state(name = "order-kept", codec = postcard)]
+        struct Positional {
+            order: Order,
+        }
+        impl Fold for Positional {
+            type Event = OrderEvent;
+            fn apply(&mut self, event: OrderEvent, meta: &EventMeta<'_>) {
+                self.order.apply(event, meta);
+            }
+        }
+        assert_eq!(Positional::codec(), Some(Codec::POSTCARD));
+        let refused =
+            Repository::<Positional>::builder(MemoryStore::new()).snapshots(Policy::every(1)).build();
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains("`order.lines.price`: `Decimal`"), "{told}");
     }
 }

@@ -82,6 +82,10 @@ impl Fingerprint for rust_decimal::Decimal {
     /// The same whatever serde features of rust_decimal are on, which decide whether it is a text or a number: what was written
     /// one way is either read to the same value or rejected.
     fn describe(shape: &mut Shape) {
+        let codec = crate::codec::Codec::POSTCARD;
+        if codec.encode(&Self::ONE).and_then(|bytes| codec.decode::<Self>(&bytes)).is_err() {
+            shape.needs_self_describing("`Decimal`, unless its feature `serde-str` is on,");
+        }
         shape.leaf("decimal");
     }
 
