@@ -19,7 +19,7 @@ pub(crate) enum CustomerEvent {
 }
 
 /// About 160 bytes as stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Payment {
     pub(crate) payment: u64,
     pub(crate) payer: String,

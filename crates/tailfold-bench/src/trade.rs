@@ -13,7 +13,7 @@ pub(crate) enum AccountEvent {
     Settled(Settlement),
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trade {
     pub(crate) order: u64,
     pub(crate) customer: String,
@@ -29,14 +29,14 @@ pub(crate) struct Trade {
     pub(crate) note: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Side {
     Buy,
     Sell,
 }
 
 /// A small event, for workloads in which the state is what matters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Settlement {
     pub(crate) item: String,
     pub(crate) cents: i64,

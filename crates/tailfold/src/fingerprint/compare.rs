@@ -211,6 +211,10 @@ mod tests {
     }
 
     #[test]
+    #[allow(
+        clippy::needless_borrow,
+        reason = "as the derives write it, who do not know which way a type has"
+    )]
     fn a_type_is_compared_in_the_strictest_way_that_it_has() {
         // Field by field: floats by their bits, which `PartialEq` would not see.
         assert!((&&&&Comparing(&0.0, &-0.0)).tailfold_compare().is_err());
