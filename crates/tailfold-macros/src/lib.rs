@@ -233,6 +233,16 @@ pub fn derive_events(input: TokenStream) -> TokenStream {
 /// How a type is *written* is not part of the fingerprint where a feature of its crate decides (`rust_decimal/serde-float`,
 /// `time/serde-human-readable`): a snapshot that was written the other way is read to the same value or rejected.
 ///
+/// # What a codec cannot keep
+///
+/// Refused when a repository with snapshots is built, with the path of the field:
+///
+/// | codec | refused |
+/// |---|---|
+/// | `postcard` | `#[serde(tag)]`, `untagged`, `flatten` and `skip_serializing_if`; `serde_json::Value`, `BigDecimal`, and `Decimal` without its feature `serde-str`: they are read by what the bytes say they are, and postcard's do not |
+/// | `json` | maps whose keys are no texts, numbers, `bool` or variants without fields |
+/// | any of the three | a variant with `#[serde(skip)]` |
+///
 /// # What changes the fingerprint
 ///
 /// A new fingerprint means a new serial: older snapshots are left alone and the state is rebuilt from events, once.
