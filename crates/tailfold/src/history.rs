@@ -8,24 +8,26 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::clock::Timestamp;
+use crate::encryption::{Attempts, StateOf};
 use crate::error::{Error, Result};
 use crate::event::RecordedEvent;
 use crate::fold::Aggregate;
 use crate::load::Options;
 use crate::loaded::Loaded;
 use crate::replay::{Replay, decode};
-use crate::report::{Malformed, Report, Source};
+use crate::report::{Report, Source, Unreadable};
 use crate::repository::Repository;
 use crate::store::{Direction, EventStore as _, VersionRange};
 use crate::stream::{Head, StreamId, Version};
 
-/// An event of a history: as stored, and as a typed one where it can be read as such.
+/// An event of a history: as stored, and as a typed one where it can be read as such. An event whose key was forgotten is there, with
+/// its time, type and metadata, and says so.
 #[derive(Clone, Debug)]
 pub struct HistoryEvent<E> {
     /// The event as stored, with its place.
     pub recorded: RecordedEvent,
     /// The typed event, upcast to its newest version; or what is wrong with it, and where it stands.
-    pub event: Result<E, Malformed>,
+    pub event: Result<E, Unreadable>,
 }
 
 /// What a reader that stands before some version has missed.
@@ -78,7 +80,7 @@ impl<F: Aggregate> Repository<F> {
             .map_ok(move |batch| {
                 let inner = inner.clone();
                 let typed = batch.into_iter().map(move |recorded| {
-                    let event = decode(&recorded, inner.encryption.as_deref());
+                    let event = decode(&recorded, inner.encryption.as_deref())?;
                     Ok(HistoryEvent { recorded, event })
                 });
                 futures_util::stream::iter(typed)
@@ -101,9 +103,34 @@ impl<F: Aggregate> Repository<F> {
 
     async fn fold_range(&self, stream: StreamId, range: Option<VersionRange>) -> Result<Loaded<F>> {
         let started = std::time::Instant::now();
-        let mut replay = Replay::<F>::from_start();
+        let state_of = StateOf::Stream(stream.clone());
+        let mut attempts = Attempts::default();
+        let mut replay = loop {
+            let replay = self.replay_range(&stream, range, self.inner.forgotten_keys(&state_of)?).await?;
+            if attempts.is_settled(&self.inner.encryption, &state_of, replay.forgotten, &replay.trail)? {
+                break replay;
+            }
+        };
+        // A state of a part of the history must never become a snapshot.
+        replay.trail.exact = range.is_some_and(|range| range.from.0 <= 1);
+        let mut report = Report::new();
+        report.replayed_events = replay.events;
+        report.replayed_bytes = replay.bytes;
+        report.forgotten_events = replay.forgotten;
+        report.replay_time = started.elapsed();
+        let Replay { state, head, trail, .. } = replay;
+        Ok(Loaded { stream, state: Arc::new(state), head, report, trail })
+    }
+
+    async fn replay_range(
+        &self,
+        stream: &StreamId,
+        range: Option<VersionRange>,
+        forgotten_keys: u64,
+    ) -> Result<Replay<F>> {
+        let mut replay = Replay::<F>::from_start(forgotten_keys);
         if let Some(range) = range {
-            let mut batches = self.inner.events.read(&stream, range, Direction::Forward);
+            let mut batches = self.inner.events.read(stream, range, Direction::Forward);
             while let Some(batch) = batches.try_next().await? {
                 for event in batch {
                     if replay.head.is_none() && range.from.0 > 1 {
@@ -117,14 +144,7 @@ impl<F: Aggregate> Repository<F> {
                 return Err(Error::invalid(format!("there is no version {to}: the stream ends before it")));
             }
         }
-        // A state of a part of the history must never become a snapshot.
-        replay.trail.exact = range.is_some_and(|range| range.from.0 <= 1);
-        let mut report = Report::new();
-        report.replayed_events = replay.events;
-        report.replayed_bytes = replay.bytes;
-        report.replay_time = started.elapsed();
-        let Replay { state, head, trail, .. } = replay;
-        Ok(Loaded { stream, state: Arc::new(state), head, report, trail })
+        Ok(replay)
     }
 
     /// What a reader has missed that stands at version `from` - 1. The events from `from` on, if they are no more than a
@@ -199,10 +219,10 @@ async fn collect<E: crate::schema::Event>(
 ) -> Result<Vec<HistoryEvent<E>>> {
     let mut events = Vec::new();
     while let Some(batch) = batches.try_next().await? {
-        events.extend(batch.into_iter().map(|recorded| {
-            let event = decode(&recorded, encryption);
-            HistoryEvent { recorded, event }
-        }));
+        for recorded in batch {
+            let event = decode(&recorded, encryption)?;
+            events.push(HistoryEvent { recorded, event });
+        }
     }
     Ok(events)
 }

@@ -94,7 +94,7 @@ pub use append::{Append, Receipt};
 pub use chain::{Chain, Digest};
 pub use clock::{Clock, Day, ManualClock, SystemClock, Timestamp};
 pub use codec::{Codec, CustomCodec};
-pub use encryption::Encryption;
+pub use encryption::{Binding, Encryption, Opened, StateOf};
 pub use error::{Conflict, Error, ErrorKind, Outcome, Result};
 pub use event::{
     EventData, EventId, EventMeta, EventType, Metadata, NewEvent, Position, RecordedEvent, SchemaVersion, Tag,
@@ -110,14 +110,14 @@ pub use memory::MemoryStore;
 pub use projection::{
     Decide, Decided, Erased, Facts, LoadProjection, Progress, Projected, Projection, ProjectionKey,
 };
-pub use report::{Malformed, Rejected, Report, Source};
+pub use report::{Malformed, Rejected, Report, Source, Unreadable};
 pub use repository::{Repository, RepositoryBuilder};
 pub use schema::{DecodeError, Event, EventSchema, EventSource, Events, Fact, IntoEvents};
 pub use scope::{LoadBy, ManyStreams, OneStream, Scope};
 pub use snapshot::{
     Breaker, Compression, Envelope, Keep, Moment, Policy, Rejection, Rule, Save, Saved, Serial, Slot,
     SlotFilter, SnapshotBatches, SnapshotConfig, SnapshotInfo, SnapshotMode, SnapshotStore, SnapshotStoreExt,
-    Snapshots, StoredSnapshot, Swept, Tier, TierStats, Tiers,
+    Snapshots, StoredSnapshot, Swept, Tier, TierStats, Tiers, remove_forgotten,
 };
 pub use stats::Stats;
 pub use store::{

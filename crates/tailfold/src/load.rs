@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use tracing::Instrument as _;
 
 use crate::clock::Timestamp;
+use crate::encryption::{Attempts, StateOf};
 use crate::error::{Error, Result};
 use crate::event::RecordedEvent;
 use crate::fold::{Aggregate, Fold};
@@ -133,20 +134,16 @@ impl<F: Aggregate> Inner<F> {
     }
 
     async fn load_stream(&self, stream: StreamId, options: Options) -> Result<Loaded<F>> {
-        let started = Instant::now();
-        let mut report = Report::new();
         let side = self.snapshots.as_ref().filter(|_| !options.without_snapshots);
-        let (mut replay, tail) = match side {
-            Some(side) => self.baseline(side, &stream, &options, &mut report).await?,
-            None => (Box::new(Replay::from_start()), self.tail(&stream, Version::ZERO, &options)),
+        let state_of = StateOf::Stream(stream.clone());
+        let mut attempts = Attempts::default();
+        let (replay, mut report) = loop {
+            let (replay, report) = self.fold_stream(&stream, &options, side).await?;
+            if attempts.is_settled(&self.encryption, &state_of, replay.forgotten, &replay.trail)? {
+                break (replay, report);
+            }
         };
-        replay.lenient = options.lenient;
-        let replaying = Instant::now();
-        report.snapshot_time = replaying.duration_since(started);
-        self.fold_tail(&stream, &mut replay, tail, &options, side).await?;
-        report.replay_time = replaying.elapsed();
-
-        let Replay { state, head, trail, events, bytes, skipped, .. } = *replay;
+        let Replay { state, head, trail, events, bytes, skipped, forgotten, .. } = *replay;
         if let Some(at) = options.at {
             let version = head.map_or(Version::ZERO, |head| head.version);
             if version < at && options.as_of.is_none() {
@@ -158,6 +155,7 @@ impl<F: Aggregate> Inner<F> {
         report.replayed_events = events;
         report.replayed_bytes = bytes;
         report.skipped = skipped;
+        report.forgotten_events = forgotten;
         self.counters.loaded(&report);
         tracing::debug!(source = %report.source, replayed = events, rejected = report.rejected.len(), "loaded");
         let mut loaded = Loaded { stream, state: Arc::new(state), head, report, trail };
@@ -165,6 +163,29 @@ impl<F: Aggregate> Inner<F> {
             side.take_if_due(&mut loaded);
         }
         Ok(loaded)
+    }
+
+    async fn fold_stream(
+        &self,
+        stream: &StreamId,
+        options: &Options,
+        side: Option<&SnapshotSide<F>>,
+    ) -> Result<(Box<Replay<F>>, Report)> {
+        let started = Instant::now();
+        let mut report = Report::new();
+        let (mut replay, tail) = match side {
+            Some(side) => self.baseline(side, stream, options, &mut report).await?,
+            None => {
+                let forgotten_keys = self.forgotten_keys(&StateOf::Stream(stream.clone()))?;
+                (Box::new(Replay::from_start(forgotten_keys)), self.tail(stream, Version::ZERO, options))
+            }
+        };
+        replay.lenient = options.lenient;
+        let replaying = Instant::now();
+        report.snapshot_time = replaying.duration_since(started);
+        self.fold_tail(stream, &mut replay, tail, options, side).await?;
+        report.replay_time = replaying.elapsed();
+        Ok((replay, report))
     }
 
     fn tail(&self, stream: &StreamId, from: Version, options: &Options) -> Tail {

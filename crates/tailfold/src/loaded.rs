@@ -88,6 +88,9 @@ pub(crate) struct Trail {
     pub(crate) bytes: u64,
     /// Whether every event was folded: a state with gaps is never kept.
     pub(crate) exact: bool,
+    /// How many keys were forgotten before the first event was folded: a state that may have folded events of a key that was forgotten
+    /// since is never kept.
+    pub(crate) forgotten_keys: u64,
 }
 
 impl Trail {
@@ -97,6 +100,7 @@ impl Trail {
             kinds: Kinds::of_snapshot(envelope.folded),
             latest_recorded_at: envelope.latest_recorded_at,
             since: envelope.head.version,
+            forgotten_keys: envelope.forgotten_keys,
             ..Self::empty()
         }
     }
@@ -109,6 +113,7 @@ impl Trail {
             events: 0,
             bytes: 0,
             exact: true,
+            forgotten_keys: 0,
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::encryption::Encryption;
-use crate::error::{Error, Result};
+use crate::encryption::{Binding, Encryption, Opened};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventId, RecordedEvent};
 use crate::fold::Aggregate;
 use crate::loaded::Trail;
-use crate::report::Malformed;
+use crate::report::{Malformed, Unreadable};
 use crate::schema::{DecodeError, Events};
 use crate::snapshot::Envelope;
 use crate::stream::{Head, StreamId, Version};
@@ -23,6 +23,8 @@ pub(crate) struct Replay<F> {
     pub(crate) events: u64,
     pub(crate) bytes: u64,
     pub(crate) skipped: Vec<Malformed>,
+    /// Events whose key is gone on purpose.
+    pub(crate) forgotten: u64,
     /// Whether to leave out what cannot be decoded, instead of failing.
     pub(crate) lenient: bool,
     /// Whether the first event may be any.
@@ -33,8 +35,8 @@ pub(crate) struct Replay<F> {
 
 impl<F: Aggregate> Replay<F> {
     /// From nothing: the first event must be the first of its stream, or an origin.
-    pub(crate) fn from_start() -> Self {
-        Self::new(F::default(), None, Trail::empty())
+    pub(crate) fn from_start(forgotten_keys: u64) -> Self {
+        Self::new(F::default(), None, Trail { forgotten_keys, ..Trail::empty() })
     }
 
     /// From a snapshot whose anchor was checked.
@@ -63,6 +65,7 @@ impl<F: Aggregate> Replay<F> {
             events: 0,
             bytes: 0,
             skipped: Vec::new(),
+            forgotten: 0,
             lenient: false,
             taken_at: None,
             anywhere: false,
@@ -72,21 +75,23 @@ impl<F: Aggregate> Replay<F> {
     /// Folds the next event.
     ///
     /// # Errors
-    /// `Corrupt` at a gap, `Codec` at an event that cannot be decoded.
+    /// `Corrupt` at a gap, `Codec` at an event that cannot be decoded, `Unavailable` if its key cannot be had.
     pub(crate) fn apply(&mut self, event: &RecordedEvent, encryption: Option<&dyn Encryption>) -> Result<()> {
         self.expect_next(event)?;
-        match decode::<F::Event>(event, encryption) {
+        match decode::<F::Event>(event, encryption)? {
             Ok(typed) => {
                 self.state.apply(typed, &event.meta());
                 self.trail.note(&event.data, event.version);
                 self.events += 1;
                 self.bytes += event.data.payload.len() as u64;
             }
-            Err(malformed) if self.lenient => {
+            // Not there for anybody: the state is as exact without it.
+            Err(Unreadable::Forgotten) => self.forgotten += 1,
+            Err(Unreadable::Malformed(malformed)) if self.lenient => {
                 self.trail.exact = false;
                 self.skipped.push(malformed);
             }
-            Err(malformed) => return Err(Error::codec(malformed.to_string())),
+            Err(Unreadable::Malformed(malformed)) => return Err(Error::codec(malformed.to_string())),
         }
         self.head = Some(event.head());
         Ok(())
@@ -113,30 +118,40 @@ impl<F: Aggregate> Replay<F> {
 }
 
 /// Reads a stored event as a typed one.
+///
+/// # Errors
+/// `Unavailable` if its key cannot be had at the moment, which says nothing about the event.
 pub(crate) fn decode<E: Events>(
     event: &RecordedEvent,
     encryption: Option<&dyn Encryption>,
-) -> Result<E, Malformed> {
+) -> Result<Result<E, Unreadable>> {
     let data = &event.data;
     let read = |payload: &[u8]| {
         E::decode_from(event.stream.category(), data.event_type.as_str(), data.schema_version, payload)
     };
     let typed = match encryption {
         None => read(&data.payload),
-        Some(hook) => hook
-            .open(&data.payload, &event_context(&event.stream, data.id))
-            .map_err(DecodeError::from)
-            .and_then(|plain| read(&plain)),
-    };
-    typed.map_err(|error| Malformed {
-        version: event.version,
-        position: event.position,
-        event_type: data.event_type.clone(),
-        reason: match error {
-            DecodeError::UnknownVersion => format!("{error} {}", data.schema_version),
-            error => error.to_string(),
+        Some(hook) => match hook.open(&data.payload, &Binding::event(&event.stream, data.id)) {
+            Ok(Opened::Plain(plain)) => read(&plain),
+            Ok(Opened::Forgotten) => return Ok(Err(Unreadable::Forgotten)),
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) => {
+                let operation = format!("open the event of `{}` at version {}", event.stream, event.version);
+                return Err(error.during(operation));
+            }
+            Err(error) => Err(DecodeError::from(error)),
         },
-    })
+    };
+    Ok(typed.map_err(|error| {
+        Unreadable::Malformed(Malformed {
+            version: event.version,
+            position: event.position,
+            event_type: data.event_type.clone(),
+            reason: match error {
+                DecodeError::UnknownVersion => format!("{error} {}", data.schema_version),
+                error => error.to_string(),
+            },
+        })
+    }))
 }
 
 /// Seals an event's payload, if there is a hook.
@@ -148,11 +163,6 @@ pub(crate) fn seal(
 ) -> Result<Bytes> {
     match encryption {
         None => Ok(plain.into()),
-        Some(hook) => hook.seal(&plain, &event_context(stream, id)).map(Bytes::from),
+        Some(hook) => hook.seal(&plain, &Binding::event(stream, id)).map(Bytes::from),
     }
-}
-
-/// What a sealed payload is bound to.
-fn event_context(stream: &StreamId, id: EventId) -> Vec<u8> {
-    format!("event {stream} {id}").into_bytes()
 }

@@ -28,6 +28,8 @@ pub struct Report {
     pub visited_events: u64,
     /// Events that could not be read as typed ones, where the caller asked to leave such out.
     pub skipped: Vec<Malformed>,
+    /// Events that were left out because their key is gone on purpose; see [`Opened::Forgotten`](crate::Opened::Forgotten).
+    pub forgotten_events: u64,
     /// Time spent on finding, checking and decoding a snapshot.
     pub snapshot_time: Duration,
     /// Time spent on reading and folding events.
@@ -89,6 +91,27 @@ pub struct Malformed {
     pub reason: String,
 }
 
+/// Why an event of a history has no typed value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// Its key is gone on purpose; see [`Opened::Forgotten`](crate::Opened::Forgotten).
+    Forgotten,
+    /// It is not an event that the type knows, or does not decode.
+    Malformed(Malformed),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forgotten => f.write_str("its key was forgotten"),
+            Self::Malformed(malformed) => malformed.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, position, event_type, reason } = self;
@@ -111,9 +134,14 @@ impl Report {
             replayed_bytes: 0,
             visited_events: 0,
             skipped: Vec::new(),
+            forgotten_events: 0,
             snapshot_time: Duration::ZERO,
             replay_time: Duration::ZERO,
         }
+    }
+
+    pub(crate) fn has_rejected(&self, reason: Rejection) -> bool {
+        self.rejected.iter().any(|rejected| rejected.reason == reason)
     }
 
     pub(crate) fn reject(&mut self, tier: &Arc<str>, version: Option<Version>, reason: Rejection) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::append::Append;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::Codec;
-use crate::encryption::Encryption;
+use crate::encryption::{Encryption, StateOf};
 use crate::error::{Error, Result};
 use crate::execute::{Execute, Retry};
 use crate::fingerprint::Shape;
@@ -17,8 +17,8 @@ use crate::projection::Turns;
 use crate::schema::{Event, Events as _, IntoEvents};
 use crate::scope::LoadBy;
 use crate::snapshot::{
-    GuardedTier, Owner, Policy, Sealer, Serial, SnapshotConfig, SnapshotMode, SnapshotStore, Snapshots,
-    Tiers, Writer,
+    GuardedTier, Owner, Policy, Sealer, Serial, SnapshotConfig, SnapshotKeys, SnapshotMode, SnapshotStore,
+    Snapshots, Tiers, Writer,
 };
 use crate::stats::{Counters, Stats};
 use crate::store::{EventStore, Removal, Removed, Store};
@@ -112,6 +112,7 @@ pub struct RepositoryBuilder<F> {
     tiers: Option<Tiers>,
     snapshots: Option<Snapshots<F>>,
     encryption: Option<Arc<dyn Encryption>>,
+    snapshot_keys: Option<Result<SnapshotKeys>>,
     clock: Arc<dyn Clock>,
     retry: Retry,
 }
@@ -132,6 +133,7 @@ impl<F: Fold> Repository<F> {
             tiers: None,
             snapshots: None,
             encryption: None,
+            snapshot_keys: None,
             clock: Arc::new(SystemClock),
             retry: Retry::default(),
         }
@@ -285,6 +287,13 @@ impl<F: Aggregate> Repository<F> {
     }
 }
 
+impl<F> Inner<F> {
+    /// How many keys were forgotten of those that may have sealed an event of a state.
+    pub(crate) fn forgotten_keys(&self, state: &StateOf<'_>) -> Result<u64> {
+        self.encryption.as_deref().map_or(Ok(0), |hook| hook.forgotten_keys(state))
+    }
+}
+
 impl<F: Fold> RepositoryBuilder<F> {
     /// Switches snapshots on: a [`Policy`], a [`SnapshotConfig`], or both as a pair.
     #[must_use]
@@ -304,10 +313,34 @@ impl<F: Fold> RepositoryBuilder<F> {
         self
     }
 
-    /// Seals payloads of events and snapshots. The same hook must be given to every repository of these streams.
+    /// Seals payloads of events and snapshots. The same hook must be given to every repository and subscription of these streams. With a
+    /// key for each person, it can forget one: see [`Encryption`].
     #[must_use]
     pub fn encryption(mut self, encryption: impl Encryption + 'static) -> Self {
         self.encryption = Some(Arc::new(encryption));
+        self
+    }
+
+    /// Signs snapshots with a key, for tiers that others can write to. Default: none.
+    ///
+    /// Without a key, an envelope's checksum finds damage: whoever can write to a tier can make a snapshot with any state and the right
+    /// checksum, and it is served. With keys, a snapshot is served only if a holder of one of them has written it: of this slot, at
+    /// this head, with this state. What others have put there is rejected as [`Rejection::OtherKey`] and left alone, or as
+    /// [`Rejection::Corrupt`] and removed. Cursors of projections are signed as well, checkpoints of [`ByPosition`] are not. Who can
+    /// write to the store of events can change the history itself.
+    ///
+    /// The first key is written with, all of them (16 at most) are accepted. So keys are rotated in three steps, each of them rolled out
+    /// everywhere before the next: accept the new key (`[old, new]`), write with it (`[new, old]`), and, when the old snapshots
+    /// are replaced or may be replayed, forget the old one (`[new]`). Releases with and without keys do not use each other's snapshots and
+    /// do not remove them; each costs the other replays until the roll-out is done. A key is 32 random bytes; the same for every
+    /// repository that shares the tiers, and for no other purpose.
+    ///
+    /// [`ByPosition`]: crate::ByPosition
+    /// [`Rejection::OtherKey`]: crate::Rejection::OtherKey
+    /// [`Rejection::Corrupt`]: crate::Rejection::Corrupt
+    #[must_use]
+    pub fn snapshot_keys(mut self, keys: impl IntoIterator<Item = [u8; 32]>) -> Self {
+        self.snapshot_keys = Some(SnapshotKeys::new(keys));
         self
     }
 
@@ -344,7 +377,11 @@ impl<F: Fold> RepositoryBuilder<F> {
         F::Event::sources().iter().try_for_each(|source| crate::stream::check_category(source.category))?;
         F::Event::codecs().iter().try_for_each(Codec::check_build)?;
         let counters = Arc::new(Counters::new(F::NAME));
+        let keys = self.snapshot_keys.transpose()?;
         let snapshots = match self.snapshots {
+            None if keys.is_some() => {
+                return Err(Error::invalid("`snapshot_keys` without `snapshots`: snapshots are off"));
+            }
             None if self.tiers.is_some() => {
                 return Err(Error::invalid("`snapshots_in` without `snapshots`: snapshots are off"));
             }
@@ -372,7 +409,7 @@ impl<F: Fold> RepositoryBuilder<F> {
                     return Err(error);
                 }
                 let sealer =
-                    Arc::new(Sealer::new(&config, codec, self.encryption.clone(), self.clock.clone())?);
+                    Arc::new(Sealer::new(&config, codec, self.encryption.clone(), keys, self.clock.clone())?);
                 sealer.check_default()?;
                 let owner = Owner::of::<F>(&*self.events, sealer.serial())?;
                 let writer = Writer::new(tiers.clone(), sealer.clone(), config.clone(), counters.clone());

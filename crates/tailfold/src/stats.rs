@@ -25,10 +25,11 @@ pub(crate) enum Outcome {
     BreakerOpen,
     QueueFull,
     Closed,
+    Forgotten,
 }
 
 impl Outcome {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Stored,
         Self::Superseded,
         Self::Failed,
@@ -39,6 +40,7 @@ impl Outcome {
         Self::BreakerOpen,
         Self::QueueFull,
         Self::Closed,
+        Self::Forgotten,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -53,6 +55,7 @@ impl Outcome {
             Self::BreakerOpen => "breaker_open",
             Self::QueueFull => "queue_full",
             Self::Closed => "closed",
+            Self::Forgotten => "forgotten",
         }
     }
 }

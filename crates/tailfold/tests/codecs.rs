@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Aggregate, Codec, CustomCodec, Encryption, Envelope, Error, ErrorKind, Event, EventMeta,
-    EventStoreExt as _, Fold, MemoryStore, Policy, Repository, Result, SlotFilter, SnapshotConfig,
-    SnapshotMode, SnapshotStore as _, SnapshotStoreExt as _, Source, State, VersionRange,
+    Aggregate, Binding, Codec, CustomCodec, Encryption, Envelope, Error, ErrorKind, Event, EventMeta,
+    EventStoreExt as _, Fold, MemoryStore, Opened, Policy, Repository, Result, SlotFilter, SnapshotConfig,
+    SnapshotMode, SnapshotStore as _, SnapshotStoreExt as _, Source, State, StateOf, VersionRange,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -296,18 +296,22 @@ impl Encryption for Masked {
         "masked"
     }
 
-    fn seal(&self, plain: &[u8], context: &[u8]) -> Result<Vec<u8>> {
-        let mut sealed = blake3::hash(context).as_bytes().to_vec();
+    fn seal(&self, plain: &[u8], binding: &Binding<'_>) -> Result<Vec<u8>> {
+        let mut sealed = blake3::hash(&binding.associated_data()).as_bytes().to_vec();
         sealed.extend(plain.iter().map(|byte| byte ^ 0x5a));
         Ok(sealed)
     }
 
-    fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>> {
+    fn open(&self, sealed: &[u8], binding: &Binding<'_>) -> Result<Opened> {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        match sealed.strip_prefix(blake3::hash(context).as_bytes()) {
-            Some(masked) => Ok(masked.iter().map(|byte| byte ^ 0x5a).collect()),
+        match sealed.strip_prefix(blake3::hash(&binding.associated_data()).as_bytes()) {
+            Some(masked) => Ok(Opened::Plain(masked.iter().map(|byte| byte ^ 0x5a).collect())),
             None => Err(Error::codec("sealed for another place")),
         }
+    }
+
+    fn forgotten_keys(&self, _: &StateOf<'_>) -> Result<u64> {
+        Ok(0)
     }
 }
 

@@ -7,11 +7,13 @@ pub mod commands;
 pub mod decisions;
 pub mod faults;
 pub mod folds;
+pub mod keys;
 pub mod lies;
 pub mod projections;
 pub mod random;
 pub mod requirements;
 pub mod sales;
+pub mod shredding;
 pub mod subscriptions;
 mod support;
 pub mod tier_failures;
@@ -138,6 +140,16 @@ macro_rules! repository_conformance {
                 a_read_model_of_another_log_is_refused,
                 a_slow_handler_is_waited_for,
             }
+            shredding {
+                a_forgotten_person_is_in_no_state_and_in_no_snapshot_of_any_tier,
+                a_key_that_cannot_be_had_is_unavailable_and_never_forgotten,
+                a_state_that_waits_while_a_key_is_forgotten_is_never_kept,
+                keys_finer_than_the_stream_leave_no_trace_in_an_aggregate,
+                a_key_that_is_forgotten_during_a_load_never_halves_a_person,
+                a_snapshot_that_knows_of_more_forgotten_keys_is_left_alone,
+                snapshots_that_nobody_loads_are_removed_by_hand,
+                a_subscription_passes_over_what_was_forgotten_and_waits_for_keys,
+            }
             random {
                 every_outcome_of_random_histories_equals_the_plain_replay,
             }
@@ -162,6 +174,7 @@ mod tests {
             include_str!("projections.rs"),
             include_str!("decisions.rs"),
             include_str!("subscriptions.rs"),
+            include_str!("shredding.rs"),
         ];
         assert!(crate::conformance::listed_cases(list, &sources) > 60);
     }

@@ -2,6 +2,7 @@
 
 use super::walk::{self, Sought, Tried};
 use super::{Options, Tail};
+use crate::encryption::StateOf;
 use crate::error::{Error, Result};
 use crate::fold::Aggregate;
 use crate::replay::Replay;
@@ -17,6 +18,8 @@ struct Wanted<'a, F> {
     slot: Slot,
     stream: &'a StreamId,
     options: &'a Options,
+    /// How many keys were forgotten before anything was read.
+    forgotten_keys: u64,
 }
 
 impl<F: Aggregate> Inner<F> {
@@ -29,12 +32,26 @@ impl<F: Aggregate> Inner<F> {
         options: &Options,
         report: &mut Report,
     ) -> Result<(Box<Replay<F>>, Tail)> {
-        let wanted = Wanted { inner: self, side, slot: side.sealer.slot(stream), stream, options };
+        let wanted = self.wanted(side, stream, options)?;
         let found = walk::nearest(side, &wanted, report).await?;
+        let forgotten_keys = wanted.forgotten_keys;
+        if report.has_rejected(Rejection::Forgotten) {
+            side.remove_outdated(&wanted.slot, forgotten_keys).await;
+        }
         Ok(found.served.unwrap_or_else(|| {
             let tail = found.from_start.unwrap_or_else(|| self.tail(stream, Version::ZERO, options));
-            (Box::new(Replay::from_start()), tail)
+            (Box::new(Replay::from_start(forgotten_keys)), tail)
         }))
+    }
+
+    fn wanted<'a>(
+        &'a self,
+        side: &'a SnapshotSide<F>,
+        stream: &'a StreamId,
+        options: &'a Options,
+    ) -> Result<Wanted<'a, F>> {
+        let forgotten_keys = self.forgotten_keys(&StateOf::Stream(stream.clone()))?;
+        Ok(Wanted { inner: self, side, slot: side.sealer.slot(stream), stream, options, forgotten_keys })
     }
 
     /// The newest candidate of all tiers that passes every check. Asks each of them.
@@ -43,9 +60,8 @@ impl<F: Aggregate> Inner<F> {
         side: &SnapshotSide<F>,
         stream: &StreamId,
     ) -> Result<Option<Box<Replay<F>>>> {
-        let options = &Options::default();
-        let wanted = Wanted { inner: self, side, slot: side.sealer.slot(stream), stream, options };
-        walk::newest_of_all(side, &wanted).await
+        let options = Options::default();
+        walk::newest_of_all(side, &self.wanted(side, stream, &options)?).await
     }
 }
 
@@ -85,9 +101,9 @@ impl<F: Aggregate> Sought<F> for Wanted<'_, F> {
         stored: &StoredSnapshot,
         tail: Option<Tail>,
     ) -> Result<Tried<Box<Replay<F>>, Tail>> {
-        let Self { inner, side, slot, stream, options } = self;
+        let Self { inner, side, slot, stream, options, forgotten_keys } = self;
         let mut tail = tail.unwrap_or_else(|| inner.tail(stream, stored.head.version, options));
-        let envelope = match side.sealer.check(slot, stored) {
+        let envelope = match side.sealer.check(slot, stored, *forgotten_keys) {
             Ok(envelope) => envelope,
             Err(reason) => return Ok(Tried::Rejected(reason)),
         };

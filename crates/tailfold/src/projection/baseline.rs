@@ -21,6 +21,8 @@ pub(super) struct Wanted<'a, P> {
     pub(super) instance: &'a Instance,
     pub(super) slot: Slot,
     pub(super) options: &'a Options,
+    /// How many keys were forgotten before anything was read.
+    pub(super) forgotten_keys: u64,
 }
 
 impl<P: Projection> Sought<P> for Wanted<'_, P> {
@@ -54,7 +56,7 @@ impl<P: Projection> Sought<P> for Wanted<'_, P> {
         _tail: Option<LogTail>,
     ) -> Result<Tried<Box<LogReplay<P>>, LogTail>> {
         let Self { inner, side, instance, slot, .. } = self;
-        let envelope = match side.sealer.check(slot, stored) {
+        let envelope = match side.sealer.check(slot, stored, self.forgotten_keys) {
             Ok(envelope) => envelope,
             Err(reason) => return Ok(Tried::Rejected(reason)),
         };
@@ -93,9 +95,13 @@ impl<P: Projection> Inner<P> {
         &self,
         instance: &Instance,
         seen: Projected<P>,
+        forgotten_keys: u64,
     ) -> Result<Option<(Box<LogReplay<P>>, LogTail)>> {
         let Some(head) = seen.head else { return Ok(None) };
-        if !seen.trail.exact || seen.report.visited_in_vain() >= cursor::AFTER_EVENTS {
+        if !seen.trail.exact
+            || seen.trail.forgotten_keys != forgotten_keys
+            || seen.report.visited_in_vain() >= cursor::AFTER_EVENTS
+        {
             return Ok(None);
         }
         let mut tail = instance.tail_from(self, head.version);
@@ -120,9 +126,14 @@ impl<P: Projection> Inner<P> {
                 }
             };
             if let Some(stored) = stored {
-                if let Some(cursor) = Cursor::open(&slot, &stored) {
-                    side.writer.used(&slot, stored.head.version, stored.used);
-                    return Some(cursor);
+                match Cursor::open(&slot, &stored, side.sealer.keys()) {
+                    Ok(cursor) => {
+                        side.writer.used(&slot, stored.head.version, stored.used);
+                        return Some(cursor);
+                    }
+                    // Another process may be able to use it.
+                    Err(Rejection::OtherKey) => continue,
+                    Err(_) => {}
                 }
                 // Not one: it would keep the right one out.
                 let removed = tier.store().compare_and_remove(&slot, &stored);
@@ -145,7 +156,7 @@ impl<P: Projection> Inner<P> {
         let cursor = Cursor::near(&*self.events, &instance.anchors, last, checked_to).await?;
         if let Some(cursor) = cursor {
             let slot = side.sealer.slot_of(&instance.cursor_key);
-            let save = cursor.save(&slot, self.clock.now())?;
+            let save = cursor.save(&slot, self.clock.now(), side.sealer.keys())?;
             side.writer.keep(&slot, &save);
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::event::Position;
 use crate::filter::Filter;
-use crate::snapshot::{Compression, Draft, Envelope, Save, Slot, StoredSnapshot};
+use crate::snapshot::{Compression, Draft, Envelope, Rejection, Save, Slot, SnapshotKeys, StoredSnapshot};
 use crate::store::{Commit, EventStore, Follow};
 use crate::stream::{Head, Version};
 
@@ -77,7 +77,7 @@ impl Cursor {
     }
 
     /// What is kept of it.
-    pub(crate) fn seal(&self, slot: &Slot, now: Timestamp) -> Result<Bytes> {
+    pub(crate) fn seal(&self, slot: &Slot, now: Timestamp, keys: Option<&SnapshotKeys>) -> Result<Bytes> {
         let mut payload = [0; PAYLOAD];
         let (position, chain) = payload.split_at_mut(8);
         if let Some(last) = self.last {
@@ -91,26 +91,37 @@ impl Cursor {
             folded: Vec::new(),
             codec: CODEC,
             created_at: now,
+            forgotten_keys: 0,
+            keys,
         }
         .seal(&payload, Compression::None, None)
     }
 
-    /// What was kept; `None` for whatever is not a cursor of the slot.
-    pub(crate) fn open(slot: &Slot, stored: &StoredSnapshot) -> Option<Self> {
-        let envelope = Envelope::parse(&stored.bytes).ok()?;
+    /// What was kept.
+    ///
+    /// # Errors
+    /// [`Rejection::OtherKey`], or [`Rejection::Corrupt`] for whatever is not a cursor of the slot.
+    pub(crate) fn open(
+        slot: &Slot,
+        stored: &StoredSnapshot,
+        keys: Option<&SnapshotKeys>,
+    ) -> Result<Self, Rejection> {
+        let envelope = Envelope::parse(&stored.bytes)?;
         if envelope.slot != *slot || envelope.head != stored.head || envelope.codec != CODEC {
-            return None;
+            return Err(Rejection::Corrupt);
         }
-        let payload = envelope.payload(PAYLOAD as u64, None).ok()?;
-        let (position, chain) = payload.split_at_checked(8)?;
-        let position = u64::from_le_bytes(position.try_into().ok()?);
-        let chain = Chain::from_bytes(chain.try_into().ok()?);
+        envelope.check_key(keys)?;
+        let payload = envelope.payload(PAYLOAD as u64, None)?;
+        let payload: &[u8; PAYLOAD] = payload.as_ref().try_into().map_err(|_| Rejection::Corrupt)?;
+        let (position, chain) = payload.split_at(8);
+        let position = position.try_into().map(u64::from_le_bytes).map_err(|_| Rejection::Corrupt)?;
+        let chain = chain.try_into().map(Chain::from_bytes).map_err(|_| Rejection::Corrupt)?;
         let last = (position > 0).then_some(Head { version: Version(position), chain });
-        Some(Self { last, checked: envelope.head })
+        Ok(Self { last, checked: envelope.head })
     }
 
-    pub(crate) fn save(&self, slot: &Slot, now: Timestamp) -> Result<Save> {
-        let bytes = self.seal(slot, now)?;
+    pub(crate) fn save(&self, slot: &Slot, now: Timestamp, keys: Option<&SnapshotKeys>) -> Result<Save> {
+        let bytes = self.seal(slot, now, keys)?;
         Ok(Save { head: self.checked, bytes, keep: crate::snapshot::Keep::Newest, day: now.day() })
     }
 }

@@ -13,6 +13,7 @@ use super::baseline::Wanted;
 use super::replay::{Applied, LogReplay};
 use super::tail::LogTail;
 use super::{Projected, Projection, ProjectionKey, cursor};
+use crate::encryption::{Attempts, StateOf};
 use crate::error::{Error, Result};
 use crate::event::Position;
 use crate::filter::Filter;
@@ -121,6 +122,11 @@ impl Instance {
         LogTail::from(&inner.events, &self.filter, &self.anchors, position)
     }
 
+    /// Whose events the state is folded from.
+    pub(super) fn state_of<P: Projection>(&self) -> StateOf<'_> {
+        StateOf::projection(P::NAME, self.key.strip_prefix('*').unwrap_or_default())
+    }
+
     pub(super) fn tail_after<P>(&self, inner: &Inner<P>, position: Position) -> LogTail {
         LogTail::after(&inner.events, &self.filter, &self.anchors, position)
     }
@@ -158,14 +164,51 @@ impl<P: Projection> Inner<P> {
         options: &Options,
         seen: Option<Box<Projected<P>>>,
     ) -> Result<Projected<P>> {
-        let started = Instant::now();
-        let mut report = Report::new();
         if options.keep_now && self.snapshots.is_none() {
             return Err(Error::invalid("snapshots are off"));
         }
         let side = self.snapshots.as_ref().filter(|_| !options.without_snapshots);
+        let state_of = instance.state_of::<P>();
+        let mut attempts = Attempts::default();
+        let mut seen = seen;
+        let (replay, tail, position, mut report) = loop {
+            let keys = self.forgotten_keys(&state_of)?;
+            let folded = self.fold_instance(instance, options, side, seen.take(), keys).await?;
+            if attempts.is_settled(&self.encryption, &state_of, folded.0.forgotten, &folded.0.trail)? {
+                break folded;
+            }
+        };
+        let LogReplay { state, head, trail, events, bytes, skipped, forgot, forgotten, .. } = *replay;
+        (report.replayed_events, report.replayed_bytes, report.skipped) = (events, bytes, skipped);
+        (report.forgotten_events, report.visited_events) = (forgotten, tail.visited);
+        self.counters.loaded(&report);
+        tracing::debug!(source = %report.source, replayed = events, visited = tail.visited, "loaded");
+        let filter = instance.filter.clone();
+        let mut loaded = Projected { state: Arc::new(state), filter, position, head, report, trail };
+        if let Some(side) = side.filter(|_| options.at.is_none()) {
+            self.keep(side, instance, &mut loaded, forgot).await;
+        }
+        if options.keep_now
+            && let Some(side) = side
+        {
+            self.keep_now(side, instance, &mut loaded).await?;
+        }
+        Ok(loaded)
+    }
+
+    /// `forgotten_keys`: as many as there were before anything was read.
+    async fn fold_instance(
+        &self,
+        instance: &Instance,
+        options: &Options,
+        side: Option<&SnapshotSide<P>>,
+        seen: Option<Box<Projected<P>>>,
+        forgotten_keys: u64,
+    ) -> Result<(Box<LogReplay<P>>, LogTail, Position, Report)> {
+        let started = Instant::now();
+        let mut report = Report::new();
         let in_memory = match seen {
-            Some(seen) => self.log_from_memory(instance, *seen).await?,
+            Some(seen) => self.log_from_memory(instance, *seen, forgotten_keys).await?,
             None => None,
         };
         let (mut replay, mut tail) = match (in_memory, side) {
@@ -173,8 +216,10 @@ impl<P: Projection> Inner<P> {
                 report.source = Source::Memory(replay.head.map_or(Version::ZERO, |head| head.version));
                 (replay, tail)
             }
-            (None, Some(side)) => self.log_baseline(side, instance, options, &mut report).await?,
-            (None, None) => self.log_start(instance),
+            (None, Some(side)) => {
+                self.log_baseline(side, instance, options, forgotten_keys, &mut report).await?
+            }
+            (None, None) => self.log_start(instance, forgotten_keys),
         };
         replay.lenient = options.lenient;
         let replaying = Instant::now();
@@ -191,7 +236,7 @@ impl<P: Projection> Inner<P> {
                 side.forget_slot(&instance.key).await;
             }
             let visited = tail.visited;
-            (replay, tail) = self.log_start(instance);
+            (replay, tail) = self.log_start(instance, forgotten_keys);
             replay.lenient = options.lenient;
             tail.visited = visited;
             folded = self.fold_log(instance, &mut replay, &mut tail, options, side).await?;
@@ -199,26 +244,11 @@ impl<P: Projection> Inner<P> {
         let position =
             folded.ok_or_else(|| Error::corrupt("a replay from the start met what it had folded"))?;
         report.replay_time = replaying.elapsed();
-        let LogReplay { state, head, trail, events, bytes, skipped, forgot, .. } = *replay;
-        (report.replayed_events, report.replayed_bytes, report.skipped) = (events, bytes, skipped);
-        report.visited_events = tail.visited;
-        self.counters.loaded(&report);
-        tracing::debug!(source = %report.source, replayed = events, visited = tail.visited, "loaded");
-        let filter = instance.filter.clone();
-        let mut loaded = Projected { state: Arc::new(state), filter, position, head, report, trail };
-        if let Some(side) = side.filter(|_| options.at.is_none()) {
-            self.keep(side, instance, &mut loaded, forgot).await;
-        }
-        if options.keep_now
-            && let Some(side) = side
-        {
-            self.keep_now(side, instance, &mut loaded).await?;
-        }
-        Ok(loaded)
+        Ok((replay, tail, position, report))
     }
 
-    fn log_start(&self, instance: &Instance) -> (Box<LogReplay<P>>, LogTail) {
-        (Box::new(LogReplay::from_start()), instance.tail_after(self, Position::ZERO))
+    fn log_start(&self, instance: &Instance, forgotten_keys: u64) -> (Box<LogReplay<P>>, LogTail) {
+        (Box::new(LogReplay::from_start(forgotten_keys)), instance.tail_after(self, Position::ZERO))
     }
 
     async fn log_baseline(
@@ -226,10 +256,11 @@ impl<P: Projection> Inner<P> {
         side: &SnapshotSide<P>,
         instance: &Instance,
         options: &Options,
+        forgotten_keys: u64,
         report: &mut Report,
     ) -> Result<(Box<LogReplay<P>>, LogTail)> {
         let slot = side.sealer.slot_of(&instance.key);
-        let wanted = Wanted { inner: self, side, instance, slot, options };
+        let wanted = Wanted { inner: self, side, instance, slot, options, forgotten_keys };
         let cursor = Box::pin(async {
             match options.at {
                 None => self.cursor(side, instance).await,
@@ -237,7 +268,10 @@ impl<P: Projection> Inner<P> {
             }
         });
         let (found, cursor) = futures_util::future::join(walk::nearest(side, &wanted, report), cursor).await;
-        let (replay, tail) = found?.served.unwrap_or_else(|| self.log_start(instance));
+        let (replay, tail) = found?.served.unwrap_or_else(|| self.log_start(instance, forgotten_keys));
+        if report.has_rejected(Rejection::Forgotten) {
+            side.remove_outdated(&wanted.slot, forgotten_keys).await;
+        }
         Ok((replay, tail.with_cursor(cursor)))
     }
 

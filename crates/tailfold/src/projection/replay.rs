@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::event::RecordedEvent;
 use crate::loaded::Trail;
 use crate::replay::decode;
-use crate::report::Malformed;
+use crate::report::{Malformed, Unreadable};
 use crate::snapshot::Envelope;
 use crate::stream::Head;
 
@@ -20,6 +20,8 @@ pub(crate) struct LogReplay<P> {
     pub(crate) events: u64,
     pub(crate) bytes: u64,
     pub(crate) skipped: Vec<Malformed>,
+    /// Events whose key is gone on purpose.
+    pub(crate) forgotten: u64,
     pub(crate) lenient: bool,
     /// Whether events may have been folded that were erased since: it began with a state that was there before.
     resumed: bool,
@@ -36,8 +38,8 @@ pub(crate) enum Applied {
 }
 
 impl<P: Projection> LogReplay<P> {
-    pub(crate) fn from_start() -> Self {
-        Self::new(P::default(), None, Trail::empty(), false)
+    pub(crate) fn from_start(forgotten_keys: u64) -> Self {
+        Self::new(P::default(), None, Trail { forgotten_keys, ..Trail::empty() }, false)
     }
 
     pub(crate) fn from_snapshot(state: P, envelope: Envelope) -> Self {
@@ -57,6 +59,7 @@ impl<P: Projection> LogReplay<P> {
             events: 0,
             bytes: 0,
             skipped: Vec::new(),
+            forgotten: 0,
             lenient: false,
             resumed,
             forgot: false,
@@ -66,7 +69,7 @@ impl<P: Projection> LogReplay<P> {
     /// Folds the next event.
     ///
     /// # Errors
-    /// `Corrupt` if it is not the next, `Codec` if it cannot be decoded.
+    /// `Corrupt` if it is not the next, `Codec` if it cannot be decoded, `Unavailable` if its key cannot be had.
     pub(crate) fn apply(
         &mut self,
         event: &RecordedEvent,
@@ -89,18 +92,20 @@ impl<P: Projection> LogReplay<P> {
                 }
             }
         } else {
-            match decode::<P::Event>(event, encryption) {
+            match decode::<P::Event>(event, encryption)? {
                 Ok(typed) => {
                     self.state.apply(typed, &event.meta());
                     self.trail.note(&event.data, crate::stream::Version(event.position.0));
                     self.events += 1;
                     self.bytes += event.data.payload.len() as u64;
                 }
-                Err(malformed) if self.lenient => {
+                // Not there for anybody: the state is as exact without it.
+                Err(Unreadable::Forgotten) => self.forgotten += 1,
+                Err(Unreadable::Malformed(malformed)) if self.lenient => {
                     self.trail.exact = false;
                     self.skipped.push(malformed);
                 }
-                Err(malformed) => {
+                Err(Unreadable::Malformed(malformed)) => {
                     return Err(Error::codec(format!("stream `{}`: {malformed}", event.stream)));
                 }
             }

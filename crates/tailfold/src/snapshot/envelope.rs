@@ -3,19 +3,26 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::compression::Compression;
+use super::keys::{KeyId, Mac, SnapshotKeys};
 use super::rejection::Rejection;
 use super::serial::{Serial, Slot};
 use crate::chain::Chain;
 use crate::clock::Timestamp;
-use crate::encryption::Encryption;
+use crate::encryption::{Binding, Encryption, Opened};
 use crate::error::{Error, Result};
 use crate::event::{EventType, SchemaVersion};
 use crate::stream::{Head, Version};
 
 const MAGIC: &[u8; 4] = b"TFSN";
-const FORMAT: u16 = 1;
+/// The format of envelopes without a keyed checksum, taken when no key was forgotten.
+const PLAIN_FORMAT: u16 = 1;
+/// The same, with the number of forgotten keys and the id of the checksum's key.
+const FORMAT: u16 = 2;
 const PREFIX: usize = 10;
 const CHECKSUM: usize = 16;
+const MAC: usize = size_of::<Mac>();
+/// In place of a key's id where the checksum has no key.
+const NO_KEY: [u8; 8] = [0; 8];
 
 /// A snapshot's envelope, parsed and checked; the payload stays as stored until it is [opened](Envelope::payload).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +42,12 @@ pub struct Envelope {
     pub compression: Compression,
     /// Id of the encryption scheme; `None` if the payload is not sealed.
     pub encryption: Option<String>,
+    /// How many keys were forgotten when the state was begun; see
+    /// [`Encryption::forgotten_keys`](crate::Encryption::forgotten_keys).
+    pub forgotten_keys: u64,
+    /// Id of the key of the checksum, 16 hexadecimal digits; `None` if the checksum has no key. See
+    /// [`RepositoryBuilder::snapshot_keys`](crate::RepositoryBuilder::snapshot_keys).
+    pub checksum_key: Option<String>,
     /// Size of the encoded state.
     pub raw_bytes: u64,
     /// When the snapshot was taken, by the taker's clock.
@@ -42,6 +55,16 @@ pub struct Envelope {
     /// Release of the library that wrote it.
     pub library: String,
     stored: Bytes,
+    signature: Option<Signature>,
+}
+
+/// What a holder of the key has to say about an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Signature {
+    key: KeyId,
+    mac: Mac,
+    /// Of everything before it.
+    hash: blake3::Hash,
 }
 
 /// What is known of a snapshot before it is sealed into an envelope.
@@ -52,6 +75,9 @@ pub(crate) struct Draft<'a> {
     pub(crate) folded: Vec<(EventType, SchemaVersion)>,
     pub(crate) codec: &'a str,
     pub(crate) created_at: Timestamp,
+    pub(crate) forgotten_keys: u64,
+    /// The first of them signs.
+    pub(crate) keys: Option<&'a SnapshotKeys>,
 }
 
 impl Draft<'_> {
@@ -65,14 +91,18 @@ impl Draft<'_> {
         let compressed = compression.compress(encoded);
         let compression = if compressed.is_some() { compression } else { Compression::None };
         let packed = compressed.as_deref().unwrap_or(encoded);
-        let sealed = encryption.map(|hook| hook.seal(packed, &context(self.slot, self.head))).transpose()?;
+        let binding = Binding::snapshot(self.slot, self.head);
+        let sealed = encryption.map(|hook| hook.seal(packed, &binding)).transpose()?;
         let stored = sealed.as_deref().unwrap_or(packed);
         self.folded.sort();
         self.folded.dedup();
 
         let mut out = BytesMut::with_capacity(stored.len() + 512);
+        let key = self.keys.and_then(SnapshotKeys::id);
+        // What needs nothing of the newer format stays readable for releases that do not know it.
+        let format = if key.is_some() || self.forgotten_keys > 0 { FORMAT } else { PLAIN_FORMAT };
         out.put_slice(MAGIC);
-        out.put_u16_le(FORMAT);
+        out.put_u16_le(format);
         out.put_u32_le(0);
         put_text(&mut out, self.slot.fold())?;
         put_text(&mut out, self.slot.serial().as_str())?;
@@ -90,6 +120,10 @@ impl Draft<'_> {
         put_text(&mut out, self.codec)?;
         out.put_u8(compression.code());
         put_text(&mut out, encryption.map_or("", |hook| hook.id()))?;
+        if format == FORMAT {
+            out.put_u64_le(self.forgotten_keys);
+            out.put_slice(&key.map_or(NO_KEY, |id| id.0));
+        }
         out.put_u64_le(encoded.len() as u64);
         out.put_u64_le(stored.len() as u64);
         out.put_i64_le(self.created_at.as_micros());
@@ -99,7 +133,10 @@ impl Draft<'_> {
             length.copy_from_slice(&header.to_le_bytes());
         }
         out.put_slice(stored);
-        let sum = checksum(&out);
+        if let Some(mac) = self.keys.and_then(|keys| keys.sign(&blake3::hash(&out))) {
+            out.put_slice(&mac);
+        }
+        let sum = first_16(&blake3::hash(&out));
         out.put_slice(&sum);
         Ok(out.freeze())
     }
@@ -120,11 +157,22 @@ impl Envelope {
             return Err(Rejection::Corrupt);
         }
         let format = prefix.u16()?;
-        if checksum(body) != sum {
+        let (unsigned, mac) = body.split_last_chunk::<MAC>().ok_or(Rejection::Corrupt)?;
+        let mut unsigned_hash = None;
+        let hash = if format == FORMAT {
+            // Of everything, and of everything but what may be a signature, in one pass.
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(unsigned);
+            unsigned_hash = Some(hasher.finalize());
+            hasher.update(mac).finalize()
+        } else {
+            blake3::hash(body)
+        };
+        if first_16(&hash) != sum {
             return Err(Rejection::Corrupt);
         }
         // After the checksum: a flipped bit is corruption, not a newer release.
-        if format != FORMAT {
+        if !(PLAIN_FORMAT..=FORMAT).contains(&format) {
             return Err(Rejection::NewerFormat);
         }
         let header_len = prefix.u32()? as usize;
@@ -144,13 +192,22 @@ impl Envelope {
         let codec = header.text()?.to_owned();
         let compression = Compression::from_code(header.u8()?).ok_or(Rejection::Corrupt)?;
         let encryption = Some(header.text()?.to_owned()).filter(|id| !id.is_empty());
+        let (mut forgotten_keys, mut key) = (0, None);
+        if format == FORMAT {
+            forgotten_keys = header.u64()?;
+            key = Some(header.array()?).filter(|id| *id != NO_KEY).map(KeyId);
+        }
+        let signature = key.zip(unsigned_hash).map(|(key, hash)| Signature { key, mac: *mac, hash });
         let (raw_bytes, stored_bytes) = (header.u64()?, header.u64()?);
         let created_at = Timestamp::from_micros(header.i64()?);
         let library = header.text()?.to_owned();
-        if !header.0.is_empty() || prefix.0.len() as u64 != stored_bytes {
+        let behind = if signature.is_some() { MAC } else { 0 };
+        if !header.0.is_empty()
+            || prefix.0.len().checked_sub(behind).map(|len| len as u64) != Some(stored_bytes)
+        {
             return Err(Rejection::Corrupt);
         }
-        let stored = bytes.slice(PREFIX + header_len..body_len);
+        let stored = bytes.slice(PREFIX + header_len..body_len - behind);
         Ok(Self {
             slot,
             head,
@@ -159,10 +216,13 @@ impl Envelope {
             codec,
             compression,
             encryption,
+            forgotten_keys,
+            checksum_key: key.map(|key| key.to_string()),
             raw_bytes,
             created_at,
             library,
             stored,
+            signature,
         })
     }
 
@@ -171,10 +231,26 @@ impl Envelope {
         self.stored.len() as u64
     }
 
+    /// Whether the checksum is keyed as a repository with these keys, or without any, wants it.
+    ///
+    /// # Errors
+    /// [`Rejection::OtherKey`], or [`Rejection::Corrupt`] if the key is the repository's and the checksum is not the key's.
+    pub(crate) fn check_key(&self, keys: Option<&SnapshotKeys>) -> Result<(), Rejection> {
+        match (keys, &self.signature) {
+            (None, None) => Ok(()),
+            (Some(keys), Some(Signature { key, mac, hash })) => match keys.verify(*key, hash, mac) {
+                Some(true) => Ok(()),
+                Some(false) => Err(Rejection::Corrupt),
+                None => Err(Rejection::OtherKey),
+            },
+            _ => Err(Rejection::OtherKey),
+        }
+    }
+
     /// The encoded state: decrypted and decompressed. `max_bytes` is checked before anything is allocated.
     ///
     /// # Errors
-    /// [`Rejection::TooLarge`], [`Rejection::Sealed`] or [`Rejection::Corrupt`].
+    /// [`Rejection::TooLarge`], [`Rejection::Sealed`], [`Rejection::Forgotten`] or [`Rejection::Corrupt`].
     pub fn payload(&self, max_bytes: u64, encryption: Option<&dyn Encryption>) -> Result<Bytes, Rejection> {
         let plain_len = usize::try_from(self.raw_bytes).map_err(|_| Rejection::TooLarge)?;
         if self.raw_bytes > max_bytes {
@@ -182,10 +258,13 @@ impl Envelope {
         }
         let packed = match (&self.encryption, encryption) {
             (None, None) => self.stored.clone(),
-            (Some(id), Some(hook)) if id == hook.id() => hook
-                .open(&self.stored, &context(&self.slot, self.head))
-                .map(Bytes::from)
-                .map_err(|_| Rejection::Sealed)?,
+            (Some(id), Some(hook)) if id == hook.id() => {
+                match hook.open(&self.stored, &Binding::snapshot(&self.slot, self.head)) {
+                    Ok(Opened::Plain(plain)) => plain.into(),
+                    Ok(Opened::Forgotten) => return Err(Rejection::Forgotten),
+                    Err(_) => return Err(Rejection::Sealed),
+                }
+            }
             _ => return Err(Rejection::Sealed),
         };
         match self.compression {
@@ -196,15 +275,10 @@ impl Envelope {
     }
 }
 
-fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
+fn first_16(hash: &blake3::Hash) -> [u8; CHECKSUM] {
     let mut sum = [0; CHECKSUM];
-    sum.copy_from_slice(blake3::hash(body).as_bytes().split_at(CHECKSUM).0);
+    sum.copy_from_slice(hash.as_bytes().split_at(CHECKSUM).0);
     sum
-}
-
-/// What a sealed payload is bound to.
-fn context(slot: &Slot, head: Head) -> Vec<u8> {
-    format!("snapshot {slot} {head}").into_bytes()
 }
 
 fn put_text(out: &mut BytesMut, text: &str) -> Result<()> {
@@ -264,6 +338,15 @@ mod tests {
     }
 
     fn seal(encoded: &[u8], compression: Compression) -> Bytes {
+        seal_with(encoded, compression, 0, None)
+    }
+
+    fn seal_with(
+        encoded: &[u8],
+        compression: Compression,
+        forgotten_keys: u64,
+        keys: Option<&SnapshotKeys>,
+    ) -> Bytes {
         let draft = Draft {
             slot: &slot(),
             head: Head { version: Version(42), chain: Chain::from_bytes([7; 16]) },
@@ -275,8 +358,18 @@ mod tests {
             ],
             codec: "msgpack",
             created_at: Timestamp::from_micros(2_000_000),
+            forgotten_keys,
+            keys,
         };
         draft.seal(encoded, compression, None).unwrap()
+    }
+
+    fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
+        first_16(&blake3::hash(body))
+    }
+
+    fn keys(bytes: &[u8]) -> SnapshotKeys {
+        SnapshotKeys::new(bytes.iter().map(|byte| [*byte; 32])).unwrap()
     }
 
     #[test]
@@ -304,21 +397,70 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_truncation_is_corrupt() {
-        let bytes = seal(b"some encoded state", Compression::Zstd);
-        for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes.to_vec();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Envelope::parse(&flipped.into()), Err(Rejection::Corrupt), "bit {bit}");
+        let plain = seal(b"some encoded state", Compression::Zstd);
+        let keyed = seal_with(b"some encoded state", Compression::Zstd, 3, Some(&keys(&[1])));
+        for bytes in [plain, keyed] {
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Envelope::parse(&flipped.into()), Err(Rejection::Corrupt), "bit {bit}");
+            }
+            for len in 0..bytes.len() {
+                assert_eq!(Envelope::parse(&bytes.slice(..len)), Err(Rejection::Corrupt), "length {len}");
+            }
         }
-        for len in 0..bytes.len() {
-            assert_eq!(Envelope::parse(&bytes.slice(..len)), Err(Rejection::Corrupt), "length {len}");
+    }
+
+    #[test]
+    fn a_keyed_checksum_is_accepted_by_holders_of_the_key_alone() {
+        let (old, new, both) = (keys(&[1]), keys(&[2]), keys(&[2, 1]));
+        let check = |bytes: &Bytes, keys| Envelope::parse(bytes).unwrap().check_key(keys);
+        let keyed = seal_with(b"state", Compression::None, 0, Some(&old));
+        for (keys, expected) in [
+            (Some(&old), Ok(())),
+            (Some(&both), Ok(())),
+            (Some(&new), Err(Rejection::OtherKey)),
+            (None, Err(Rejection::OtherKey)),
+        ] {
+            assert_eq!(check(&keyed, keys), expected, "{keys:?}");
         }
+        let plain = seal(b"state", Compression::None);
+        assert_eq!(check(&plain, None), Ok(()));
+        assert_eq!(check(&plain, Some(&old)), Err(Rejection::OtherKey));
+        assert_eq!(Envelope::parse(&keyed).unwrap().payload(100, None).unwrap(), &b"state"[..]);
+        // The first key signs.
+        let rotated = seal_with(b"state", Compression::None, 0, Some(&both));
+        assert_eq!(check(&rotated, Some(&new)), Ok(()));
+    }
+
+    #[test]
+    fn an_altered_payload_under_a_checksum_made_anew_is_noticed_with_a_key_alone() {
+        let forge = |bytes: &Bytes| {
+            let mut bytes = bytes.to_vec();
+            let at = bytes.windows(5).position(|window| window == b"state").unwrap();
+            bytes[at] = b'S';
+            let body = bytes.len() - CHECKSUM;
+            let sum = checksum(&bytes[..body]);
+            bytes[body..].copy_from_slice(&sum);
+            Envelope::parse(&bytes.into()).unwrap()
+        };
+        assert_eq!(forge(&seal(b"state", Compression::None)).check_key(None), Ok(()));
+        let keys = keys(&[1]);
+        let keyed = seal_with(b"state", Compression::None, 0, Some(&keys));
+        assert_eq!(forge(&keyed).check_key(Some(&keys)), Err(Rejection::Corrupt));
+    }
+
+    #[test]
+    fn a_number_of_forgotten_keys_is_read_back() {
+        let envelope = Envelope::parse(&seal_with(b"state", Compression::None, 7, None)).unwrap();
+        assert_eq!((envelope.forgotten_keys, envelope.checksum_key), (7, None));
+        assert_eq!(Envelope::parse(&seal(b"state", Compression::None)).unwrap().forgotten_keys, 0);
     }
 
     #[test]
     fn a_newer_format_is_told_from_corruption() {
         let mut bytes = seal(b"state", Compression::None).to_vec();
-        bytes[4] = 2;
+        bytes[4] = 3;
         let body = bytes.len() - CHECKSUM;
         let sum = checksum(&bytes[..body]);
         bytes[body..].copy_from_slice(&sum);

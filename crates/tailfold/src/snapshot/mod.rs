@@ -3,6 +3,8 @@
 mod compression;
 mod config;
 mod envelope;
+mod forgotten;
+mod keys;
 mod line;
 mod owner;
 mod policy;
@@ -18,6 +20,8 @@ pub use compression::Compression;
 pub use config::{SnapshotConfig, SnapshotMode, Snapshots};
 pub(crate) use envelope::Draft;
 pub use envelope::Envelope;
+pub use forgotten::remove_forgotten;
+pub(crate) use keys::SnapshotKeys;
 pub(crate) use owner::Owner;
 pub use policy::{Moment, Policy, Rule};
 pub use rejection::Rejection;

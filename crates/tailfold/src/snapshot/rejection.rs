@@ -24,7 +24,8 @@ pub enum Rejection {
     Foreign,
     /// Encoded by a codec that this process does not know.
     UnknownCodec,
-    /// Sealed by another encryption scheme, or it could not be opened.
+    /// Sealed by another encryption scheme, or it could not be opened, or more keys were forgotten before it was begun than this
+    /// process knows of.
     Sealed,
     /// The payload does not decode as the state.
     Undecodable,
@@ -40,11 +41,15 @@ pub enum Rejection {
     Truncated,
     /// A stream was erased after it, of which a projection may have folded events.
     Erased,
+    /// A key was forgotten since it was begun, or it was sealed with one: it may hold what must not be kept.
+    Forgotten,
+    /// Its checksum has another key than this repository's, or none, or one although the repository has none.
+    OtherKey,
 }
 
 impl Rejection {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Unavailable,
         Self::TimedOut,
         Self::BreakerOpen,
@@ -60,6 +65,8 @@ impl Rejection {
         Self::Diverged,
         Self::Truncated,
         Self::Erased,
+        Self::Forgotten,
+        Self::OtherKey,
     ];
 
     /// The name in metrics, stats and reports.
@@ -80,6 +87,8 @@ impl Rejection {
             Self::Diverged => "diverged",
             Self::Truncated => "truncated",
             Self::Erased => "erased",
+            Self::Forgotten => "forgotten",
+            Self::OtherKey => "other_key",
         }
     }
 
@@ -94,6 +103,7 @@ impl Rejection {
                 | Self::Diverged
                 | Self::Truncated
                 | Self::Erased
+                | Self::Forgotten
         )
     }
 }

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use super::compression::Compression;
 use super::config::SnapshotConfig;
 use super::envelope::{Draft, Envelope};
+use super::keys::SnapshotKeys;
 use super::rejection::Rejection;
 use super::serial::{Serial, Slot};
 use super::store::StoredSnapshot;
 use crate::clock::Clock;
 use crate::codec::Codec;
-use crate::encryption::Encryption;
+use crate::encryption::{Encryption, StateOf};
 use crate::error::{Error, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
@@ -33,6 +34,7 @@ pub(crate) struct Sealer<F> {
     compress_from_bytes: u64,
     max_bytes: u64,
     encryption: Option<Arc<dyn Encryption>>,
+    keys: Option<SnapshotKeys>,
     clock: Arc<dyn Clock>,
     state: PhantomData<fn() -> F>,
 }
@@ -42,6 +44,7 @@ impl<F: Fold> Sealer<F> {
         config: &SnapshotConfig,
         codec: Codec,
         encryption: Option<Arc<dyn Encryption>>,
+        keys: Option<SnapshotKeys>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let serial = Serial::of_fold::<F>(&codec)?;
@@ -56,6 +59,7 @@ impl<F: Fold> Sealer<F> {
             compress_from_bytes: config.compress_from_bytes,
             max_bytes: config.max_bytes,
             encryption,
+            keys,
             clock,
             state: PhantomData,
         })
@@ -74,6 +78,11 @@ impl<F: Fold> Sealer<F> {
         &self.serial
     }
 
+    /// The keys of checksums, if there are any.
+    pub(crate) fn keys(&self) -> Option<&SnapshotKeys> {
+        self.keys.as_ref()
+    }
+
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
@@ -81,6 +90,7 @@ impl<F: Fold> Sealer<F> {
     /// Seals a state that stands at `head`, if it survives its codec. A panic in the user's code refuses it, too: nothing
     /// about a snapshot may end a command.
     pub(crate) fn seal(&self, slot: &Slot, state: &F, head: Head, trail: &Trail) -> Result<Bytes, Refused> {
+        self.check_forgotten(slot, trail)?;
         let encoded = self.encode(state)?;
         let small = (encoded.len() as u64) < self.compress_from_bytes;
         let compression = if small || self.codec.compresses() { Compression::None } else { self.compression };
@@ -91,6 +101,8 @@ impl<F: Fold> Sealer<F> {
             folded: trail.kinds.all(),
             codec: self.codec.id(),
             created_at: self.clock.now(),
+            forgotten_keys: trail.forgotten_keys,
+            keys: self.keys.as_ref(),
         };
         let sealed = guarded(|| draft.seal(&encoded, compression, self.encryption.as_deref()));
         sealed.map_err(|error| Refused { outcome: Outcome::Unencodable, error })
@@ -137,8 +149,29 @@ impl<F: Fold> Sealer<F> {
         }
     }
 
-    /// Everything that can be checked before decoding.
-    pub(crate) fn check(&self, slot: &Slot, stored: &StoredSnapshot) -> Result<Envelope, Rejection> {
+    /// A state that waited while a key was forgotten may hold what was sealed with it, and this seal is made with another key.
+    fn check_forgotten(&self, slot: &Slot, trail: &Trail) -> Result<(), Refused> {
+        let Some((hook, state)) = self.encryption.as_deref().zip(StateOf::in_slot(slot)) else {
+            return Ok(());
+        };
+        match guarded(|| hook.forgotten_keys(&state)) {
+            Ok(keys) if keys == trail.forgotten_keys => Ok(()),
+            Ok(_) => {
+                let error = Error::invalid("a key was forgotten since the state was loaded: load it again");
+                Err(Refused { outcome: Outcome::Forgotten, error })
+            }
+            Err(error) => Err(Refused { outcome: Outcome::Failed, error }),
+        }
+    }
+
+    /// Everything that can be checked before decoding, but the key of the checksum: what is of no use to anybody makes room whoever
+    /// has written it. `forgotten_keys`: as many as there were before the load began to read.
+    pub(crate) fn check(
+        &self,
+        slot: &Slot,
+        stored: &StoredSnapshot,
+        forgotten_keys: u64,
+    ) -> Result<Envelope, Rejection> {
         // Nothing in an envelope is that large besides the payload.
         if stored.bytes.len() as u64 > self.max_bytes.saturating_add(1 << 20) {
             return Err(Rejection::TooLarge);
@@ -149,6 +182,13 @@ impl<F: Fold> Sealer<F> {
         }
         if envelope.head != stored.head {
             return Err(Rejection::Corrupt);
+        }
+        if envelope.forgotten_keys < forgotten_keys {
+            return Err(Rejection::Forgotten);
+        }
+        if envelope.forgotten_keys > forgotten_keys {
+            // What its writer knew of, this process would still fold.
+            return Err(Rejection::Sealed);
         }
         if self.codec_of(&envelope).is_none() {
             return Err(Rejection::UnknownCodec);
@@ -162,8 +202,9 @@ impl<F: Fold> Sealer<F> {
         Ok(envelope)
     }
 
-    /// Decodes the state of a checked envelope.
+    /// Decodes the state of a checked envelope, if the key of its checksum is this repository's.
     pub(crate) fn open(&self, envelope: &Envelope) -> Result<F, Rejection> {
+        envelope.check_key(self.keys())?;
         let encoded = envelope.payload(self.max_bytes, self.encryption.as_deref())?;
         let codec = self.codec_of(envelope).ok_or(Rejection::UnknownCodec)?;
         guarded(|| codec.decode(&encoded)).map_err(|_| Rejection::Undecodable)

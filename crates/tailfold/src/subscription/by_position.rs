@@ -22,7 +22,7 @@ use crate::snapshot::{
 use crate::stream::{Head, Version};
 
 /// Where checkpoints and parked events lie among snapshots.
-const FOLD: &str = "tailfold-subscription";
+pub(crate) const FOLD: &str = "tailfold-subscription";
 const SERIAL: &str = "0000000000000001";
 /// Between the name and the position of an event that was put aside. No name holds it.
 const PARKED: char = '!';
@@ -209,6 +209,8 @@ fn seal(slot: &Slot, head: Head, json: &[u8], now: Timestamp) -> Result<Bytes> {
         folded: Vec::new(),
         codec: CODEC,
         created_at: now,
+        forgotten_keys: 0,
+        keys: None,
     }
     .seal(json, Compression::None, None)
 }

@@ -18,6 +18,7 @@ use crate::event::{Position, RecordedEvent};
 use crate::filter::Filter;
 use crate::meter;
 use crate::replay::decode;
+use crate::report::Unreadable;
 use crate::store::{EventStore, Follow, LogBatch, StoreId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -206,9 +207,10 @@ impl<M: ReadModel> Worker<M> {
             if event.data.event_type.is_tombstone() {
                 deliveries.push(Delivery::new(event, None));
             } else {
-                match decode::<M::Event>(&event, self.encryption.as_deref()) {
+                match decode::<M::Event>(&event, self.encryption.as_deref())? {
                     Ok(typed) => deliveries.push(Delivery::new(event, Some(typed))),
-                    Err(malformed) => {
+                    Err(Unreadable::Forgotten) => {}
+                    Err(Unreadable::Malformed(malformed)) => {
                         // Another attempt would read the same bytes.
                         let parked = self.parked(&event, malformed.reason, 0);
                         let turn = self.hand_over(place, &mut deliveries, Some((event, parked))).await?;

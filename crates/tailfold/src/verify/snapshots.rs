@@ -163,6 +163,8 @@ mod tests {
             folded: Vec::new(),
             codec: "json",
             created_at: Timestamp::from_micros(0),
+            forgotten_keys: 0,
+            keys: None,
         };
         let mut bytes = draft.seal(b"{}", Compression::None, None).unwrap().to_vec();
         if damage {
