@@ -11,26 +11,31 @@ use crate::stream::{Head, StreamId};
 /// Seals payloads before they reach a store and opens them after. Given to
 /// [`RepositoryBuilder::encryption`](crate::RepositoryBuilder::encryption).
 ///
-/// tailfold brings no cipher: implement this over an AEAD of your choice, with a fresh nonce per call, the nonce and the
-/// key's name in the sealed bytes, and [`Binding::associated_data`] as associated data. The digest of an event covers the
-/// sealed bytes. Headers (types, times, metadata, tags, ids of streams) are not sealed: keep what is about a person out of them.
+/// tailfold brings no cipher: implement this over an AEAD of your choice, with a fresh nonce per call, the
+/// nonce and the key's name in the sealed bytes, and [`Binding::associated_data`] as associated data. The
+/// digest of an event covers the sealed bytes. Headers (types, times, metadata, tags, ids of streams) are not
+/// sealed: keep what is about a person out of them.
 ///
 /// # Forgetting a person: one key for each
 ///
-/// Give each subject a key of its own and destroy the key when the subject is to be forgotten (crypto-shredding): the events
-/// stay, their chains verify, and nobody can read them any more. Three answers make that work:
+/// Give each subject a key of its own and destroy the key when the subject is to be forgotten
+/// (crypto-shredding): the events stay, their chains verify, and nobody can read them any more. Three answers
+/// make that work:
 ///
-/// - [`Encryption::open`] answers [`Opened::Forgotten`] for what was sealed with a key that is gone **on purpose**. Such events
-///   count as erased: folds go on without them, and [`Report::forgotten_events`](crate::Report::forgotten_events) counts them.
-/// - [`Encryption::forgotten_keys`] answers **how many** keys are gone. The number is kept with each snapshot; a snapshot that was
-///   begun when fewer were gone may hold what was forgotten, and is rejected, removed and made anew.
-/// - A key that cannot be had **at the moment** is an error, never `Forgotten`: `Unavailable` lets a load fail, and a
-///   subscription wait, until the service is back.
+/// - [`Encryption::open`] answers [`Opened::Forgotten`] for what was sealed with a key that is gone **on
+///   purpose**. Such events count as erased: folds go on without them, and
+///   [`Report::forgotten_events`](crate::Report::forgotten_events) counts them.
+/// - [`Encryption::forgotten_keys`] answers **how many** keys are gone. The number is kept with each
+///   snapshot; a snapshot that was begun when fewer were gone may hold what was forgotten, and is rejected,
+///   removed and made anew.
+/// - A key that cannot be had **at the moment** is an error, never `Forgotten`: `Unavailable` lets a load
+///   fail, and a subscription wait, until the service is back.
 ///
-/// What goes when: an aggregate's and a projection's snapshots go from every tier with the next load of that instance,
-/// states that wait to be written are dropped, and states in memory go with their owners.
-/// [`remove_forgotten`](crate::remove_forgotten) removes the snapshots of every fold, serial and instance from a store at once. A read
-/// model has handled what it was given: take out of it yourself what it must not keep.
+/// What goes when: an aggregate's and a projection's snapshots go from every tier with the next load of that
+/// instance, states that wait to be written are dropped, and states in memory go with their owners.
+/// [`remove_forgotten`](crate::remove_forgotten) removes the snapshots of every fold, serial and instance
+/// from a store at once. A read model has handled what it was given: take out of it yourself what it must not
+/// keep.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -40,10 +45,12 @@ use crate::stream::{Head, StreamId};
 /// use ring::rand::{SecureRandom, SystemRandom};
 /// use serde::{Deserialize, Serialize};
 /// use tailfold::{
-///     Binding, Encryption, Error, Event, EventMeta, Fold, MemoryStore, Opened, Policy, Repository, Result, State, StateOf,
+///     Binding, Encryption, Error, Event, EventMeta, Fold, MemoryStore, Opened, Policy, Repository, Result,
+///     State, StateOf,
 /// };
 ///
-/// /// One key for each stream, and one for all projections. A service keeps them in a table that it never backs up for long.
+/// /// One key for each stream, and one for all projections. A service has them in a table whose backups
+/// /// are few and short-lived: a key that a backup holds is not gone.
 /// #[derive(Clone, Debug, Default)]
 /// struct Keys(Arc<Mutex<HashMap<String, Option<[u8; 32]>>>>);
 ///
@@ -104,7 +111,8 @@ use crate::stream::{Head, StreamId};
 ///         let (sealed, nonce) = sealed.split_last_chunk::<NONCE_LEN>().ok_or(()).map_err(wrong)?;
 ///         let mut plain = sealed.to_vec();
 ///         let context = Aad::from(binding.associated_data());
-///         let opened = cipher(&key).open_in_place(Nonce::assume_unique_for_key(*nonce), context, &mut plain);
+///         let nonce = Nonce::assume_unique_for_key(*nonce);
+///         let opened = cipher(&key).open_in_place(nonce, context, &mut plain);
 ///         let length = opened.map_err(|_| wrong(()))?.len();
 ///         plain.truncate(length);
 ///         Ok(Opened::Plain(plain))
@@ -164,25 +172,27 @@ pub trait Encryption: Send + Sync + std::fmt::Debug {
     /// Seals a payload. Opening it under another binding must fail.
     ///
     /// # Errors
-    /// Any; an append then fails with nothing written, a snapshot is dropped and counted. Where the subject was forgotten,
-    /// either an error, or another key under another name in the sealed bytes: never the same name again.
+    /// Any; an append then fails with nothing written, a snapshot is dropped and counted. Where the subject
+    /// was forgotten, either an error, or another key under another name in the sealed bytes: never the same
+    /// name again.
     fn seal(&self, plain: &[u8], binding: &Binding<'_>) -> Result<Vec<u8>>;
 
     /// Opens a sealed payload, or answers that its key is gone on purpose.
     ///
     /// # Errors
-    /// `Unavailable` if the key cannot be had at the moment: a load of the event fails with it, a subscription waits. With any
-    /// other error the event counts as malformed. A snapshot is rejected in either case.
+    /// `Unavailable` if the key cannot be had at the moment: a load of the event fails with it, a
+    /// subscription waits. With any other error the event counts as malformed. A snapshot is rejected in
+    /// either case.
     fn open(&self, sealed: &[u8], binding: &Binding<'_>) -> Result<Opened>;
 
-    /// Returns how many keys were forgotten so far, of those that may have sealed an event of that state. The number names what is
-    /// forgotten, so it never decreases, is never used again for other keys, and is the same for every process. `Ok(0)` if keys are never
-    /// forgotten.
+    /// Returns how many keys were forgotten so far, of those that may have sealed an event of that state. The
+    /// number names what is forgotten, so it never decreases, is never used again for other keys, and is the
+    /// same for every process. `Ok(0)` if keys are never forgotten.
     ///
-    /// It is asked before a load opens its first event. Whoever answers a number must no longer open anything with the keys that it
-    /// counts, so a process that remembers keys forgets them first. A number that grows costs each state that it counts for a
-    /// replay, so count no more keys than concern the state: of an aggregate those of its stream, of a projection that is kept by
-    /// tenant those of the tenant.
+    /// It is asked before a load opens its first event. Whoever answers a number must no longer open anything
+    /// with the keys that it counts, so a process that remembers keys forgets them first. A number that grows
+    /// costs each state that it counts for a replay, so count no more keys than concern the state: of an
+    /// aggregate those of its stream, of a projection that is kept by tenant those of the tenant.
     ///
     /// # Errors
     /// Any; a load then fails with it.
@@ -198,7 +208,8 @@ pub enum Opened {
     Forgotten,
 }
 
-/// What a sealed payload is bound to: the one place where it may be opened, by which a hook can choose the key.
+/// What a sealed payload is bound to: the one place where it may be opened, by which a hook can choose the
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Binding<'a> {
@@ -231,8 +242,8 @@ impl<'a> Binding<'a> {
         Self::Snapshot { slot, head }
     }
 
-    /// The bytes to bind to, as an AEAD's associated data: `event STREAM ID` or `snapshot FOLD:SERIAL:KEY VERSION@CHAIN`. They never
-    /// change.
+    /// The bytes to bind to, as an AEAD's associated data: `event STREAM ID` or `snapshot FOLD:SERIAL:KEY
+    /// VERSION@CHAIN`. They never change.
     pub fn associated_data(&self) -> Vec<u8> {
         match self {
             Self::Event { stream, id } => format!("event {stream} {id}"),
@@ -241,7 +252,8 @@ impl<'a> Binding<'a> {
         .into_bytes()
     }
 
-    /// The stream that the payload is about: an event's, or an aggregate's. `None` for the snapshot of a projection.
+    /// The stream that the payload is about: an event's, or an aggregate's. `None` for the snapshot of a
+    /// projection.
     pub fn stream(&self) -> Option<StreamId> {
         match self {
             Self::Event { stream, .. } => Some((*stream).clone()),
@@ -299,8 +311,8 @@ impl Attempts {
     /// Keys that may be forgotten one after the other while a state is folded.
     const MOST: u32 = 8;
 
-    /// Whether a fold that left out so many events may stand. Where a key was forgotten while it went on, it may have folded some of a
-    /// person's events and left out the others, which no history ever was.
+    /// Whether a fold that left out so many events may stand. Where a key was forgotten while it went on, it
+    /// may have folded some of a person's events and left out the others, which no history ever was.
     ///
     /// # Errors
     /// The hook's; `Unavailable` after the last attempt.

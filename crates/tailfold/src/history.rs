@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use crate::altered::Sample;
 use crate::clock::Timestamp;
 use crate::encryption::{Attempts, StateOf};
 use crate::error::{Error, Result};
@@ -20,8 +21,8 @@ use crate::repository::Repository;
 use crate::store::{Direction, EventStore as _, VersionRange};
 use crate::stream::{Head, StreamId, Version};
 
-/// An event of a history: as stored, and as a typed one where it can be read as such. An event whose key was forgotten is there, with
-/// its time, type and metadata, and says so.
+/// An event of a history: as stored, and as a typed one where it can be read as such. An event whose key was
+/// forgotten is there, with its time, type and metadata, and says so.
 #[derive(Clone, Debug)]
 pub struct HistoryEvent<E> {
     /// The event as stored, with its place.
@@ -89,8 +90,9 @@ impl<F: Aggregate> Repository<F> {
             .boxed()
     }
 
-    /// The state that results from folding a range of versions alone, from empty; ignores every snapshot. The oracle that
-    /// every other way of loading must agree with.
+    /// The state that results from folding a range of versions alone, from empty; ignores every snapshot, and
+    /// checks the chain of every event but the first of a range that begins later. The oracle that every
+    /// other way of loading must agree with.
     ///
     /// # Errors
     /// As [`Repository::load`]; `Invalid` if the range ends beyond the stream.
@@ -129,12 +131,15 @@ impl<F: Aggregate> Repository<F> {
         forgotten_keys: u64,
     ) -> Result<Replay<F>> {
         let mut replay = Replay::<F>::from_start(forgotten_keys);
+        replay.sample = Sample::all();
         if let Some(range) = range {
             let mut batches = self.inner.events.read(stream, range, Direction::Forward);
             while let Some(batch) = batches.try_next().await? {
                 for event in batch {
                     if replay.head.is_none() && range.from.0 > 1 {
                         replay.begin_at(&event, range.from)?;
+                    } else if replay.head.is_none() {
+                        self.inner.check_first(&event).await?;
                     }
                     replay.apply(&event, self.inner.encryption.as_deref())?;
                 }

@@ -16,10 +16,12 @@
 //!
 //! # What a snapshot has to pass
 //!
-//! Each is checked before the next, and a failure costs a replay, never an answer: the envelope's checksum and format; its
-//! slot (fold, serial, stream); codec and sizes; that the fold still handles every kind of event that was folded; that the
-//! event at its version has its chain, which names one exact history; and that the payload decodes. Before it was written, it
-//! was decoded and compared with the state that it was made of.
+//! Each is checked before the next, and a failure costs a replay, never an answer: the envelope's checksum
+//! and format; its slot (fold, serial, stream); that no key was forgotten since it was begun
+//! ([`Encryption`]); codec and sizes; that the fold still handles every kind of event that was folded; that
+//! the event at its version has its chain, which names one exact history; that it was signed, where keys are
+//! given ([`RepositoryBuilder::snapshot_keys`]); and that the payload decodes. Before it was written, it was
+//! decoded and compared with the state that it was made of.
 //!
 //! # Features
 //!
@@ -59,6 +61,7 @@
 // The derives name this crate by its public path; its own tests and examples need that path too.
 extern crate self as tailfold;
 
+mod altered;
 mod append;
 mod chain;
 mod clock;

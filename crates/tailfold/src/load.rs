@@ -66,6 +66,10 @@ impl<F: Aggregate> Load<F> {
     }
 
     /// Replays every event; neither reads nor takes a snapshot.
+    ///
+    /// That events are what was recorded is checked, by their chains, for each of the first 100 that a load
+    /// folds, and for one in 64 at random beyond; [`Repository::capture`] and
+    /// [`verify_chains`](crate::verify_chains) check all.
     pub fn without_snapshots(mut self) -> Self {
         self.options.without_snapshots = true;
         self
@@ -210,6 +214,9 @@ impl<F: Aggregate> Inner<F> {
             for event in batch {
                 if options.as_of.is_some_and(|time| event.data.recorded_at > time) {
                     return Ok(());
+                }
+                if replay.head.is_none() {
+                    self.check_first(&event).await?;
                 }
                 replay.apply(&event, self.encryption.as_deref())?;
             }

@@ -88,8 +88,8 @@ pub(crate) struct Trail {
     pub(crate) bytes: u64,
     /// Whether every event was folded: a state with gaps is never kept.
     pub(crate) exact: bool,
-    /// How many keys were forgotten before the first event was folded: a state that may have folded events of a key that was forgotten
-    /// since is never kept.
+    /// How many keys were forgotten before the first event was folded: a state that may have folded events of
+    /// a key that was forgotten since is never kept.
     pub(crate) forgotten_keys: u64,
 }
 

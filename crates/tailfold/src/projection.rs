@@ -30,6 +30,11 @@ use crate::stream::StreamId;
 /// policies of an aggregate: the newest snapshot that can be trusted, and the matching events after it. Events that do not
 /// match cost nothing where the store finds the others by index, and never cause a snapshot.
 ///
+/// A snapshot is trusted if the store's id and the query are those it was taken with and its last event
+/// stands there with its chain, which covers the history of that event's stream. It says nothing about the
+/// other streams: whoever alters events below without giving the store a new id (by copying files back
+/// instead of restoring them) has to remove the projections' snapshots, or renew the id.
+///
 /// ```
 /// use serde::{Deserialize, Serialize};
 /// use tailfold::{Event, EventMeta, Filter, Fold, MemoryStore, Policy, Projection, Repository, State, Tag};

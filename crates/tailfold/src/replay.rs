@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::altered::Sample;
 use crate::clock::Timestamp;
 use crate::encryption::{Binding, Encryption, Opened};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +30,8 @@ pub(crate) struct Replay<F> {
     pub(crate) lenient: bool,
     /// Whether the first event may be any.
     anywhere: bool,
+    /// Which events are checked against the one before.
+    pub(crate) sample: Sample,
     /// When the snapshot that it began with was taken.
     pub(crate) taken_at: Option<Timestamp>,
 }
@@ -69,15 +72,20 @@ impl<F: Aggregate> Replay<F> {
             lenient: false,
             taken_at: None,
             anywhere: false,
+            sample: Sample::of_a_load(),
         }
     }
 
     /// Folds the next event.
     ///
     /// # Errors
-    /// `Corrupt` at a gap, `Codec` at an event that cannot be decoded, `Unavailable` if its key cannot be had.
+    /// `Corrupt` at a gap or an event that was altered, `Codec` at an event that cannot be decoded,
+    /// `Unavailable` if its key cannot be had.
     pub(crate) fn apply(&mut self, event: &RecordedEvent, encryption: Option<&dyn Encryption>) -> Result<()> {
         self.expect_next(event)?;
+        if let Some(before) = self.head {
+            self.sample.check(before, event)?;
+        }
         match decode::<F::Event>(event, encryption)? {
             Ok(typed) => {
                 self.state.apply(typed, &event.meta());

@@ -28,7 +28,8 @@ pub struct Report {
     pub visited_events: u64,
     /// Events that could not be read as typed ones, where the caller asked to leave such out.
     pub skipped: Vec<Malformed>,
-    /// Events that were left out because their key is gone on purpose; see [`Opened::Forgotten`](crate::Opened::Forgotten).
+    /// Events that were left out because their key is gone on purpose; see
+    /// [`Opened::Forgotten`](crate::Opened::Forgotten).
     pub forgotten_events: u64,
     /// Time spent on finding, checking and decoding a snapshot.
     pub snapshot_time: Duration,

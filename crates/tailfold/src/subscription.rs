@@ -269,9 +269,9 @@ impl<M: ReadModel> SubscriptionBuilder<M> {
 
     /// Opens sealed payloads. The same hook as the repositories of these streams.
     ///
-    /// An event whose key is [forgotten](crate::Opened::Forgotten) is passed over: the read model never sees it. What it has handled
-    /// before the key was forgotten, it holds until you take it out. A hook that answers `Unavailable` is asked again after a pause;
-    /// no event is parked because of it.
+    /// An event whose key is [forgotten](crate::Opened::Forgotten) is passed over: the read model never sees
+    /// it. What it has handled before the key was forgotten, it holds until you take it out. A hook that
+    /// answers `Unavailable` is asked again after a pause; no event is parked because of it.
     #[must_use]
     pub fn encryption(mut self, encryption: impl Encryption + 'static) -> Self {
         self.encryption = Some(Arc::new(encryption));

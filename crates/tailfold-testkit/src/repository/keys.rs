@@ -1,4 +1,5 @@
-//! A table of keys, one for each subject, and the encryption hook over it: what a service that forgets people has.
+//! A table of keys, one for each subject, and the encryption hook over it: what a service that forgets people
+//! has.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,8 +5,10 @@
 
 pub mod commands;
 pub mod decisions;
+mod edited;
 pub mod faults;
 pub mod folds;
+pub mod forgeries;
 pub mod keys;
 pub mod lies;
 pub mod projections;
@@ -150,6 +152,10 @@ macro_rules! repository_conformance {
                 snapshots_that_nobody_loads_are_removed_by_hand,
                 a_subscription_passes_over_what_was_forgotten_and_waits_for_keys,
             }
+            forgeries {
+                an_event_that_was_edited_in_the_store_is_refused,
+                an_event_that_was_edited_in_the_store_is_refused_by_projections,
+            }
             random {
                 every_outcome_of_random_histories_equals_the_plain_replay,
             }
@@ -175,6 +181,7 @@ mod tests {
             include_str!("decisions.rs"),
             include_str!("subscriptions.rs"),
             include_str!("shredding.rs"),
+            include_str!("forgeries.rs"),
         ];
         assert!(crate::conformance::listed_cases(list, &sources) > 60);
     }

@@ -181,8 +181,8 @@ async fn told(tier: &dyn SnapshotStore, keys: &Keys, name: &str) -> Vec<String> 
     all.into_iter().filter(|(_, bytes)| holds(bytes, name)).map(|(place, _)| place).collect()
 }
 
-/// Drops the key of one stream: nothing that is loaded afterwards, and nothing that is left in any tier, tells of the person; everybody
-/// else is there, and commands go on.
+/// Drops the key of one stream: nothing that is loaded afterwards, and nothing that is left in any tier,
+/// tells of the person; everybody else is there, and commands go on.
 pub async fn a_forgotten_person_is_in_no_state_and_in_no_snapshot_of_any_tier(store: Arc<dyn Store>) {
     let (keys, near, ada, grace) = (Keys::default(), MemoryStore::new(), actor(), actor());
     let tiers = [patient("near", near.clone()), Tier::own().timeout(Duration::from_secs(10))];
@@ -218,7 +218,8 @@ pub async fn a_forgotten_person_is_in_no_state_and_in_no_snapshot_of_any_tier(st
 
     keys.forget(&name_of(&ada));
 
-    // No key opens what her own snapshots hold; those of the projections are found out by the number of forgotten keys.
+    // No key opens what her own snapshots hold; those of the projections are found out by the number of
+    // forgotten keys.
     let person = people.load(&ada).await.expect("load");
     assert_eq!(*person.state(), Person::default());
     let report = person.report();
@@ -273,8 +274,8 @@ pub async fn a_forgotten_person_is_in_no_state_and_in_no_snapshot_of_any_tier(st
     }
 }
 
-/// A service that has the keys and is away makes loads fail as unavailable: nothing is left out, nothing counts as malformed, no snapshot
-/// is removed.
+/// A service that has the keys and is away makes loads fail as unavailable: nothing is left out, nothing
+/// counts as malformed, no snapshot is removed.
 pub async fn a_key_that_cannot_be_had_is_unavailable_and_never_forgotten(store: Arc<dyn Store>) {
     let (keys, id) = (Keys::default(), actor());
     let (people, all) = (own::<Person>(&store, &keys), own::<People>(&store, &keys));
@@ -310,7 +311,8 @@ pub async fn a_key_that_cannot_be_had_is_unavailable_and_never_forgotten(store: 
     assert_eq!(all.load(()).await.expect("load").state(), before.1.state());
 }
 
-/// A state that was loaded before a key was forgotten is not kept afterwards, by hand or by policy, whatever key would seal it.
+/// A state that was loaded before a key was forgotten is not kept afterwards, by hand or by policy, whatever
+/// key would seal it.
 pub async fn a_state_that_waits_while_a_key_is_forgotten_is_never_kept(store: Arc<dyn Store>) {
     let (keys, ada, grace) = (Keys::default(), actor(), actor());
     let (people, all) = (own::<Person>(&store, &keys), own::<People>(&store, &keys));
@@ -359,8 +361,8 @@ pub async fn a_state_that_waits_while_a_key_is_forgotten_is_never_kept(store: Ar
     assert_eq!(told(&store, &keys, GRACE).await, Vec::<String>::new());
 }
 
-/// Where the events of one stream have keys of their own, the stream's snapshot can be opened after one of them is gone. It is found out by
-/// the number.
+/// Where the events of one stream have keys of their own, the stream's snapshot can be opened after one of
+/// them is gone. It is found out by the number.
 pub async fn keys_finer_than_the_stream_leave_no_trace_in_an_aggregate(store: Arc<dyn Store>) {
     let (keys, id) = (Keys::for_each_event(), actor());
     let people = own::<Person>(&store, &keys);
@@ -389,8 +391,8 @@ pub async fn keys_finer_than_the_stream_leave_no_trace_in_an_aggregate(store: Ar
     assert_eq!(other.report().source, Source::Snapshot(Version(2)));
 }
 
-/// A load during which a key is forgotten answers what was before or what is after, never a person of whom some events count and others do
-/// not.
+/// A load during which a key is forgotten answers what was before or what is after, never a person of whom
+/// some events count and others do not.
 pub async fn a_key_that_is_forgotten_during_a_load_never_halves_a_person(store: Arc<dyn Store>) {
     let ids = (actor(), actor());
     let events = [joined(ADA), came(), came(), came()];
@@ -412,7 +414,8 @@ pub async fn a_key_that_is_forgotten_during_a_load_never_halves_a_person(store: 
     }
 }
 
-/// A process that does not know of a forgotten key yet does not use the snapshots of those that do, and does not remove them.
+/// A process that does not know of a forgotten key yet does not use the snapshots of those that do, and does
+/// not remove them.
 pub async fn a_snapshot_that_knows_of_more_forgotten_keys_is_left_alone(store: Arc<dyn Store>) {
     let (keys, ada, grace) = (Keys::default(), actor(), actor());
     let people = plain::<Person>(&store, &keys);
@@ -436,7 +439,8 @@ pub async fn a_snapshot_that_knows_of_more_forgotten_keys_is_left_alone(store: A
     assert!(matches!(all.load(()).await.expect("load").report().source, Source::Snapshot(_)));
 }
 
-/// Snapshots of instances and releases that nobody loads any more are removed from a tier by hand, and no others.
+/// Snapshots of instances and releases that nobody loads any more are removed from a tier by hand, and no
+/// others.
 pub async fn snapshots_that_nobody_loads_are_removed_by_hand(store: Arc<dyn Store>) {
     let (keys, ada, grace) = (Keys::default(), actor(), actor());
     let people = own::<Person>(&store, &keys);

@@ -23,12 +23,16 @@ impl Anchors {
     }
 
     pub(crate) fn at(&self, event: &RecordedEvent) -> Head {
+        self.at_place(event.position, event.chain)
+    }
+
+    pub(crate) fn at_place(&self, position: Position, chain: Chain) -> Head {
         let mut hash = self.0.clone();
-        hash.update(&event.position.0.to_le_bytes());
-        hash.update(event.chain.as_bytes());
+        hash.update(&position.0.to_le_bytes());
+        hash.update(chain.as_bytes());
         let mut chain = [0; 16];
         chain.copy_from_slice(hash.finalize().as_bytes().split_at(16).0);
-        Head { version: Version(event.position.0), chain: Chain::from_bytes(chain) }
+        Head { version: Version(position.0), chain: Chain::from_bytes(chain) }
     }
 }
 

@@ -26,6 +26,10 @@ use crate::store::EventStore as _;
 use crate::stream::Version;
 
 /// The load of a projection, to be refined and awaited; see [`Repository::load`].
+///
+/// That events are what was recorded is checked, by their chains, where the load reads the event before them
+/// in their stream as well: each of the first 100, and one at a time beyond, chosen at random, if its successor
+/// comes within 1,024 events. [`verify_chains`](crate::verify_chains) checks all.
 #[must_use = "a load does nothing until it is awaited"]
 pub struct LoadProjection<P: Projection> {
     repository: Repository<P>,
@@ -178,7 +182,8 @@ impl<P: Projection> Inner<P> {
                 break folded;
             }
         };
-        let LogReplay { state, head, trail, events, bytes, skipped, forgot, forgotten, .. } = *replay;
+        let head = replay.head(&instance.anchors);
+        let LogReplay { state, trail, events, bytes, skipped, forgot, forgotten, .. } = *replay;
         (report.replayed_events, report.replayed_bytes, report.skipped) = (events, bytes, skipped);
         (report.forgotten_events, report.visited_events) = (forgotten, tail.visited);
         self.counters.loaded(&report);
@@ -213,7 +218,7 @@ impl<P: Projection> Inner<P> {
         };
         let (mut replay, mut tail) = match (in_memory, side) {
             (Some((replay, tail)), _) => {
-                report.source = Source::Memory(replay.head.map_or(Version::ZERO, |head| head.version));
+                report.source = Source::Memory(Version(replay.position().0));
                 (replay, tail)
             }
             (None, Some(side)) => {
@@ -286,7 +291,7 @@ impl<P: Projection> Inner<P> {
         side: Option<&SnapshotSide<P>>,
     ) -> Result<Option<Position>> {
         let checkpoints = side.filter(|side| options.at.is_none() && !side.policy.is_never());
-        let began_at = replay.head.map_or(Position::ZERO, |head| Position(head.version.0));
+        let began_at = replay.position();
         let mut reached = began_at;
         let mut kept = 0;
         while let Some(batch) = tail.next().await? {
@@ -298,7 +303,7 @@ impl<P: Projection> Inner<P> {
                 if event.position <= began_at {
                     continue;
                 }
-                match replay.apply(event, &instance.anchors, self.encryption.as_deref())? {
+                match replay.apply(event, self.encryption.as_deref())? {
                     Applied::Folded => {}
                     Applied::Outdated => return Ok(None),
                 }
@@ -310,7 +315,7 @@ impl<P: Projection> Inner<P> {
             if let Some(side) = checkpoints
                 && replay.events - kept >= side.config.checkpoint_events
                 && replay.trail.exact
-                && let Some(head) = replay.head
+                && let Some(head) = replay.head(&instance.anchors)
             {
                 kept = replay.events;
                 let slot = side.sealer.slot_of(&instance.key);

@@ -2,9 +2,11 @@
 
 use super::anchor::Anchors;
 use super::{Erased, Projection};
+use crate::altered::LogSample;
+use crate::chain::Chain;
 use crate::encryption::Encryption;
 use crate::error::{Error, Result};
-use crate::event::RecordedEvent;
+use crate::event::{Position, RecordedEvent};
 use crate::loaded::Trail;
 use crate::replay::decode;
 use crate::report::{Malformed, Unreadable};
@@ -14,8 +16,10 @@ use crate::stream::Head;
 /// A fold under way.
 pub(crate) struct LogReplay<P> {
     pub(crate) state: P,
-    /// Anchor of the last event that matched.
-    pub(crate) head: Option<Head>,
+    /// Anchor of what it began with.
+    began_at: Option<Head>,
+    /// The last event that matched since.
+    last: Option<(Position, Chain)>,
     pub(crate) trail: Trail,
     pub(crate) events: u64,
     pub(crate) bytes: u64,
@@ -27,6 +31,8 @@ pub(crate) struct LogReplay<P> {
     resumed: bool,
     /// A stream was taken out of the state: what was kept before holds it still.
     pub(crate) forgot: bool,
+    /// Which events are checked against the one before in their stream.
+    sample: LogSample,
 }
 
 /// What an event has led to.
@@ -54,7 +60,8 @@ impl<P: Projection> LogReplay<P> {
     fn new(state: P, head: Option<Head>, trail: Trail, resumed: bool) -> Self {
         Self {
             state,
-            head,
+            began_at: head,
+            last: None,
             trail,
             events: 0,
             bytes: 0,
@@ -63,26 +70,40 @@ impl<P: Projection> LogReplay<P> {
             lenient: false,
             resumed,
             forgot: false,
+            sample: LogSample::of_a_load(),
         }
+    }
+
+    /// Anchor of the last event that matched.
+    pub(crate) fn head(&self, anchors: &Anchors) -> Option<Head> {
+        // Made when it is asked for: it costs as much as folding an event.
+        self.last.map(|(position, chain)| anchors.at_place(position, chain)).or(self.began_at)
+    }
+
+    /// Position of the last event that matched.
+    pub(crate) fn position(&self) -> Position {
+        let began_at = || self.began_at.map_or(Position::ZERO, |head| Position(head.version.0));
+        self.last.map_or_else(began_at, |(position, _)| position)
     }
 
     /// Folds the next event.
     ///
     /// # Errors
-    /// `Corrupt` if it is not the next, `Codec` if it cannot be decoded, `Unavailable` if its key cannot be had.
+    /// `Corrupt` if it is not the next or was altered, `Codec` if it cannot be decoded, `Unavailable` if its
+    /// key cannot be had.
     pub(crate) fn apply(
         &mut self,
         event: &RecordedEvent,
-        anchors: &Anchors,
         encryption: Option<&dyn Encryption>,
     ) -> Result<Applied> {
-        if self.head.is_some_and(|head| head.version.0 >= event.position.0) {
+        if self.position() >= event.position {
             return Err(Error::corrupt(format!(
                 "a read of the log gave position {} after {}",
                 event.position,
-                self.head.map_or(0, |head| head.version.0)
+                self.position()
             )));
         }
+        self.sample.check(event)?;
         if event.data.event_type.is_tombstone() {
             // A read to the end sees what was recorded before it began. What was erased before that, it never saw.
             if self.resumed {
@@ -110,7 +131,7 @@ impl<P: Projection> LogReplay<P> {
                 }
             }
         }
-        self.head = Some(anchors.at(event));
+        self.last = Some((event.position, event.chain));
         Ok(Applied::Folded)
     }
 }

@@ -13,12 +13,13 @@ use crate::repository::SnapshotSide;
 use crate::stream::Version;
 use crate::subscription::CHECKPOINTS;
 
-/// Removes from a store every snapshot that was begun when fewer keys were forgotten than now, of every fold, serial and instance that
-/// matches: what nobody loads again, and what releases of the past have left, goes as well. Call it for each tier after a key was
-/// forgotten, where the snapshots must not wait for the next load of their instance. Answers what was removed.
+/// Removes from a store every snapshot that was begun when fewer keys were forgotten than now, of every fold,
+/// serial and instance that matches: what nobody loads again, and what releases of the past have left, goes
+/// as well. Call it for each tier after a key was forgotten, where the snapshots must not wait for the next
+/// load of their instance. Answers what was removed.
 ///
-/// Processes that wrote a snapshot at that very moment may leave one more behind, which goes with its next load; call it again a
-/// minute later where that matters.
+/// Processes that wrote a snapshot at that very moment may leave one more behind, which goes with its next
+/// load; call it again a minute later where that matters.
 ///
 /// # Errors
 /// The hook's and the store's. Calling it again is safe and does what is left to do.
@@ -55,8 +56,9 @@ fn is_outdated(stored: &StoredSnapshot, keys: u64) -> bool {
 }
 
 impl<F: Fold> SnapshotSide<F> {
-    /// Removes outdated snapshots of a slot from all tiers, those that did not have to serve included. Costs a load as long as it waits for
-    /// the slowest tier, at most; what fails is said, and such a snapshot never serves.
+    /// Removes outdated snapshots of a slot from all tiers, those that did not have to serve included. Costs
+    /// a load as long as it waits for the slowest tier, at most; what fails is said, and such a snapshot
+    /// never serves.
     pub(crate) async fn remove_outdated(&self, slot: &Slot, keys: u64) {
         let removals = self.tiers.iter().map(|tier| async move {
             let removal = async {
@@ -69,13 +71,15 @@ impl<F: Fold> SnapshotSide<F> {
                     if is_outdated(&stored, keys) {
                         tier.store().compare_and_remove(slot, &stored).await?;
                     }
-                    let Some(lower) = stored.head.version.0.checked_sub(1).filter(|lower| *lower > 0) else { break };
-                    bound = Some(Version(lower));
+                    if stored.head.version <= Version::FIRST {
+                        break;
+                    }
+                    bound = Some(Version(stored.head.version.0 - 1));
                 }
                 Ok(())
             };
             if let Err(failure) = tier.attempt(tier.timeout(), removal).await {
-                tracing::warn!(%slot, tier = %tier.name(), %failure, "snapshots of before a key was forgotten not removed");
+                tracing::warn!(%slot, tier = %tier.name(), %failure, "outdated snapshots not removed");
             }
         });
         join_all(removals).await;

@@ -24,8 +24,8 @@ pub enum Rejection {
     Foreign,
     /// Encoded by a codec that this process does not know.
     UnknownCodec,
-    /// Sealed by another encryption scheme, or it could not be opened, or more keys were forgotten before it was begun than this
-    /// process knows of.
+    /// Sealed by another encryption scheme, or it could not be opened, or more keys were forgotten before it
+    /// was begun than this process knows of.
     Sealed,
     /// The payload does not decode as the state.
     Undecodable,

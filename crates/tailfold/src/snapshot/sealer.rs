@@ -149,7 +149,8 @@ impl<F: Fold> Sealer<F> {
         }
     }
 
-    /// A state that waited while a key was forgotten may hold what was sealed with it, and this seal is made with another key.
+    /// A state that waited while a key was forgotten may hold what was sealed with it, and this seal is made
+    /// with another key.
     fn check_forgotten(&self, slot: &Slot, trail: &Trail) -> Result<(), Refused> {
         let Some((hook, state)) = self.encryption.as_deref().zip(StateOf::in_slot(slot)) else {
             return Ok(());
@@ -164,8 +165,9 @@ impl<F: Fold> Sealer<F> {
         }
     }
 
-    /// Everything that can be checked before decoding, but the key of the checksum: what is of no use to anybody makes room whoever
-    /// has written it. `forgotten_keys`: as many as there were before the load began to read.
+    /// Everything that can be checked before decoding, but the key of the checksum: what is of no use to
+    /// anybody makes room whoever has written it. `forgotten_keys`: as many as there were before the load
+    /// began to read.
     pub(crate) fn check(
         &self,
         slot: &Slot,
