@@ -146,8 +146,9 @@ impl<F: Fold> Repository<F> {
     /// An empty stream loads as the default state without a head; so does a projection of nothing.
     ///
     /// # Errors
-    /// `Invalid` for a bad id or key, `Codec` at an event that the fold does not know or that does not decode (with its
-    /// position), `Corrupt` at a gap, `Unavailable`. Never anything about snapshots.
+    /// `Invalid` for a bad id or key, `Codec` at an event that the fold does not know or that does not decode
+    /// (with its position), `Corrupt` at a gap or an event that was altered, `Unavailable`. Never anything
+    /// about snapshots.
     ///
     /// [`LoadProjection`]: crate::LoadProjection
     /// [`Load`]: crate::Load
@@ -313,8 +314,8 @@ impl<F: Fold> RepositoryBuilder<F> {
         self
     }
 
-    /// Seals payloads of events and snapshots. The same hook must be given to every repository and subscription of these streams. With a
-    /// key for each person, it can forget one: see [`Encryption`].
+    /// Seals payloads of events and snapshots. The same hook must be given to every repository and
+    /// subscription of these streams. With a key for each person, it can forget one: see [`Encryption`].
     #[must_use]
     pub fn encryption(mut self, encryption: impl Encryption + 'static) -> Self {
         self.encryption = Some(Arc::new(encryption));
@@ -323,17 +324,19 @@ impl<F: Fold> RepositoryBuilder<F> {
 
     /// Signs snapshots with a key, for tiers that others can write to. Default: none.
     ///
-    /// Without a key, an envelope's checksum finds damage: whoever can write to a tier can make a snapshot with any state and the right
-    /// checksum, and it is served. With keys, a snapshot is served only if a holder of one of them has written it: of this slot, at
-    /// this head, with this state. What others have put there is rejected as [`Rejection::OtherKey`] and left alone, or as
+    /// Without a key, an envelope's checksum finds damage: whoever can write to a tier can make a snapshot
+    /// with any state and the right checksum, and it is served. With keys, a snapshot is served only if a
+    /// holder of one of them has written it: of this slot, at this head, with this state. What others have
+    /// put there is rejected as [`Rejection::OtherKey`] and left alone, or as
     /// [`Rejection::Corrupt`] and removed. Cursors of projections are signed as well, checkpoints of [`ByPosition`] are not. Who can
     /// write to the store of events can change the history itself.
     ///
-    /// The first key is written with, all of them (16 at most) are accepted. So keys are rotated in three steps, each of them rolled out
-    /// everywhere before the next: accept the new key (`[old, new]`), write with it (`[new, old]`), and, when the old snapshots
-    /// are replaced or may be replayed, forget the old one (`[new]`). Releases with and without keys do not use each other's snapshots and
-    /// do not remove them; each costs the other replays until the roll-out is done. A key is 32 random bytes; the same for every
-    /// repository that shares the tiers, and for no other purpose.
+    /// The first key is written with, all of them (16 at most) are accepted. So keys are rotated in three
+    /// steps, each of them rolled out everywhere before the next: accept the new key (`[old, new]`), write
+    /// with it (`[new, old]`), and, when the old snapshots are replaced or may be replayed, forget the old
+    /// one (`[new]`). Releases with and without keys do not use each other's snapshots and do not remove
+    /// them; each costs the other replays until the roll-out is done. A key is 32 random bytes; the same for
+    /// every repository that shares the tiers, and for no other purpose.
     ///
     /// [`ByPosition`]: crate::ByPosition
     /// [`Rejection::OtherKey`]: crate::Rejection::OtherKey

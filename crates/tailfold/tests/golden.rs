@@ -1,4 +1,4 @@
-//! What is stored today stays readable: digests, chains, and envelopes of format 1 as fixtures.
+//! What is stored today stays readable: digests, chains, and envelopes of formats 1 and 2 as fixtures.
 //!
 //! `TAILFOLD_BLESS=1` writes the fixtures anew; that is right only with a new format version.
 
@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Aggregate, Chain, Compression, Digest, Envelope, Event, EventData, EventId, EventMeta, EventType, Fold,
-    Keep, ManualClock, MemoryStore, Policy, Repository, Save, SchemaVersion, SnapshotConfig,
-    SnapshotStore as _, Source, State, StreamId, Tag, Timestamp, Version,
+    Aggregate, Binding, Chain, Compression, Digest, Encryption, Envelope, Error, Event, EventData, EventId,
+    EventMeta, EventType, Fold, Head, Keep, ManualClock, MemoryStore, Opened, Policy, Repository,
+    RepositoryBuilder, Result, Save, SchemaVersion, Slot, SnapshotConfig, SnapshotStore as _, Source, State,
+    StateOf, StreamId, Tag, Timestamp, Version,
 };
 
 #[test]
@@ -94,6 +95,7 @@ golden!(InPostcard "golden-postcard" postcard);
 /// A history that is the same byte for byte in every run.
 async fn history<F: Aggregate<Event = GoldenEvent>>(
     compression: Compression,
+    with: impl FnOnce(RepositoryBuilder<F>) -> RepositoryBuilder<F>,
 ) -> (MemoryStore, Repository<F>) {
     let store = MemoryStore::new();
     let config = SnapshotConfig {
@@ -102,11 +104,10 @@ async fn history<F: Aggregate<Event = GoldenEvent>>(
         policy: "never".parse().unwrap(),
         ..Default::default()
     };
-    let repository = Repository::<F>::builder(store.clone())
+    let builder = Repository::<F>::builder(store.clone())
         .snapshots((Policy::never(), config))
-        .clock(ManualClock::at("2026-01-31T12:00:00Z".parse().unwrap()))
-        .build()
-        .unwrap();
+        .clock(ManualClock::at("2026-01-31T12:00:00Z".parse().unwrap()));
+    let repository = with(builder).build().unwrap();
     for n in 0..20 {
         let said = repository
             .execute("1", |_: &F| Ok::<_, ()>(GoldenEvent::Said { text: format!("number {n}, as always") }));
@@ -115,12 +116,16 @@ async fn history<F: Aggregate<Event = GoldenEvent>>(
     (store, repository)
 }
 
-async fn fixture_is_read<F>(name: &str, compression: Compression)
+async fn fixture_is_read<F>(
+    name: &str,
+    compression: Compression,
+    with: impl FnOnce(RepositoryBuilder<F>) -> RepositoryBuilder<F>,
+) -> Envelope
 where
     F: Aggregate<Event = GoldenEvent> + PartialEq + std::fmt::Debug,
 {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let (store, repository) = history::<F>(compression).await;
+    let (store, repository) = history::<F>(compression, with).await;
     if std::env::var_os("TAILFOLD_BLESS").is_some() {
         let loaded = repository.load("1").await.unwrap();
         repository.save_snapshot(&loaded).await.unwrap();
@@ -136,18 +141,75 @@ where
     assert_eq!(envelope.compression, compression);
     assert_eq!(envelope.folded, [(EventType::new("golden.said").unwrap(), SchemaVersion(1))]);
     assert_eq!(envelope.created_at.to_string(), "2026-01-31T12:00:00Z");
-    assert_eq!(envelope.encryption, None);
     let day = envelope.created_at.day();
     let save = Save { head: envelope.head, bytes, keep: Keep::Newest, day };
     store.save(&envelope.slot, save).await.unwrap();
     let loaded = repository.load("1").await.unwrap();
     assert_eq!(loaded.report().source, Source::Snapshot(Version(20)), "{:?}", loaded.report());
     assert_eq!(loaded.state(), repository.load("1").without_snapshots().await.unwrap().state());
+    envelope
 }
 
 #[tokio::test]
 async fn envelopes_of_format_1_are_read() {
-    fixture_is_read::<InMessagePack>("envelope-1-msgpack-plain.bin", Compression::None).await;
-    fixture_is_read::<InJson>("envelope-1-json-lz4.bin", Compression::Lz4).await;
-    fixture_is_read::<InPostcard>("envelope-1-postcard-zstd.bin", Compression::Zstd).await;
+    let (msgpack, json) = ("envelope-1-msgpack-plain.bin", "envelope-1-json-lz4.bin");
+    for envelope in [
+        fixture_is_read::<InMessagePack>(msgpack, Compression::None, |builder| builder).await,
+        fixture_is_read::<InJson>(json, Compression::Lz4, |builder| builder).await,
+        fixture_is_read::<InPostcard>("envelope-1-postcard-zstd.bin", Compression::Zstd, |builder| builder)
+            .await,
+    ] {
+        assert_eq!((envelope.encryption, envelope.forgotten_keys, envelope.checksum_key), (None, 0, None));
+    }
+}
+
+#[tokio::test]
+async fn envelopes_of_format_2_are_read() {
+    let name = "envelope-2-msgpack-signed.bin";
+    let with =
+        |builder: RepositoryBuilder<InMessagePack>| builder.encryption(Masked).snapshot_keys([[7; 32]]);
+    let envelope = fixture_is_read(name, Compression::None, with).await;
+    assert_eq!((envelope.encryption.as_deref(), envelope.forgotten_keys), (Some("masked"), 3));
+    assert_eq!(envelope.checksum_key.as_deref(), Some("4bc64e700b890c1e"));
+}
+
+/// Not a cipher: the same bytes in every run.
+#[derive(Debug)]
+struct Masked;
+
+impl Encryption for Masked {
+    fn id(&self) -> &str {
+        "masked"
+    }
+
+    fn seal(&self, plain: &[u8], binding: &Binding<'_>) -> Result<Vec<u8>> {
+        Ok([&binding.associated_data()[..], &plain.iter().map(|byte| byte ^ 0x5a).collect::<Vec<_>>()]
+            .concat())
+    }
+
+    fn open(&self, sealed: &[u8], binding: &Binding<'_>) -> Result<Opened> {
+        let masked = sealed.strip_prefix(&binding.associated_data()[..]);
+        let masked = masked.ok_or_else(|| Error::codec("sealed for another place"))?;
+        Ok(Opened::Plain(masked.iter().map(|byte| byte ^ 0x5a).collect()))
+    }
+
+    fn forgotten_keys(&self, _: &StateOf<'_>) -> Result<u64> {
+        Ok(3)
+    }
+}
+
+#[test]
+fn what_sealed_payloads_are_bound_to_never_changes() {
+    let stream: StreamId = "account/1787".parse().unwrap();
+    let event = Binding::event(&stream, EventId::derived("golden", &stream, 0));
+    assert_eq!(event.associated_data(), b"event account/1787 330be99c-d85b-8f33-bec7-80882d05f5bb");
+    assert_eq!(event.stream(), Some(stream.clone()));
+    let head = Head { version: Version(7), chain: Chain::from_bytes([0xab; 16]) };
+    let slot = |key| Slot::new("account", "3-0123456789abcdef".parse().unwrap(), key).unwrap();
+    let (of_stream, of_projection) = (slot("account/1787"), slot("*"));
+    let snapshot = Binding::snapshot(&of_stream, head);
+    let expected = format!("snapshot account:3-0123456789abcdef:account/1787 7@{}", "ab".repeat(16));
+    assert_eq!(snapshot.associated_data(), expected.as_bytes());
+    assert_eq!(snapshot.stream(), Some(stream));
+    assert_eq!(Binding::snapshot(&of_projection, head).stream(), None);
 }

@@ -12,8 +12,9 @@ use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
 Each envelope is read and checked: its checksum, and that it lies where it says it belongs. `verify` also checks it against
-the stream. With --snapshots, those of the tier come first, then those of the store, and each says where it is. With --json, one
-object a line; `kind` is `stream`, `projection`, `cursor`, `checkpoint` or `parked`.
+the stream. A checksum shows damage; whether it was made with the key of a service that signs its snapshots, that service
+alone can tell (`checksum_key` with --json names the key). With --snapshots, those of the tier come first, then those of the store,
+and each says where it is. With --json, one object a line; `kind` is `stream`, `projection`, `cursor`, `checkpoint` or `parked`.
 
 The key of an aggregate's snapshot is its stream. Those of projections begin with `*`, and their version is a position; `^` is how far
 the projection of that key has looked beyond its last event (`projections` puts both together). Under the fold
@@ -106,6 +107,8 @@ fn object(
         fields.insert("codec".to_owned(), json!(envelope.codec));
         fields.insert("compression".to_owned(), json!(envelope.compression));
         fields.insert("encryption".to_owned(), json!(envelope.encryption));
+        fields.insert("forgotten_keys".to_owned(), json!(envelope.forgotten_keys));
+        fields.insert("checksum_key".to_owned(), json!(envelope.checksum_key));
         fields.insert("raw_bytes".to_owned(), json!(envelope.raw_bytes));
         fields.insert("stored_bytes".to_owned(), json!(envelope.stored_bytes()));
         fields.insert("created_at".to_owned(), json!(envelope.created_at));

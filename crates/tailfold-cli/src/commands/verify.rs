@@ -19,6 +19,8 @@ compares it with the stream it stands for.
 Of a projection's snapshot, envelope and slot are checked, and that the log reaches its position. Whether the event there is the one
 that was folded takes the projection's query: every load checks that, and takes no snapshot for which it does not hold.
 
+Checksums of snapshots are recomputed without their key, if they have one: damage is found, a forgery is not.
+
 A wrong event means that somebody or something altered the history: restore a backup. A wrong snapshot costs time and never
 an answer: the next load of its stream replays and removes it. With --snapshots, the snapshots of the tier and of the store are
 checked and counted by themselves. Damage of either kind ends with exit code 3. With --json, one object.

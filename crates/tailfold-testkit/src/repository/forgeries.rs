@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use tailfold::{
-    ErrorKind, EventStore as _, Policy, Removal, Repository, Source, Store, Timestamp, Version,
+    ErrorKind, EventStore as _, MemoryStore, Policy, Position, Rejection, Removal, Repository, SlotFilter,
+    SnapshotStoreExt as _, Source, Store, Timestamp, Version,
 };
 
 use super::edited::Edited;
-use super::folds::{LedgerEvent, actor};
+use super::folds::{Ledger, LedgerEvent, actor, events};
 use super::sales::{ItemStock, SaleEvent, Shop, Stock};
-use super::support::{every, feed, plain, stream};
+use super::support::{every, feed, load_right, plain, replace, stored, stream};
+use super::tiers::patient;
 
 const EDITED: &str = r#"{"cents":1000000}"#;
 
@@ -101,4 +103,124 @@ pub async fn an_event_that_was_edited_in_the_store_is_refused_by_projections(sto
     assert_altered(tea.load("tea").without_snapshots(), "version 4 ").await;
     let loaded = tea.load("tea").await.expect("it folds none that was edited");
     assert_eq!(loaded.state().quantity, -(15 + 6));
+}
+
+/// The bytes of a snapshot with one byte of its state altered and the checksum made anew, as whoever can
+/// write to a cache can make them.
+fn forged(bytes: &[u8]) -> Vec<u8> {
+    let (body, _) = bytes.split_at(bytes.len() - 16);
+    let mut body = body.to_vec();
+    let name = b"balance";
+    let at = body.windows(name.len()).position(|window| window == name).expect("MessagePack with names")
+        + name.len();
+    body[at] ^= 1;
+    let hash = blake3_of(&body);
+    body.extend_from_slice(&hash);
+    body
+}
+
+fn blake3_of(body: &[u8]) -> [u8; 16] {
+    let mut sum = [0; 16];
+    sum.copy_from_slice(&blake3::hash(body).as_bytes()[..16]);
+    sum
+}
+
+fn keyed(store: &Arc<dyn Store>, keys: &[[u8; 32]]) -> Repository<Ledger> {
+    let builder = Repository::builder(store.clone()).snapshots(Policy::every(10));
+    let builder = if keys.is_empty() { builder } else { builder.snapshot_keys(keys.iter().copied()) };
+    builder.build().expect("the store can do that")
+}
+
+/// With keys, a snapshot whose state was altered under a checksum made anew is rejected, removed and
+/// replaced. Without keys it is served: that is what README says.
+pub async fn a_forged_snapshot_is_rejected_where_checksums_have_a_key(store: Arc<dyn Store>) {
+    let key = [7; 32];
+    for keys in [&[][..], &[key][..]] {
+        let (repository, id) = (keyed(&store, keys), actor());
+        feed(&repository, &id, credits(10), 1).await;
+        let right = load_right(&repository, &store, &id).await;
+        assert_eq!(right.report().source, Source::Snapshot(Version(10)));
+        let (slot, good) = stored(&store, &id).await;
+        replace(&store, &slot, &good, forged(&good.bytes).into()).await;
+        let loaded = repository.load(&id).await.expect("load");
+        if keys.is_empty() {
+            assert_eq!(loaded.report().source, Source::Snapshot(Version(10)));
+            assert_ne!(loaded.state(), right.state(), "a checksum without a key does not find that out");
+            continue;
+        }
+        assert_eq!((loaded.report().source, loaded.state()), (Source::Replay, right.state()));
+        assert_eq!(loaded.report().rejected.first().map(|one| one.reason), Some(Rejection::Corrupt));
+        repository.flush().await;
+        let again = load_right(&repository, &store, &id).await;
+        assert_eq!(again.report().source, Source::Snapshot(Version(10)), "it was repaired");
+    }
+}
+
+/// Releases with another key, or none, do not use each other's snapshots and do not remove them; keys are
+/// rotated without a replay.
+pub async fn keys_of_checksums_are_introduced_and_rotated(store: Arc<dyn Store>) {
+    let (none, old, both, new) = (
+        keyed(&store, &[]),
+        keyed(&store, &[[1; 32]]),
+        keyed(&store, &[[2; 32], [1; 32]]),
+        keyed(&store, &[[2; 32]]),
+    );
+    for (writer, readers, others) in [
+        (&none, vec![&none], vec![&old, &both, &new]),
+        (&old, vec![&old, &both], vec![&none, &new]),
+        (&both, vec![&both, &new], vec![&none, &old]),
+    ] {
+        let id = actor();
+        feed(writer, &id, events(10), 1).await;
+        let (_, kept) = stored(&store, &id).await;
+        for other in others {
+            // Looks only: a load of the present would write a snapshot of its own in its place.
+            let loaded = other.load(&id).at(Version(10)).await.expect("load");
+            assert_eq!(loaded.report().source, Source::Replay);
+            assert_eq!(loaded.report().rejected.first().map(|one| one.reason), Some(Rejection::OtherKey));
+            assert_eq!(stored(&store, &id).await.1.bytes, kept.bytes, "another release can use it");
+        }
+        for reader in readers {
+            let loaded = load_right(reader, &store, &id).await;
+            assert_eq!(loaded.report().source, Source::Snapshot(Version(10)));
+        }
+    }
+    // What is of no use to anybody makes room, whoever has written it.
+    if store.capabilities().erase {
+        let id = actor();
+        feed(&none, &id, events(10), 1).await;
+        super::support::rewrite(&store, &id, events(5)).await;
+        let loaded = load_right(&new, &store, &id).await;
+        assert_eq!(loaded.report().rejected.first().map(|one| one.reason), Some(Rejection::Ahead));
+        let filter = SlotFilter::key(stream(&id).as_str());
+        assert!(store.list_to_vec(filter).await.expect("list").is_empty());
+    }
+    // A projection's cursor is signed too: a quiet log is not looked through twice.
+    let shop = Shop::over(&store);
+    shop.record_all(0..5).await;
+    shop.remark(3_000).await;
+    let near = MemoryStore::new();
+    let over = |keys: &[[u8; 32]]| {
+        let builder = Repository::<Stock>::builder(store.clone()).snapshots(Policy::every(1));
+        let builder = builder.snapshots_in([patient("near", near.clone())]);
+        builder.snapshot_keys(keys.iter().copied()).build().expect("build")
+    };
+    let (old, new) = (over(&[[1; 32]]), over(&[[2; 32]]));
+    for _ in 0..2 {
+        old.load(()).await.expect("load");
+        old.flush().await;
+    }
+    let cursors = async || {
+        let listed = near.list_to_vec(SlotFilter::fold("stock")).await.expect("list");
+        listed.into_iter().filter(|info| info.slot.key() == "^").count()
+    };
+    if cursors().await == 0 {
+        // The store finds what matches by an index, and looks at nothing in vain.
+        return;
+    }
+    let known = old.load(()).await.expect("load").report().visited_events;
+    let unknown = new.load(()).at(Position(u64::MAX)).await.expect("load");
+    assert_eq!(unknown.state().count, 5);
+    assert_eq!(cursors().await, 1, "it is another release's");
+    assert!(known < 1_000, "{known}");
 }

@@ -155,6 +155,8 @@ macro_rules! repository_conformance {
             forgeries {
                 an_event_that_was_edited_in_the_store_is_refused,
                 an_event_that_was_edited_in_the_store_is_refused_by_projections,
+                a_forged_snapshot_is_rejected_where_checksums_have_a_key,
+                keys_of_checksums_are_introduced_and_rotated,
             }
             random {
                 every_outcome_of_random_histories_equals_the_plain_replay,

@@ -1,4 +1,5 @@
-//! Keys of checksums: what tells a snapshot that this service has written from one that somebody else has put in its place.
+//! Keys of checksums: what tells a snapshot that this service has written from one that somebody else has put
+//! in its place.
 
 use std::fmt;
 
