@@ -175,9 +175,9 @@ impl<P: Projection> Inner<P> {
         let state_of = instance.state_of::<P>();
         let mut attempts = Attempts::default();
         let mut seen = seen;
-        let (replay, tail, position, mut report) = loop {
+        let (replay, position, mut report) = loop {
             let keys = self.forgotten_keys(&state_of)?;
-            let folded = self.fold_instance(instance, options, side, seen.take(), keys).await?;
+            let folded = Box::pin(self.fold_instance(instance, options, side, seen.take(), keys)).await?;
             if attempts.is_settled(&self.encryption, &state_of, folded.0.forgotten, &folded.0.trail)? {
                 break folded;
             }
@@ -185,9 +185,9 @@ impl<P: Projection> Inner<P> {
         let head = replay.head(&instance.anchors);
         let LogReplay { state, trail, events, bytes, skipped, forgot, forgotten, .. } = *replay;
         (report.replayed_events, report.replayed_bytes, report.skipped) = (events, bytes, skipped);
-        (report.forgotten_events, report.visited_events) = (forgotten, tail.visited);
+        report.forgotten_events = forgotten;
         self.counters.loaded(&report);
-        tracing::debug!(source = %report.source, replayed = events, visited = tail.visited, "loaded");
+        tracing::debug!(source = %report.source, replayed = events, visited = report.visited_events, "loaded");
         let filter = instance.filter.clone();
         let mut loaded = Projected { state: Arc::new(state), filter, position, head, report, trail };
         if let Some(side) = side.filter(|_| options.at.is_none()) {
@@ -209,7 +209,7 @@ impl<P: Projection> Inner<P> {
         side: Option<&SnapshotSide<P>>,
         seen: Option<Box<Projected<P>>>,
         forgotten_keys: u64,
-    ) -> Result<(Box<LogReplay<P>>, LogTail, Position, Report)> {
+    ) -> Result<(Box<LogReplay<P>>, Position, Report)> {
         let started = Instant::now();
         let mut report = Report::new();
         let in_memory = match seen {
@@ -249,7 +249,8 @@ impl<P: Projection> Inner<P> {
         let position =
             folded.ok_or_else(|| Error::corrupt("a replay from the start met what it had folded"))?;
         report.replay_time = replaying.elapsed();
-        Ok((replay, tail, position, report))
+        report.visited_events = tail.visited;
+        Ok((replay, position, report))
     }
 
     fn log_start(&self, instance: &Instance, forgotten_keys: u64) -> (Box<LogReplay<P>>, LogTail) {
