@@ -63,12 +63,12 @@ impl Outcomes {
 /// A value through the same steps as a snapshot: sealed, parsed, checked, opened; `None` if it is refused.
 fn snapshot_and_back<F: Fold>(codec: &Codec, state: &F) -> Option<F> {
     let config = SnapshotConfig::default();
-    let sealer = Sealer::<F>::new(&config, codec.clone(), None, Arc::new(SystemClock)).unwrap();
+    let sealer = Sealer::<F>::new(&config, codec.clone(), None, None, Arc::new(SystemClock)).unwrap();
     let slot = sealer.slot_of("shape/1");
     let head = Head { version: Version(1), chain: Chain::from_bytes([1; 16]) };
     let bytes = sealer.seal(&slot, state, head, &Trail::empty()).ok()?;
     let stored = StoredSnapshot { head, bytes, used: Day(0) };
-    Some(sealer.open(&sealer.check(&slot, &stored).unwrap()).unwrap())
+    Some(sealer.open(&sealer.check(&slot, &stored, 0).unwrap()).unwrap())
 }
 
 /// An event as a command records it and as every replay will see it; `None` if it is refused.
