@@ -131,7 +131,7 @@ impl<F: Aggregate> Repository<F> {
         forgotten_keys: u64,
     ) -> Result<Replay<F>> {
         let mut replay = Replay::<F>::from_start(forgotten_keys);
-        replay.sample = Sample::all();
+        replay.sample = Sample::All;
         if let Some(range) = range {
             let mut batches = self.inner.events.read(stream, range, Direction::Forward);
             while let Some(batch) = batches.try_next().await? {

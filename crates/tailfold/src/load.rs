@@ -67,9 +67,8 @@ impl<F: Aggregate> Load<F> {
 
     /// Replays every event; neither reads nor takes a snapshot.
     ///
-    /// That events are what was recorded is checked, by their chains, for each of the first 100 that a load
-    /// folds, and for one in 64 at random beyond; [`Repository::capture`] and
-    /// [`verify_chains`](crate::verify_chains) check all.
+    /// That events are what was recorded is checked, by their chains, for one in 64 of those that a load folds,
+    /// at random; [`Repository::capture`] and [`verify_chains`](crate::verify_chains) check all.
     pub fn without_snapshots(mut self) -> Self {
         self.options.without_snapshots = true;
         self
@@ -215,7 +214,7 @@ impl<F: Aggregate> Inner<F> {
                 if options.as_of.is_some_and(|time| event.data.recorded_at > time) {
                     return Ok(());
                 }
-                if replay.head.is_none() {
+                if replay.head.is_none() && replay.sample.draws() {
                     self.check_first(&event).await?;
                 }
                 replay.apply(&event, self.encryption.as_deref())?;

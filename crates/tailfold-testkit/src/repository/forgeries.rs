@@ -31,7 +31,22 @@ async fn assert_altered<T: std::fmt::Debug>(
     }
 }
 
-/// An event that was edited in the store is refused by every load that folds it: the first, the last, one in
+/// Each load checks one event in 64, drawn anew. Loads until one is refused; that 3,000 loads miss an event happens once in
+/// 10^10 times.
+async fn assert_altered_in_the_end<T: std::fmt::Debug, L: IntoFuture<Output = tailfold::Result<T>>>(
+    load: impl Fn() -> L,
+    place: &str,
+) {
+    for _ in 0..3_000 {
+        match load().await {
+            Ok(_) => {}
+            Err(error) => return assert_altered(async { Err::<T, _>(error) }, place).await,
+        }
+    }
+    panic!("no load noticed the event that was edited: {place}");
+}
+
+/// An event that was edited in the store is refused by loads that fold it: the first, the last, one in
 /// the middle, one after a snapshot; in a stream's first life, its second, and after its beginning was cut
 /// off. A load that does not fold it is right.
 pub async fn an_event_that_was_edited_in_the_store_is_refused(store: Arc<dyn Store>) {
@@ -44,13 +59,11 @@ pub async fn an_event_that_was_edited_in_the_store_is_refused(store: Arc<dyn Sto
     for version in [1, 2, 15, 30] {
         edited.edit(&stream(&id), version, EDITED);
         let place = format!("stream `ledger/{id}`: version {version} (position ");
-        assert_altered(without.load(&id), &place).await;
         assert_altered(without.capture(&id, ..), &place).await;
-        assert_altered(without.load(&id).skip_malformed(), &place).await;
+        assert_altered_in_the_end(|| without.load(&id), &place).await;
         if version > 20 {
-            assert_altered(with.load(&id), &place).await;
-            assert_altered(with.execute(&id, |_| Ok::<_, ()>(LedgerEvent::Credited { cents: 1 })), &place)
-                .await;
+            assert_altered_in_the_end(|| with.load(&id), &place).await;
+            assert_altered_in_the_end(|| with.load(&id).skip_malformed(), &place).await;
         } else {
             let loaded = with.load(&id).await.expect("it folds none that was edited");
             assert_eq!((loaded.report().source, loaded.state().balance), (Source::Snapshot(Version(20)), 30));
@@ -66,7 +79,8 @@ pub async fn an_event_that_was_edited_in_the_store_is_refused(store: Arc<dyn Sto
     store.remove(&stream(&id), Removal::BeforeOrigin(Version(6))).await.expect("truncate");
     assert_eq!(without.load(&id).await.expect("load").state().balance, 10);
     edited.edit(&stream(&id), 7, EDITED);
-    assert_altered(without.load(&id), "version 7 ").await;
+    assert_altered(without.capture(&id, 6..), "version 7 ").await;
+    assert_altered_in_the_end(|| without.load(&id), "version 7 ").await;
 
     if store.capabilities().erase {
         let id = actor();
@@ -75,7 +89,7 @@ pub async fn an_event_that_was_edited_in_the_store_is_refused(store: Arc<dyn Sto
             let loaded = without.load(&id).await.expect("nothing of it was edited");
             assert_eq!(loaded.state().balance, 5, "life {life}");
             edited.edit(&stream(&id), 1, EDITED);
-            assert_altered(without.load(&id), "version 1 ").await;
+            assert_altered(without.capture(&id, ..), "version 1 ").await;
             edited.edit(&stream(&id), 9, EDITED);
             store.remove(&stream(&id), Removal::erase(Timestamp::from_micros(0))).await.expect("erase");
         }
@@ -99,8 +113,9 @@ pub async fn an_event_that_was_edited_in_the_store_is_refused_by_projections(sto
     tea.flush().await;
     let sale = format!("sale/{id}").parse().expect("a stream");
     edited.edit(&sale, 4, r#"{"item":"tea","quantity":-1000000}"#);
-    assert_altered(stock.load(()), &format!("stream `sale/{id}`: version 4 (position ")).await;
-    assert_altered(tea.load("tea").without_snapshots(), "version 4 ").await;
+    let place = format!("stream `sale/{id}`: version 4 (position ");
+    assert_altered_in_the_end(|| stock.load(()), &place).await;
+    assert_altered_in_the_end(|| tea.load("tea").without_snapshots(), &place).await;
     let loaded = tea.load("tea").await.expect("it folds none that was edited");
     assert_eq!(loaded.state().quantity, -(15 + 6));
 }

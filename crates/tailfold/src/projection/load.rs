@@ -28,8 +28,7 @@ use crate::stream::Version;
 /// The load of a projection, to be refined and awaited; see [`Repository::load`].
 ///
 /// That events are what was recorded is checked, by their chains, where the load reads the event before them
-/// in their stream as well: each of the first 100, and one at a time beyond, chosen at random, if its successor
-/// comes within 1,024 events. [`verify_chains`](crate::verify_chains) checks all.
+/// in their stream as well: of one in 64 or fewer, chosen at random, the successor if it comes within 1,024 events. [`verify_chains`](crate::verify_chains) checks all.
 #[must_use = "a load does nothing until it is awaited"]
 pub struct LoadProjection<P: Projection> {
     repository: Repository<P>,
