@@ -115,6 +115,7 @@ impl Needs {
     }
 
     /// A type that reads itself from what the bytes say they are.
+    #[cfg(feature = "rust_decimal")]
     pub(super) fn self_describing(&mut self, what: &'static str) {
         self.note(what, NeedKind::SelfDescribing);
     }
