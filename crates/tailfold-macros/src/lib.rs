@@ -118,6 +118,7 @@ use syn::{DeriveInput, parse_macro_input};
 ///     Deposited { cents: i64 },
 /// }
 /// ```
+#[doc = include_str!("shapes.md")]
 #[proc_macro_derive(Event, attributes(event, serde))]
 pub fn derive_event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -266,6 +267,7 @@ pub fn derive_events(input: TokenStream) -> TokenStream {
 ///     lines: std::collections::HashMap<String, u32>, // wrong: its order differs from run to run; use `BTreeMap`
 /// }
 /// ```
+#[doc = include_str!("shapes.md")]
 #[proc_macro_derive(State, attributes(state, serde))]
 pub fn derive_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
