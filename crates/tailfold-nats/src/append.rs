@@ -30,18 +30,36 @@ pub(crate) struct Sending<'a> {
     /// What it comes after, and names.
     pub(crate) end: &'a End,
     pub(crate) place: Place,
-    /// It is the tombstone.
-    pub(crate) erases: bool,
+    pub(crate) kind: Kind,
     /// Subjects of which the commit must come next, instead of its stream's only, and the last sequence on them.
     pub(crate) within: Option<(&'a str, u64)>,
     pub(crate) payload: Bytes,
 }
 
+/// What a message is to its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Commit,
+    Tombstone,
+    /// The marker of a truncation.
+    Marker {
+        /// The events are still there.
+        pending: bool,
+    },
+}
+
 impl Sending<'_> {
+    /// Whether others may be first although nothing comes after what the message names: elsewhere in the category, or by an erase,
+    /// which removes markers.
+    fn may_be_beaten_unseen(&self) -> bool {
+        self.within.is_some() || matches!(self.kind, Kind::Marker { .. })
+    }
+
     fn headers(&self, id: &str) -> HeaderMap {
-        let mut headers = match self.erases {
-            true => self.end.tombstone_headers(id, self.place),
-            false => self.end.headers(id, self.place),
+        let mut headers = match self.kind {
+            Kind::Commit => self.end.headers(id, self.place),
+            Kind::Tombstone => self.end.tombstone_headers(id, self.place),
+            Kind::Marker { pending } => self.end.marker_headers(id, self.place, pending),
         };
         if let Some((subjects, last)) = self.within {
             commit::expect_last_of(&mut headers, subjects, last);
@@ -106,7 +124,7 @@ impl Shared {
                         subject: self.names.commits_of(&write.stream),
                         end,
                         place,
-                        erases: false,
+                        kind: Kind::Commit,
                         within: guarded.as_ref().and_then(|guarded| guarded.within(index)),
                         payload: match body {
                             Body::Whole(events) => events.clone(),
@@ -193,7 +211,7 @@ impl Shared {
                 // if it was not found just now.
                 Ok(None)
                     if failure.is_refused(code::WRONG_LAST_SEQUENCE)
-                        && sendings.iter().any(|sending| sending.within.is_some()) =>
+                        && sendings.iter().any(Sending::may_be_beaten_unseen) =>
                 {
                     return Ok(Fate::Beaten);
                 }

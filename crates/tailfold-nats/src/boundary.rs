@@ -9,14 +9,15 @@
 //!   stream's last message is implied, *if it was read after the category's and is not later*: then there was nothing of the
 //!   stream between both, and whatever comes after the category's last is refused, be it of this stream or another.
 //!
-//! What is removed moves neither: a tombstone is a message more, truncating leaves the last commit, and parts and snapshots
-//! have subjects of their own.
+//! What is removed moves neither: a tombstone is a message more, truncating leaves the last commit, and markers, parts and
+//! snapshots have subjects of their own. A marker that is there before the commit is sent is a conflict; one that comes meanwhile
+//! counts as recorded after it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::TryStreamExt as _;
-use futures_util::future::try_join;
+use futures_util::future::{try_join, try_join_all};
 use tailfold::{
     Clause, Commit, Error, Filter, Outcome, Position, RecordedEvent, Result, StreamId, Unchanged,
 };
@@ -58,6 +59,9 @@ pub(crate) struct Guarded {
     /// Nothing that matches lies after the commit's position and up to here.
     checked_to: Position,
     guard: Guard,
+    /// Subjects of the markers that may match, and the sequence from which on they were not looked at.
+    markers: Vec<String>,
+    markers_from: u64,
     /// Held until the commit is recorded or refused.
     _turn: Option<OwnedMutexGuard<()>>,
 }
@@ -66,6 +70,7 @@ enum Guard {
     /// The places of the streams among the commit's writes.
     Streams(Vec<usize>),
     Category {
+        category: String,
         subjects: String,
         /// The place of the message that is to come next.
         write: usize,
@@ -85,7 +90,23 @@ impl Guarded {
             Guard::Streams(_) => None,
             Guard::Category { subjects, .. } => Some(deadline.wait_for(shared.turns.wait(subjects)).await?),
         };
-        Ok(Some(Self { filter: filter.clone(), checked_to: *after, guard, _turn: turn }))
+        let markers = match &guard {
+            Guard::Streams(writes) => writes
+                .iter()
+                .filter_map(|write| commit.writes.get(*write))
+                .map(|write| shared.names.marker_of(&write.stream))
+                .collect(),
+            Guard::Category { category, .. } => vec![shared.names.markers_of_category(category)],
+        };
+        let markers_from = after.0 / POSITIONS + 1;
+        Ok(Some(Self {
+            filter: filter.clone(),
+            checked_to: *after,
+            guard,
+            markers,
+            markers_from,
+            _turn: turn,
+        }))
     }
 
     /// The ends of the commit's streams, as the leader knows them, none of which is later than what is guarded.
@@ -95,7 +116,7 @@ impl Guarded {
         shared: &Shared,
         deadline: Deadline,
     ) -> Result<Vec<Arc<End>>> {
-        let Guard::Category { subjects, write, last } = &mut self.guard else {
+        let Guard::Category { subjects, write, last, .. } = &mut self.guard else {
             return shared.ends_from_leader(commit, deadline).await;
         };
         loop {
@@ -110,8 +131,16 @@ impl Guarded {
         }
     }
 
-    /// Refuses if something that matches was added, up to what is guarded.
+    /// Refuses if something that matches was added, up to what is guarded, or a marker at all.
     pub(crate) async fn check(&mut self, shared: &Arc<Shared>, ends: &[Arc<End>]) -> Result<()> {
+        let (filter, from) = (self.filter.clone(), self.markers_from);
+        let markers = Box::pin(refuse_markers(shared, &self.markers, &filter, from));
+        let markers = markers.await?;
+        self.markers_from = markers;
+        self.check_commits(shared, ends).await
+    }
+
+    async fn check_commits(&mut self, shared: &Arc<Shared>, ends: &[Arc<End>]) -> Result<()> {
         let last = match &self.guard {
             Guard::Streams(writes) => {
                 writes.iter().filter_map(|write| ends.get(*write)).map(|end| end.seq).max().unwrap_or(0)
@@ -169,7 +198,7 @@ impl Guarded {
     /// What the message of a write must come next of, if that is not its own stream's last.
     pub(crate) fn within(&self, index: usize) -> Option<(&str, u64)> {
         match &self.guard {
-            Guard::Category { subjects, write, last } if *write == index => Some((subjects, *last)),
+            Guard::Category { subjects, write, last, .. } if *write == index => Some((subjects, *last)),
             _ => None,
         }
     }
@@ -214,8 +243,29 @@ impl Guard {
         if !shared.checks_categories {
             return Err(uncheckable());
         }
-        Ok(Self::Category { subjects: shared.names.commits_of_category(category), write, last: 0 })
+        let (category, subjects) = (category.to_owned(), shared.names.commits_of_category(category));
+        Ok(Self::Category { category, subjects, write, last: 0 })
     }
+}
+
+/// Refuses if a marker that matches stands on some subjects, from a sequence on. Answers up to where there is none.
+async fn refuse_markers(shared: &Shared, subjects: &[String], filter: &Filter, from: u64) -> Result<u64> {
+    let looked = try_join_all(subjects.iter().map(|subject| async move {
+        let mut from = from;
+        loop {
+            let get = Get::next(subject.as_str(), from);
+            let next =
+                shared.deadline().insist(|| shared.wire.leader_get(&shared.names.events, &get)).await?;
+            let Some(message) = next else { return Ok::<_, Error>(from) };
+            let (stream, place) = (shared.names.stream_of(&message.subject)?, Place::of(&message)?);
+            let events = shared.events_of(&mut Decoder::default(), &stream, &message, place).await?;
+            if let Some(marker) = events.iter().find(|event| filter.matches(event)) {
+                return Err(Error::changed(marker.position));
+            }
+            from = message.seq + 1;
+        }
+    }));
+    Ok(looked.await?.into_iter().min().unwrap_or(from))
 }
 
 fn uncheckable() -> Error {

@@ -18,6 +18,8 @@ static COMMIT: HeaderName = HeaderName::from_static("Tf-Commit");
 static VERSIONS: HeaderName = HeaderName::from_static("Tf-Ver");
 static CHAINS: HeaderName = HeaderName::from_static("Tf-Chain");
 static PREVIOUS: HeaderName = HeaderName::from_static("Tf-Prev");
+/// Set on the marker of a truncation while the events are not removed yet.
+static PENDING: HeaderName = HeaderName::from_static("Tf-Pending");
 /// Set where the commit is a tombstone.
 static ERASED: HeaderName = HeaderName::from_static("Tf-Erased");
 
@@ -61,6 +63,13 @@ impl End {
     /// Of a stream that never had an event.
     pub(crate) fn nothing(stream: &StreamId) -> Self {
         Self { seq: 0, version: Version::ZERO, chain: Chain::genesis(stream), pointers: String::new() }
+    }
+
+    /// What the marker of a truncation comes after: the marker before it, at that sequence (0: there is none). It links from the
+    /// origin.
+    pub(crate) fn of_marker(seq: u64, origin: Head) -> Self {
+        let Head { version, chain } = origin;
+        Self { seq, version: Version(version.0.saturating_sub(1)), chain, pointers: String::new() }
     }
 
     /// After a message of the stream.
@@ -130,6 +139,16 @@ impl End {
         headers
     }
 
+    /// The headers of a marker: it takes the place of the one before, in one step.
+    pub(crate) fn marker_headers(&self, id: &str, place: Place, pending: bool) -> HeaderMap {
+        let mut headers = self.headers(id, place);
+        headers.insert("Nats-Rollup", "sub");
+        if pending {
+            headers.insert(PENDING.clone(), "1");
+        }
+        headers
+    }
+
     /// The headers of the tombstone: it takes the place of all that the stream has, in one step.
     pub(crate) fn tombstone_headers(&self, id: &str, place: Place) -> HeaderMap {
         let mut headers = self.headers(id, place);
@@ -169,6 +188,11 @@ impl Place {
     pub(crate) fn len(&self) -> u64 {
         self.last.next().since(self.first)
     }
+}
+
+/// Whether the events that the marker tells of may not be removed yet.
+pub(crate) fn is_pending(marker: &Message) -> bool {
+    marker.header(&PENDING).is_some()
 }
 
 pub(crate) fn is_tombstone(message: &Message) -> bool {

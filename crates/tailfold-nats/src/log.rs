@@ -24,6 +24,20 @@ const MAX_SUBJECTS: usize = 64;
 const HEADS_AT_ONCE: usize = 64;
 const STREAM_BATCH: usize = 256;
 
+/// The categories that a filter names, and the streams of others; `None`: it names neither, or not in all clauses.
+fn selected(filter: &Filter) -> Option<(BTreeSet<&str>, BTreeSet<&StreamId>)> {
+    let (mut categories, mut streams) = (BTreeSet::new(), BTreeSet::new());
+    for clause in filter.clauses() {
+        match (clause.categories.as_slice(), clause.streams.as_slice()) {
+            ([], []) => return None,
+            (of, []) => categories.extend(of.iter().map(String::as_str)),
+            (_, these) => streams.extend(these.iter().filter(|stream| clause.matches_stream(stream))),
+        }
+    }
+    streams.retain(|stream: &&StreamId| !categories.contains(stream.category()));
+    Some((categories, streams))
+}
+
 struct Log {
     shared: Arc<Shared>,
     scan: Scan,
@@ -60,7 +74,7 @@ impl Shared {
         let shared = self.clone();
         let wanted = Wanted {
             stream: shared.names.events.clone(),
-            subjects: shared.subjects_where(&filter),
+            subjects: shared.logged_where(&filter),
             headers_only: false,
             from: after.0 / POSITIONS,
             to,
@@ -72,21 +86,30 @@ impl Shared {
         stream::try_unfold(log, Log::batch).boxed()
     }
 
-    /// Subjects that hold all that matches, none of which matches what another matches.
-    fn subjects_where(&self, filter: &Filter) -> Vec<String> {
-        let (mut categories, mut streams) = (BTreeSet::new(), BTreeSet::new());
-        for clause in filter.clauses() {
-            match (clause.categories.as_slice(), clause.streams.as_slice()) {
-                ([], []) => return vec![self.names.all_commits()],
-                (of, []) => categories.extend(of.iter().map(String::as_str)),
-                (_, these) => streams.extend(these.iter().filter(|stream| clause.matches_stream(stream))),
-            }
+    /// Subjects of commits and of markers that hold all that matches, none of which matches what another matches.
+    fn logged_where(&self, filter: &Filter) -> Vec<String> {
+        if !self.several_filters {
+            // What is neither is left out here.
+            return vec![self.names.everything()];
         }
-        let streams = streams.into_iter().filter(|stream| !categories.contains(stream.category()));
+        let mut subjects = self.subjects_where(filter);
+        match selected(filter) {
+            Some((categories, streams)) if categories.len() + streams.len() <= MAX_SUBJECTS => {
+                subjects.extend(categories.iter().map(|category| self.names.markers_of_category(category)));
+                subjects.extend(streams.iter().map(|stream| self.names.marker_of(stream)));
+            }
+            _ => subjects.push(self.names.all_markers()),
+        }
+        subjects
+    }
+
+    /// Subjects of commits that hold all that matches, none of which matches what another matches.
+    fn subjects_where(&self, filter: &Filter) -> Vec<String> {
+        let Some((categories, streams)) = selected(filter) else { return vec![self.names.all_commits()] };
         let subjects: Vec<String> = categories
             .iter()
             .map(|category| self.names.commits_of_category(category))
-            .chain(streams.map(|stream| self.names.commits_of(stream)))
+            .chain(streams.into_iter().map(|stream| self.names.commits_of(stream)))
             .collect();
         match subjects.len() {
             // No stream can match: any one subject will do.
@@ -162,6 +185,11 @@ impl Log {
                 }
             }
             let Some(message) = self.found.pop_front() else { break };
+            if !self.shared.names.is_of_the_log(&message.subject) {
+                looked_at += 1;
+                self.checked_to = end_of(message.seq);
+                continue;
+            }
             let place = Place::of(&message)?;
             let count = place.len();
             if looked_at > 0 && looked_at as u64 + count > MAX_BATCH {

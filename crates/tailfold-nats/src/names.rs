@@ -3,6 +3,7 @@
 //! ```text
 //! tf.ev.<category>.<id>                      commits of a stream, one message each
 //! tf.ch.<category>.<id>                      parts of its commits that are too large for a message
+//! tf.ch.cut.<category>.<id>                  the marker of its last truncation
 //! tf.id                                      the store's id
 //! tf.sn.<fold>.<serial>.<key>                the newest snapshot of a slot
 //! tf.sn.<fold>.<serial>.<key>.<version>      an older one
@@ -23,6 +24,9 @@ pub(crate) struct Names {
     /// The JetStream stream that holds the snapshots.
     pub(crate) snapshots: String,
 }
+
+/// What the subjects of commits and of markers begin with, after the store's name.
+const LOGGED: [&str; 2] = ["ev.", "ch.cut."];
 
 /// What a subject of the snapshots' stream stands for.
 pub(crate) struct SnapshotName {
@@ -101,6 +105,25 @@ impl Names {
         self.of_stream(".ch.", stream)
     }
 
+    pub(crate) fn all_markers(&self) -> String {
+        format!("{}.ch.cut.>", self.prefix)
+    }
+
+    pub(crate) fn markers_of_category(&self, category: &str) -> String {
+        format!("{}.ch.cut.{}.*", self.prefix, token(category))
+    }
+
+    /// The marker of a stream's last truncation. Among the parts, where releases that know no markers do not look, and no stream has
+    /// its own: these have a name less.
+    pub(crate) fn marker_of(&self, stream: &StreamId) -> String {
+        self.of_stream(".ch.cut.", stream)
+    }
+
+    /// Whether a subject is one of commits or markers.
+    pub(crate) fn is_of_the_log(&self, subject: &str) -> bool {
+        self.relative(subject).is_some_and(|rest| LOGGED.iter().any(|kind| rest.starts_with(kind)))
+    }
+
     fn of_stream(&self, kind: &str, stream: &StreamId) -> String {
         let mut subject = String::with_capacity(self.prefix.len() + kind.len() + stream.as_str().len() + 16);
         subject.push_str(&self.prefix);
@@ -111,10 +134,11 @@ impl Names {
         subject
     }
 
-    /// The stream whose commits have that subject.
+    /// The stream whose commits, or marker, have that subject.
     pub(crate) fn stream_of(&self, subject: &str) -> Result<StreamId> {
         let wrong = || Error::corrupt(format!("subject `{subject}` names no stream of events"));
-        let rest = subject.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix(".ev."));
+        let rest =
+            self.relative(subject).and_then(|rest| LOGGED.iter().find_map(|kind| rest.strip_prefix(kind)));
         let (category, id) = rest.and_then(|rest| rest.split_once('.')).ok_or_else(wrong)?;
         let text = |token| text_of(token).ok_or_else(wrong);
         StreamId::new(&text(category)?, &text(id)?).map_err(|error| wrong().caused_by(error))
@@ -240,6 +264,7 @@ mod tests {
             assert_eq!(subject.split('.').count(), 4, "{subject}");
             assert!(subject.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>')));
             assert_eq!(names().stream_of(&subject).unwrap(), stream);
+            assert_eq!(names().stream_of(&names().marker_of(&stream)).unwrap(), stream);
             let slot = Slot::new("fold", "0000000000000001".parse().unwrap(), stream.as_str()).unwrap();
             let newest = names().snapshot_of(&names().newest_of(&slot)).unwrap();
             assert!(newest.slot == slot && newest.older.is_none());

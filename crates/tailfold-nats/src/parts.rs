@@ -66,8 +66,8 @@ impl Body {
         }
     }
 
-    /// One event that is never in parts.
-    pub(crate) fn of_tombstone(event: &EventData) -> Bytes {
+    /// One event that is never in parts: a tombstone, or a marker.
+    pub(crate) fn of_one(event: &EventData) -> Bytes {
         commit::encode(WHOLE, [event]).freeze()
     }
 }

@@ -18,7 +18,7 @@ use futures_util::TryStreamExt as _;
 use tailfold::{
     Commit, Day, ErrorKind, EventData, EventStore as _, EventStoreExt as _, EventType, Expected, Filter,
     Head, Keep, NewEvent, Position, RecordedEvent, Removal, Save, Slot, SlotFilter, SnapshotInfo,
-    SnapshotStore as _, StreamId, Tag, Timestamp, Version, verify_chains,
+    SnapshotStore as _, StreamId, Tag, Timestamp, verify_chains,
 };
 use tailfold_nats::{NatsConfig, NatsStore, Storage};
 use tailfold_testkit::servers::{NatsVersion, nats_url};
@@ -75,7 +75,10 @@ async fn awkward(store: &NatsStore) {
     save(store, "thing/a.b *>", head, 100).await;
     let head = append(store, "thing/a.b *>", vec![event("of the newer snapshot", false)]).await;
     save(store, "thing/a.b *>", head, 200).await;
-    store.remove(&stream("thing/\u{e9}"), Removal::BeforeOrigin(Version(60))).await.unwrap();
+    store
+        .remove(&stream("thing/\u{e9}"), Removal::before_origin(60, Timestamp::from_micros(0)))
+        .await
+        .unwrap();
     for name in ["gone/first", "gone/second"] {
         append(store, name, vec![event("2", false), event("3", false)]).await;
         store.remove(&stream(name), Removal::erase(Timestamp::from_micros(0))).await.unwrap();

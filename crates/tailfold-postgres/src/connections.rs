@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, Transaction};
 use tailfold::{Error, Outcome, Result};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::types::ToSql;
@@ -47,19 +47,6 @@ impl Connections {
     /// The rows of one statement. Only for what may be done twice.
     pub(crate) async fn rows(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>> {
         self.insist(|| async move { self.get().await?.rows(sql, values).await }).await
-    }
-
-    /// The rows of a statement that may take as long as it takes; what fails meanwhile is tried again until the deadline. Only
-    /// for what may be done twice.
-    pub(crate) async fn rows_at_leisure(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>> {
-        let mut patience = self.patience();
-        loop {
-            match async { self.get().await?.rows_at_leisure(sql, values).await }.await {
-                Ok(rows) => return Ok(rows),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(failure) => patience.pause(failure).await?,
-            }
-        }
     }
 
     /// The only row of one statement. Only for what may be done twice.
@@ -134,18 +121,11 @@ impl Connection {
         drop(Object::take(self.client));
     }
 
-    /// The rows of a statement that may take as long as it takes, in a transaction of its own.
-    pub(crate) async fn rows_at_leisure(
-        &mut self,
-        sql: &str,
-        values: &Values<'_>,
-    ) -> Result<Vec<Row>, Failure> {
+    /// A transaction whose statements may take as long as they take.
+    pub(crate) async fn transaction_at_leisure(&mut self) -> Result<Transaction<'_>, Failure> {
         let transaction = self.client.transaction().await?;
         transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
-        let statement = transaction.prepare_cached(sql).await?;
-        let rows = transaction.query(&statement, values).await?;
-        transaction.commit().await?;
-        Ok(rows)
+        Ok(transaction)
     }
 }
 

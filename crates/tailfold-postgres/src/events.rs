@@ -58,7 +58,7 @@ impl EventStore for PostgresStore {
         let removed = self.inner.remove(stream, &removal).await;
         removed.map_err(|error| match removal {
             Removal::Erase { .. } => error.during(format!("erase stream `{stream}`")),
-            Removal::BeforeOrigin(version) => {
+            Removal::BeforeOrigin { version, .. } => {
                 error.during(format!("truncate stream `{stream}` before version {version}"))
             }
         })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tailfold::{Clause, EventType, Filter};
+use tailfold::{Clause, Filter};
 
 /// Values that a condition refers to.
 #[derive(Debug)]
@@ -37,12 +37,12 @@ pub(crate) fn first_match(filter: &Filter, schema: &str) -> (String, Vec<String>
             [tag, ..] => {
                 let tag = values.add(tag.as_str());
                 let condition = condition(clause, &mut values);
-                let tombstone = streams(clause, &mut values);
+                let removed = streams(clause, &mut values);
                 format!(
                     "(SELECT min(e.position) FROM {schema}.event_tags t JOIN {schema}.events e ON e.position = t.position
                       WHERE t.tag = {tag} AND t.position > $1 AND {condition}),
                      (SELECT min(e.position) FROM {schema}.events e
-                      WHERE e.type = '{ERASED}' AND e.position > $1 AND {tombstone})"
+                      WHERE e.type IN ({REMOVALS}) AND e.position > $1 AND {removed})"
                 )
             }
         })
@@ -50,7 +50,8 @@ pub(crate) fn first_match(filter: &Filter, schema: &str) -> (String, Vec<String>
     (format!("SELECT least({})", parts.join(", ")), values.list)
 }
 
-const ERASED: &str = EventType::TOMBSTONE;
+/// The types of events that tell of events that are gone.
+const REMOVALS: &str = "'tailfold.erased', 'tailfold.truncated'";
 
 /// Whether the event `e` matches a filter.
 pub(crate) fn any_clause(filter: &Filter, values: &mut Values) -> String {
@@ -74,8 +75,8 @@ fn condition(clause: &Clause, values: &mut Values) -> String {
         facts.push(format!("e.tags @> ARRAY[{}]", tags.join(", ")));
     }
     if !facts.is_empty() {
-        // Whoever has folded events of a stream learns that it was erased.
-        let _ = write!(text, " AND (e.type = '{ERASED}' OR ({}))", facts.join(" AND "));
+        // Whoever has folded events of a stream learns that it was erased or truncated.
+        let _ = write!(text, " AND (e.type IN ({REMOVALS}) OR ({}))", facts.join(" AND "));
     }
     text + ")"
 }

@@ -72,7 +72,9 @@ impl EventStore for SqliteStore {
     async fn remove(&self, stream: &StreamId, removal: Removal) -> tailfold::Result<Removed> {
         let operation = match &removal {
             Removal::Erase { .. } => format!("erase stream `{stream}`"),
-            Removal::BeforeOrigin(version) => format!("truncate stream `{stream}` before version {version}"),
+            Removal::BeforeOrigin { version, .. } => {
+                format!("truncate stream `{stream}` before version {version}")
+            }
         };
         let stream = stream.clone();
         self.ask(|| operation, Urgency::Command, 0, move |ledger| ledger.remove(&stream, &removal)).await

@@ -71,7 +71,7 @@ impl Kind {
     fn can_match(&self, clause: &Clause) -> bool {
         (clause.categories.is_empty() || clause.categories.contains(&self.category))
             && (clause.types.is_empty()
-                || self.event_type == EventType::TOMBSTONE
+                || [EventType::TOMBSTONE, EventType::TRUNCATED].contains(&self.event_type.as_str())
                 || clause.types.iter().any(|wanted| wanted.as_str() == self.event_type))
     }
 }

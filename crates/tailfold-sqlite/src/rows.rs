@@ -188,6 +188,21 @@ pub(crate) fn tags_to_json(tags: &[Tag]) -> tailfold::Result<Option<String>> {
     serde_json::to_string(&tags).map(Some).map_err(|error| Error::codec("encode tags").caused_by(error))
 }
 
+/// Tags in a column of their own.
+pub(crate) fn tags(value: ValueRef<'_>) -> Result<Vec<Tag>> {
+    let tags = match value {
+        ValueRef::Null => return Ok(Vec::new()),
+        tags => text(tags, "tags").and_then(tags_from_json),
+    };
+    Ok(tags.map_err(Error::corrupt)?)
+}
+
+/// An event's id in a column of its own.
+pub(crate) fn event_id(value: ValueRef<'_>) -> Result<EventId> {
+    let id = sixteen(value, "id").map_err(Error::corrupt)?;
+    Ok(EventId::from_uuid(uuid::Uuid::from_bytes(id)))
+}
+
 fn tags_from_json(json: &str) -> Result<Vec<Tag>, String> {
     serde_json::from_str(json).map_err(|error| format!("tags: {error}"))
 }

@@ -37,6 +37,7 @@ enum Wrong {
     ReadsTheLogInclusive,
     MatchesAnyTag,
     HidesTombstones,
+    HidesMarkers,
     ChecksTooFar,
     RepeatsWhereLiveBegins,
     SkipsWhereLiveBegins,
@@ -218,6 +219,15 @@ impl EventStore for Mutant {
                     })
                     .boxed();
             }
+            Wrong::HidesMarkers => {
+                let batches = self.inner.read_all(after, filter, follow);
+                return batches
+                    .map_ok(|mut batch| {
+                        batch.events.retain(|event| !event.data.event_type.is_truncation());
+                        batch
+                    })
+                    .boxed();
+            }
             Wrong::ChecksTooFar => {
                 let batches = self.inner.read_all(after, filter, follow);
                 return batches
@@ -288,7 +298,7 @@ impl EventStore for Mutant {
     async fn remove(&self, stream: &StreamId, removal: Removal) -> Result<Removed> {
         match (self.wrong, &removal) {
             (Wrong::ErasesNothing, Removal::Erase { .. }) => Ok(Removed::default()),
-            (Wrong::TruncatesAnywhere, Removal::BeforeOrigin(_)) => {
+            (Wrong::TruncatesAnywhere, Removal::BeforeOrigin { .. }) => {
                 Ok(self.inner.remove(stream, removal).await.unwrap_or_default())
             }
             (Wrong::ForgetsToForget, _) => {
@@ -439,7 +449,7 @@ mutants! {
         repeat::other_ids_or_another_order_conflict;
     SplitsCommits: several_streams::one_conflict_writes_nothing, several_streams::a_repeated_commit_counts_in_all_streams;
     SwallowsUnchanged: unchanged::a_matching_event_refuses_the_commit, unchanged::of_racing_decisions_exactly_one_is_recorded,
-        erase::a_tombstone_changes_a_boundary;
+        erase::a_tombstone_changes_a_boundary, truncate::a_marker_changes_a_boundary;
     SwallowsInlineSnapshots: together::a_snapshot_travels_with_its_commit;
     ChecksNothing: append::a_commit_without_events_is_invalid, append::a_commit_has_at_most_4096_events,
         several_streams::a_stream_that_occurs_twice_is_invalid;
@@ -455,6 +465,8 @@ mutants! {
     ReadsTheLogInclusive: log::a_read_begins_after_its_position;
     MatchesAnyTag: log::filters_find_what_their_definition_says;
     HidesTombstones: erase::a_tombstone_says_what_was_erased, erase::an_erased_stream_is_empty;
+    HidesMarkers: truncate::a_marker_stands_in_the_log_alone, truncate::markers_remember_commands_until_the_stream_is_erased,
+        truncate::truncating_beside_appends_and_readers_stays_consistent;
     ChecksTooFar: log::a_read_resumes_after_any_batch;
     RepeatsWhereLiveBegins: live::a_live_read_catches_up_then_follows;
     SkipsWhereLiveBegins: live::live_readers_miss_and_repeat_nothing;

@@ -93,6 +93,11 @@ impl LogSample {
     /// # Errors
     /// `Corrupt` if one of the two was altered.
     pub(crate) fn check(&mut self, event: &RecordedEvent) -> Result<()> {
+        if event.data.event_type.tells_of_removal() {
+            // It stands beside its stream; what is read of the stream next may be another life, or begin at an origin.
+            self.awaited = self.awaited.take().filter(|(stream, ..)| *stream != event.stream);
+            return Ok(());
+        }
         match &mut self.awaited {
             Some((stream, before, _)) if *stream == event.stream => {
                 let before = *before;
@@ -104,8 +109,8 @@ impl LogSample {
                 Ok(())
             }
             _ => {
-                let drawn = self.sample.draws() && !event.data.event_type.is_tombstone();
-                self.awaited = drawn.then(|| (event.stream.clone(), event.head(), MOST_WAITED_FOR));
+                self.awaited =
+                    self.sample.draws().then(|| (event.stream.clone(), event.head(), MOST_WAITED_FOR));
                 Ok(())
             }
         }

@@ -113,7 +113,8 @@ impl NewEvent {
     /// Checks sizes and computes the digest, on the caller's thread.
     ///
     /// # Errors
-    /// `Invalid` if payload, metadata or tags exceed the limits of [`EventData`], or the type is the tombstone's.
+    /// `Invalid` if payload, metadata or tags exceed the limits of [`EventData`], or the type is that of a tombstone or of a
+    /// truncation's marker.
     pub fn new(data: EventData) -> Result<Self> {
         let too_large = |what: &str, size: usize, limit: usize| {
             Error::invalid(format!(
@@ -130,10 +131,10 @@ impl NewEvent {
         if data.tags.len() > EventData::MAX_TAGS {
             return Err(too_large("tag count", data.tags.len(), EventData::MAX_TAGS));
         }
-        if data.event_type.is_tombstone() {
+        if data.event_type.tells_of_removal() {
             return Err(Error::invalid(format!(
-                "event type `{}` is written by erase only",
-                EventType::TOMBSTONE
+                "event type `{}` is written by erasing and truncating only",
+                data.event_type
             )));
         }
         let digest = Digest::of(&data);
@@ -252,8 +253,10 @@ mod tests {
     #[test]
     fn the_library_keeps_its_own_names() {
         assert!(Tag::new("tailfold.key:1").is_err());
-        let data = EventData::new(EventType::new(EventType::TOMBSTONE).unwrap(), "");
-        assert!(NewEvent::new(data).is_err());
+        for reserved in [EventType::TOMBSTONE, EventType::TRUNCATED] {
+            let data = EventData::new(EventType::new(reserved).unwrap(), "");
+            assert!(NewEvent::new(data).is_err());
+        }
     }
 
     #[test]

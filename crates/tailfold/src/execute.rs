@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::append::{Receipt, Stamp};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::{EventId, Metadata, Position, RecordedEvent, Tag};
+use crate::event::{EventId, Metadata, Position, Tag};
 use crate::filter::Filter;
 use crate::fold::Aggregate;
 use crate::load::Options;
 use crate::repository::{Inner, Repository};
 use crate::schema::IntoEvents;
-use crate::store::{EventStore as _, EventStoreExt as _, VersionRange};
-use crate::stream::StreamId;
+use crate::store::{Direction, EventStore as _, EventStoreExt as _, Remembered, Truncation, VersionRange};
+use crate::stream::{StreamId, Version};
 
 /// A command, to be refined and awaited; see [`Repository::execute`].
 #[must_use = "a command does nothing until it is awaited"]
@@ -68,7 +68,11 @@ impl<'a, F: Aggregate, R: IntoEvents<F::Event>, E> Execute<'a, F, R, E> {
     /// found on the stream, the decision is not run and the original receipt comes back. 1..=200 bytes. The ids of the
     /// events are derived from the key.
     ///
-    /// A decision that returns no events leaves no trace of its key.
+    /// A decision that returns no events leaves no trace of its key. Where the command's events were truncated since, the marker
+    /// of the truncation remembers it: the receipt then names the position and number of its events, and holds the present state
+    /// and head instead of those of then, unless some of its events are left. A stream's marker remembers the last
+    /// 8,192 commands that were cut off ([`Truncation::MOST_COMMANDS`](crate::Truncation::MOST_COMMANDS)) for as long as the stream
+    /// is not erased. Erasing forgets: the same key then makes the command happen again, in the stream's next life.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.stamp.idempotency_key = Some(key.into());
         self
@@ -102,7 +106,7 @@ impl<'a, F: Aggregate, R: IntoEvents<F::Event> + 'a, E: 'a> IntoFuture for Execu
                 let loaded = inner.load(stream.clone(), Options::default()).await?;
                 if let Some(key) = &stamp.idempotency_key {
                     // After the load: whoever records the key later moves the head, and the append meets a conflict.
-                    let original = inner.receipt_of_key(&stream, key).await;
+                    let original = inner.receipt_of_key(&stream, key, loaded.head().is_none()).await;
                     if let Some(receipt) = original.map_err(|error| error.during(&operation))? {
                         return Ok(Ok(receipt));
                     }
@@ -134,27 +138,58 @@ impl<'a, F: Aggregate, R: IntoEvents<F::Event> + 'a, E: 'a> IntoFuture for Execu
 
 impl<F: Aggregate> Inner<F> {
     /// The receipt of the command that was recorded under a key, if there is one in the stream's present life.
-    async fn receipt_of_key(&self, stream: &StreamId, key: &str) -> Result<Option<Receipt<F>>> {
-        let filter = Filter::stream(stream.clone()).and_tag(Tag::idempotency(key)?);
-        let found = self.events.read_all_to_vec(Position::ZERO, filter).await?;
-        // A tombstone matches too; what stood before it is gone.
-        let Some(first) = found.last().filter(|event| !event.data.event_type.is_tombstone()) else {
-            return Ok(None);
-        };
-        let mut count: usize = 0;
-        let mut last: Option<RecordedEvent> = None;
-        let mut batches =
-            self.events.read(stream, VersionRange::from(first.version), crate::Direction::Forward);
-        'commit: while let Some(batch) = futures_util::TryStreamExt::try_next(&mut batches).await? {
-            for event in batch {
-                if event.data.id != EventId::derived(key, stream, count) {
-                    break 'commit;
-                }
-                count += 1;
-                last = Some(event);
+    async fn receipt_of_key(
+        &self,
+        stream: &StreamId,
+        key: &str,
+        was_empty: bool,
+    ) -> Result<Option<Receipt<F>>> {
+        let mut trace = self.trace_of_key(stream, key).await?;
+        // Of a stream that was empty nothing can have been cut off: whoever has written to it since is met by the append.
+        while trace.is_nothing() && !was_empty && self.is_truncated(stream).await? {
+            // The events may have gone, and the marker come after the end of the read, while it was under way: what two reads
+            // find in the same place did not move.
+            let again = self.trace_of_key(stream, key).await?;
+            if again == trace {
+                break;
             }
+            trace = again;
         }
-        let Some(last) = last else {
+        match trace {
+            Trace::Nothing { .. } => Ok(None),
+            Trace::Recorded(first) => self.receipt_of_recorded(stream, key, first).await,
+            Trace::CutOff(remembered) => self.receipt_of_cut_off(stream, key, remembered).await.map(Some),
+        }
+    }
+
+    async fn trace_of_key(&self, stream: &StreamId, key: &str) -> Result<Trace> {
+        let filter = Filter::stream(stream.clone()).and_tag(Tag::idempotency(key)?);
+        let mut found = self.events.read_all_to_vec(Position::ZERO, filter).await?;
+        // Tombstones and markers match too; what stood before a tombstone is gone.
+        let ended = found.iter().rposition(|event| event.data.event_type.is_tombstone());
+        let living = found.split_off(ended.map_or(0, |tombstone| tombstone + 1));
+        if let Some(first) = living.iter().rfind(|event| !event.data.event_type.is_truncation()) {
+            return Ok(Trace::Recorded(Place { version: first.version, position: first.position }));
+        }
+        let Some(marker) = living.last() else { return Ok(Trace::Nothing { marker: None }) };
+        Ok(match Truncation::from_event(marker)?.find(stream, key) {
+            Some(remembered) => Trace::CutOff(remembered),
+            None => Trace::Nothing { marker: Some(marker.position) },
+        })
+    }
+
+    async fn is_truncated(&self, stream: &StreamId) -> Result<bool> {
+        let first = VersionRange::ALL.up_to(Some(Version::FIRST));
+        Ok(self.events.read_to_vec(stream, first).await?.is_empty())
+    }
+
+    async fn receipt_of_recorded(
+        &self,
+        stream: &StreamId,
+        key: &str,
+        first: Place,
+    ) -> Result<Option<Receipt<F>>> {
+        let Some((last, events)) = self.command_from(stream, key, first.version, 0).await? else {
             return Err(Error::corrupt(format!(
                 "idempotency key {key:?} is found at position {}, its events are not",
                 first.position
@@ -162,7 +197,70 @@ impl<F: Aggregate> Inner<F> {
         };
         let options = Options { at: Some(last.version), ..Options::default() };
         let loaded = self.load(stream.clone(), options).await?;
-        Ok(Some(Receipt::of_repeated(loaded, last.position, count as u64)))
+        Ok(Some(Receipt::of_repeated(loaded, last.position, events)))
+    }
+
+    async fn receipt_of_cut_off(
+        &self,
+        stream: &StreamId,
+        key: &str,
+        remembered: Remembered,
+    ) -> Result<Receipt<F>> {
+        // The rest of it may be left.
+        let rest = self.command_from(stream, key, remembered.last.next(), remembered.events).await?;
+        let options = Options { at: rest.map(|(last, _)| last.version), ..Options::default() };
+        let loaded = self.load(stream.clone(), options).await?;
+        let (position, events) =
+            rest.map_or((remembered.position, remembered.events), |(last, events)| (last.position, events));
+        Ok(Receipt::of_repeated(loaded, position, events))
+    }
+
+    /// The last event of a command, and how many it has, where those before `version` are counted already; `None` if the event
+    /// there is none of its.
+    async fn command_from(
+        &self,
+        stream: &StreamId,
+        key: &str,
+        version: Version,
+        mut events: u64,
+    ) -> Result<Option<(Place, u64)>> {
+        let mut last = None;
+        let mut batches = self.events.read(stream, VersionRange::from(version), Direction::Forward);
+        while let Some(batch) = futures_util::TryStreamExt::try_next(&mut batches).await? {
+            for event in batch {
+                let is_next = event.version == Version(version.0 + last.map_or(0, |(_, number)| number));
+                if !is_next || event.data.id != EventId::derived(key, stream, events as usize) {
+                    return Ok(last.map(|(place, _)| (place, events)));
+                }
+                events += 1;
+                let place = Place { version: event.version, position: event.position };
+                last = Some((place, last.map_or(1, |(_, number)| number + 1)));
+            }
+        }
+        Ok(last.map(|(place, _)| (place, events)))
+    }
+}
+
+/// What is known of a command by its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trace {
+    /// Neither an event nor the stream's marker, if it has one, knows of it.
+    Nothing { marker: Option<Position> },
+    /// Its first event stands there.
+    Recorded(Place),
+    /// The stream's marker remembers it.
+    CutOff(Remembered),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    version: Version,
+    position: Position,
+}
+
+impl Trace {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing { .. })
     }
 }
 

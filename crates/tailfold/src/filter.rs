@@ -12,9 +12,9 @@ use crate::stream::StreamId;
 /// A query over the events of many streams: one or several clauses, of which at least one must match.
 ///
 /// In a clause, each dimension that is given must match: any of the categories, any of the event types, any of the
-/// streams, *all* of the tags. A tombstone matches a clause by category and stream alone, whatever the types and tags,
-/// so that whoever has folded events of a stream learns that it was erased. A clause of tags alone therefore matches
-/// every tombstone.
+/// streams, *all* of the tags. A tombstone, and the marker of a truncation, match a clause by category and stream alone,
+/// whatever the types and tags, so that whoever has folded events of a stream learns that they are gone. A clause of tags
+/// alone therefore matches all of these.
 ///
 /// ```
 /// use tailfold::{EventType, Filter, Tag};
@@ -116,6 +116,16 @@ impl Filter {
         Ok(Self { clauses })
     }
 
+    /// The same filter, of tombstones and markers of truncations alone.
+    pub(crate) fn removals_only(mut self) -> Result<Self> {
+        let types = [EventType::new(EventType::TOMBSTONE)?, EventType::new(EventType::TRUNCATED)?];
+        for clause in &mut self.clauses {
+            clause.types = types.to_vec();
+            clause.tags.clear();
+        }
+        Ok(self)
+    }
+
     /// Events that match this filter or the other.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
@@ -149,7 +159,7 @@ impl Clause {
     pub fn matches(&self, event: &RecordedEvent) -> bool {
         let data = &event.data;
         self.matches_stream(&event.stream)
-            && (data.event_type.is_tombstone()
+            && (data.event_type.tells_of_removal()
                 || ((self.types.is_empty() || self.types.contains(&data.event_type))
                     && self.tags.iter().all(|tag| data.tags.contains(tag))))
     }

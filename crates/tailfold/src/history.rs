@@ -95,7 +95,8 @@ impl<F: Aggregate> Repository<F> {
     /// other way of loading must agree with.
     ///
     /// # Errors
-    /// As [`Repository::load`]; `Invalid` if the range ends beyond the stream.
+    /// As [`Repository::load`]; `Invalid` if the range ends beyond the stream, or before its first event that a truncation has
+    /// left, or begins with a version above 1 that was truncated.
     pub async fn capture(&self, id: impl AsRef<str>, versions: impl RangeBounds<u64>) -> Result<Loaded<F>> {
         let stream = self.stream(id.as_ref())?;
         let range = version_range(versions);
@@ -146,7 +147,7 @@ impl<F: Aggregate> Repository<F> {
             }
             let end = replay.head.map_or(Version::ZERO, |head| head.version);
             if let Some(to) = range.to.filter(|to| end < *to) {
-                return Err(Error::invalid(format!("there is no version {to}: the stream ends before it")));
+                return Err(self.inner.no_version(&stream, to, end).await?);
             }
         }
         Ok(replay)
@@ -193,10 +194,7 @@ impl<F: Aggregate> Repository<F> {
         let batches = inner.events.read(&stream, VersionRange::from(from), Direction::Forward);
         let events = collect(batches, inner.encryption.as_deref()).await?;
         if let Some(first) = events.first().filter(|event| event.recorded.version > from) {
-            return Err(Error::invalid(format!(
-                "version {from} was truncated: the stream starts at {}",
-                first.recorded.version
-            )));
+            return Err(crate::load::truncated(from, first.recorded.version));
         }
         let head = events.last().map(|event| event.recorded.head()).or(head);
         Ok(CatchUp { base: None, events, head })

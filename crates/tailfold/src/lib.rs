@@ -111,7 +111,7 @@ pub use load::Load;
 pub use loaded::Loaded;
 pub use memory::MemoryStore;
 pub use projection::{
-    Decide, Decided, Erased, Facts, LoadProjection, Progress, Projected, Projection, ProjectionKey,
+    Decide, Decided, Erased, Facts, LoadProjection, Progress, Projected, Projection, ProjectionKey, Truncated,
 };
 pub use report::{Malformed, Rejected, Report, Source, Unreadable};
 pub use repository::{Repository, RepositoryBuilder};
@@ -126,7 +126,8 @@ pub use stats::Stats;
 pub use store::{
     Boundary, Capabilities, Commit, Committed, Direction, EventBatches, EventStore, EventStoreExt, Expected,
     Follow, InlineSnapshot, LogBatch, LogBatches, Removal, Removed, SnapshotAndTail, Store, StoreId,
-    StreamBatches, StreamSummary, StreamWrite, Tombstone, Unchanged, VersionRange, Written,
+    StreamBatches, StreamSummary, StreamWrite, Tombstone, Truncation, TruncationNotes, Unchanged,
+    VersionRange, Written,
 };
 pub use stream::{Head, StreamId, Version};
 pub use subscription::{

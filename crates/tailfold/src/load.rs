@@ -53,13 +53,15 @@ impl<F: Aggregate> Load<F> {
         Self { repository, stream, options: Options::default() }
     }
 
-    /// The state right after the event of that version; 0: before the first. `Invalid` if there is no such event.
+    /// The state right after the event of that version; 0: before the first. `Invalid` if there is no such event, or it was
+    /// truncated.
     pub fn at(mut self, version: impl Into<Version>) -> Self {
         self.options.at = Some(version.into());
         self
     }
 
-    /// The state as it was known at a moment: the longest prefix with no event recorded after it.
+    /// The state as it was known at a moment: the longest prefix with no event recorded after it. `Invalid` if that prefix ends
+    /// before the first event that a truncation has left.
     pub fn as_of(mut self, time: Timestamp) -> Self {
         self.options.as_of = Some(time);
         self
@@ -150,9 +152,7 @@ impl<F: Aggregate> Inner<F> {
         if let Some(at) = options.at {
             let version = head.map_or(Version::ZERO, |head| head.version);
             if version < at && options.as_of.is_none() {
-                return Err(Error::invalid(format!(
-                    "there is no version {at}: the stream ends at {version}"
-                )));
+                return Err(self.no_version(&stream, at, version).await?);
             }
         }
         report.replayed_events = events;
@@ -191,6 +191,21 @@ impl<F: Aggregate> Inner<F> {
         Ok((replay, report))
     }
 
+    /// Why a stream that was read up to `end` has no such version.
+    pub(crate) async fn no_version(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        end: Version,
+    ) -> Result<Error> {
+        let mut batches = self.events.read(stream, VersionRange::ALL, Direction::Forward);
+        let first = batches.next().await.transpose()?.and_then(|batch| batch.into_iter().next());
+        Ok(match first.filter(|first| first.version > version) {
+            Some(first) => truncated(version, first.version),
+            None => Error::invalid(format!("there is no version {version}: the stream ends at {end}")),
+        })
+    }
+
     fn tail(&self, stream: &StreamId, from: Version, options: &Options) -> Tail {
         if options.at == Some(Version::ZERO) {
             return Tail::of(Box::pin(futures_util::stream::empty()));
@@ -211,8 +226,14 @@ impl<F: Aggregate> Inner<F> {
         let mut kept = 0;
         while let Some(batch) = tail.next_batch().await? {
             for event in batch {
-                if options.as_of.is_some_and(|time| event.data.recorded_at > time) {
-                    return Ok(());
+                if let Some(time) = options.as_of.filter(|time| event.data.recorded_at > *time) {
+                    return match replay.head {
+                        None if event.version > Version::FIRST => Err(Error::invalid(format!(
+                            "what was known at {time} was truncated: the stream starts at {}, which was recorded at {}",
+                            event.version, event.data.recorded_at
+                        ))),
+                        _ => Ok(()),
+                    };
                 }
                 if replay.head.is_none() && replay.sample.draws() {
                     self.check_first(&event).await?;
@@ -231,6 +252,11 @@ impl<F: Aggregate> Inner<F> {
         }
         Ok(())
     }
+}
+
+/// The error for a version that was cut off.
+pub(crate) fn truncated(version: Version, first: Version) -> Error {
+    Error::invalid(format!("version {version} was truncated: the stream starts at {first}"))
 }
 
 impl<F: Aggregate> SnapshotSide<F> {

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::filter::Filter;
 use crate::fold::{Fold, State};
 use crate::scope::ManyStreams;
-use crate::stream::StreamId;
+use crate::stream::{StreamId, Version};
 
 /// A fold over many streams: a dashboard of all accounts, the stock of one product over all orders, who has which username.
 ///
@@ -108,6 +108,17 @@ pub trait Projection: Fold + State<Scope = ManyStreams> {
         let _ = stream;
         Erased::Rebuild
     }
+
+    /// The events of a stream before a version were cut off, some of which may have been folded. Either makes the state what a
+    /// fold of what is left gives, or asks for a rebuild. To keep a state as it is, is right where the event at `origin` sets all
+    /// that the earlier events of the stream have added; otherwise a snapshot would answer one thing and a replay another.
+    ///
+    /// It is called by the next load, like [`Projection::erased`]; it may be called again for the same truncation, and of a state
+    /// that has folded none of these events. A snapshot whose own last event was cut off is rejected without asking.
+    fn truncated(&mut self, stream: &StreamId, origin: Version) -> Truncated {
+        let _ = (stream, origin);
+        Truncated::Rebuild
+    }
 }
 
 /// What a projection does when a stream was erased.
@@ -115,6 +126,15 @@ pub trait Projection: Fold + State<Scope = ManyStreams> {
 pub enum Erased {
     /// What came from the stream has been taken out of the state.
     Forgotten,
+    /// The state must be folded anew from what is left.
+    Rebuild,
+}
+
+/// What a projection does when the beginning of a stream was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncated {
+    /// The state is what a fold of what is left gives.
+    Keep,
     /// The state must be folded anew from what is left.
     Rebuild,
 }

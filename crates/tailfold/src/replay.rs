@@ -51,10 +51,7 @@ impl<F: Aggregate> Replay<F> {
     /// Begins in the middle of a stream, with its event at `from`; no state of the whole results from that.
     pub(crate) fn begin_at(&mut self, event: &RecordedEvent, from: Version) -> Result<()> {
         if event.version != from {
-            return Err(Error::invalid(format!(
-                "version {from} was truncated: the stream starts at {}",
-                event.version
-            )));
+            return Err(crate::load::truncated(from, event.version));
         }
         self.anywhere = true;
         Ok(())

@@ -21,8 +21,8 @@ use crate::snapshot::{
     Snapshots, Tiers, Writer,
 };
 use crate::stats::{Counters, Stats};
-use crate::store::{EventStore, Removal, Removed, Store};
-use crate::stream::StreamId;
+use crate::store::{EventStore, EventStoreExt as _, Removal, Removed, Store, VersionRange};
+use crate::stream::{StreamId, Version};
 
 /// Default of how long [`Repository::close`] waits.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
@@ -281,6 +281,49 @@ impl<F: Aggregate> Repository<F> {
             removed.snapshots += side.forget(stream).await?;
         }
         Ok(removed)
+    }
+
+    /// Cuts off the events of an actor before a version, which must be an origin (`#[event(origin)]`), and the snapshots below it. A
+    /// marker in the log tells projections and remembers idempotency keys, see [`Removal::BeforeOrigin`].
+    ///
+    /// First the state that a fold from the origin alone gives is compared with that of the whole history: where they differ, loads
+    /// would change their answers, and nothing is removed. That replays both.
+    ///
+    /// # Errors
+    /// `Invalid` if the event at that version is no origin, or if the fold does not start from empty there; as
+    /// [`Repository::load`]; `Unavailable`: truncating again is safe and does what is left to do.
+    pub async fn truncate(&self, id: impl AsRef<str>, before: impl Into<Version>) -> Result<Removed> {
+        let (stream, before) = (self.stream(id.as_ref())?, before.into());
+        let operation = format!("truncate `{stream}` before version {before}");
+        self.truncate_everywhere(&stream, before).await.map_err(|error| error.during(operation))
+    }
+
+    async fn truncate_everywhere(&self, stream: &StreamId, before: Version) -> Result<Removed> {
+        self.check_origin(stream, before).await?;
+        self.flush().await;
+        let removal = Removal::before_origin(before, self.inner.clock.now());
+        self.inner.events.remove(stream, removal).await
+    }
+
+    /// Whether what lies before an origin may go without changing the state.
+    async fn check_origin(&self, stream: &StreamId, before: Version) -> Result<()> {
+        let at = VersionRange::from(before).up_to(Some(before));
+        let events = self.inner.events.read_to_vec(stream, at).await?;
+        match events.first().filter(|event| event.version == before) {
+            Some(event) if event.data.origin => {}
+            Some(_) => return Err(Error::invalid("the event there is no origin: nothing before it can go")),
+            None => return Err(Error::invalid("there is no event of that version")),
+        }
+        let from_origin = self.capture(stream.id(), before.0..).await?;
+        let end = from_origin.version();
+        let whole = self.capture(stream.id(), ..=end.0).await?;
+        from_origin.state().compare(whole.state()).map_err(|difference| {
+            Error::invalid(format!(
+                "fold `{}` does not start from empty at its origin: at version {end}, `{difference}` is another than after \
+                 the whole history. Let `apply` set the whole state where it meets that event, or truncate at another origin",
+                F::NAME
+            ))
+        })
     }
 
     pub(crate) fn stream(&self, id: &str) -> Result<StreamId> {

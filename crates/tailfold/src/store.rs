@@ -4,6 +4,7 @@
 
 mod commit;
 mod removal;
+mod truncation;
 
 use std::fmt;
 
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::commit::{Commit, Committed, Expected, InlineSnapshot, StreamWrite, Unchanged, Written};
 pub use self::removal::{Removal, Removed, Tombstone};
+pub(crate) use self::truncation::Remembered;
+pub use self::truncation::{Truncation, TruncationNotes};
 use crate::error::Result;
 use crate::event::{EventId, Position, RecordedEvent};
 use crate::filter::Filter;

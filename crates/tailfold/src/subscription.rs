@@ -267,6 +267,14 @@ impl<M: ReadModel> SubscriptionBuilder<M> {
         self
     }
 
+    /// Tells the read model of truncations too, by a [`Delivery`] without an event ([`Delivery::truncated`]). Default: it hears of none,
+    /// and what came of the events that were cut off stays in it.
+    #[must_use]
+    pub fn truncations(mut self) -> Self {
+        self.settings.truncations = true;
+        self
+    }
+
     /// Opens sealed payloads. The same hook as the repositories of these streams.
     ///
     /// An event whose key is [forgotten](crate::Opened::Forgotten) is passed over: the read model never sees

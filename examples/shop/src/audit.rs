@@ -50,7 +50,7 @@ impl Audit {
         let mut usernames = BTreeMap::new();
         for event in store.read_all_to_vec(Position::ZERO, Filter::all()).await? {
             let (id, kind) = (event.stream.id().to_owned(), event.data.event_type.as_str());
-            if event.data.event_type.is_tombstone() {
+            if event.data.event_type.tells_of_removal() {
                 continue;
             }
             let payload: Payload = serde_json::from_slice(&event.data.payload)?;

@@ -21,7 +21,7 @@ use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
 One event a line, in the order of the log. A payload is a JSON string of its exact text where it is UTF-8; otherwise base64,
-said so by \"payload_encoding\". Tombstones of erased streams are left out and counted; the first event of a later life names
+said so by \"payload_encoding\". Tombstones of erased streams and markers of truncations are left out and counted; the first event of a later life names
 the tombstone's chain as \"previous_life\". Snapshots are not exported: they are taken anew.
 
 Without FILE, or with `-`, the lines go to stdout, and the count to stderr. With --json, the count is one object.
@@ -128,19 +128,28 @@ pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> R
 struct Counted {
     events: u64,
     tombstones: u64,
+    markers: u64,
     /// Streams that begin after version 1.
     truncated: u64,
 }
 
 impl Counted {
     fn object(&self) -> serde_json::Value {
-        json!({ "events": self.events, "tombstones_left_out": self.tombstones, "truncated_streams": self.truncated })
+        json!({
+            "events": self.events,
+            "tombstones_left_out": self.tombstones,
+            "markers_left_out": self.markers,
+            "truncated_streams": self.truncated,
+        })
     }
 
     fn text(&self) -> String {
         let mut text = format!("exported {} events", grouped(self.events));
         if self.tombstones > 0 {
             text += &format!("; left out {} tombstones of erased streams", grouped(self.tombstones));
+        }
+        if self.markers > 0 {
+            text += &format!("; left out {} markers of truncations", grouped(self.markers));
         }
         if self.truncated > 0 {
             text +=
@@ -164,6 +173,10 @@ async fn write_lines(
     let mut batches = store.read_all(Position::ZERO, Filter::all(), Follow::ToEnd);
     while let Some(batch) = batches.try_next().await? {
         for event in batch.events {
+            if event.data.event_type.is_truncation() {
+                counted.markers += 1;
+                continue;
+            }
             if event.data.event_type.is_tombstone() {
                 counted.tombstones += 1;
                 begun.remove(&event.stream);

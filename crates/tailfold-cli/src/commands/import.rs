@@ -27,7 +27,8 @@ use crate::store::Open;
 pub(crate) const HELP: &str = "\
 Reads what `export` wrote, from a file (gzip is recognised) or from stdin. Ids, times, bytes and the order of the log stay; the
 store is created if it is missing. Chains are recomputed: a line whose chain does not follow from the line before and its own
-bytes is refused. Streams that were truncated are numbered from 1 here, with another chain, said so. Tombstones are left out.
+bytes is refused. Streams that were truncated are numbered from 1 here, with another chain, said so; what
+their markers remember of idempotency keys stays behind. Tombstones are left out.
 
 Running it again continues where it stopped: events that are there already are recognised, and a stream that holds another
 history is refused. A line that is wrong ends it with the line's number; what came before is recorded. With --json, one object.
@@ -161,7 +162,8 @@ impl Import {
         let filter = Filter::all().and_types([EventType::new(EventType::TOMBSTONE)?]);
         let mut batches = store.read_all(Position::ZERO, filter, Follow::ToEnd);
         while let Some(batch) = batches.try_next().await? {
-            erased.extend(batch.events.into_iter().map(|event| (event.stream, event.chain)));
+            let tombstones = batch.events.into_iter().filter(|event| event.data.event_type.is_tombstone());
+            erased.extend(tombstones.map(|event| (event.stream, event.chain)));
         }
         Ok(Self {
             store,
@@ -189,7 +191,7 @@ impl Import {
 
     /// Checks a line and adds its event to what is to be sent.
     async fn take(&mut self, number: u64, line: Line) -> Result<()> {
-        if line.r#type.is_tombstone() {
+        if line.r#type.tells_of_removal() {
             self.counted.tombstones += 1;
             return Ok(());
         }

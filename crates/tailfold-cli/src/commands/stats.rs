@@ -132,8 +132,8 @@ impl Stats {
     fn count(&mut self, event: &RecordedEvent) {
         self.first_position.get_or_insert(event.position);
         self.last_position = Some(event.position);
-        if event.data.event_type.is_tombstone() {
-            self.tombstones += 1;
+        if event.data.event_type.tells_of_removal() {
+            self.tombstones += u64::from(event.data.event_type.is_tombstone());
             return;
         }
         let size = event.data.payload.len() as u64;

@@ -3,7 +3,7 @@ use std::process::Stdio;
 
 use tailfold::{
     Commit, EventData, EventStoreExt as _, EventType, Expected, Filter, Metadata, NewEvent, Position,
-    RecordedEvent, Removal, Store, StreamId, Tag, Timestamp, Version,
+    RecordedEvent, Removal, Store, StreamId, Tag, Timestamp,
 };
 
 use crate::support::{Desk, on_every_kind_of_store, on_every_kind_of_store_with_backups};
@@ -60,7 +60,7 @@ fn awkward(desk: &Desk) {
         append(store, "thing/2", 0..6).await;
         append(store, "thing/3", 0..2).await;
         append(store, "thing/1", 6..8).await;
-        store.remove(&stream("thing/2"), Removal::BeforeOrigin(Version(3))).await.unwrap();
+        store.remove(&stream("thing/2"), Removal::before_origin(3, Timestamp::from_micros(0))).await.unwrap();
         store.remove(&stream("thing/3"), Removal::erase(Timestamp::from_micros(0))).await.unwrap();
         append(store, "thing/3", 2..5).await;
     });
@@ -70,7 +70,7 @@ fn log(desk: &Desk, name: &str) -> Vec<RecordedEvent> {
     let events = with_store(desk, name, async |store| {
         store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap()
     });
-    events.into_iter().filter(|event| !event.data.event_type.is_tombstone()).collect()
+    events.into_iter().filter(|event| !event.data.event_type.tells_of_removal()).collect()
 }
 
 fn what_was_exported_is_imported_byte_for_byte_in_the_order_of_the_log(desk: &Desk) {

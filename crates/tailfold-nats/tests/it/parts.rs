@@ -48,11 +48,11 @@ async fn a_commit_is_cut_at_an_origin_in_its_middle() {
     let middle = vec![event("4"), origin("5"), event("6"), origin("7"), event("8")];
     let before = append(&store, &stream, middle).await.writes[0].head;
     append(&store, &stream, events(2)).await;
-    let (messages, parts) = (format!("{}_EVENTS", name.to_uppercase()), format!("{name}.ch.>"));
+    let (messages, parts) = (format!("{}_EVENTS", name.to_uppercase()), format!("{name}.ch.ledger.*"));
     assert_eq!(raw.count(&messages, &parts).await, 3);
     let all = read(&store, &stream).await;
     for (origin, removed, left_parts) in [(5u64, 4, 2), (7, 2, 1)] {
-        let removal = Removal::BeforeOrigin(Version(origin));
+        let removal = Removal::before_origin(origin, Timestamp::from_micros(0));
         assert_eq!(store.remove(&stream, removal).await.unwrap().events, removed);
         assert_eq!(read(&store, &stream).await, all[origin as usize - 1..]);
         assert_eq!(raw.count(&messages, &parts).await, left_parts);
@@ -82,7 +82,7 @@ async fn parts_of_racing_commits_survive_a_truncation() {
     let all = read(&store, &stream).await;
     assert_eq!(all.len(), 72);
     for origin in (3..72).step_by(2) {
-        store.remove(&stream, Removal::BeforeOrigin(Version(origin))).await.unwrap();
+        store.remove(&stream, Removal::before_origin(origin, Timestamp::from_micros(0))).await.unwrap();
         assert_eq!(read(&store, &stream).await, all[origin as usize - 1..]);
     }
 }

@@ -143,7 +143,9 @@ async fn an_immutable_store_keeps_everything() {
     let stream = stream("a/1");
     append(&store, &stream, vec![event("1"), origin("2")]).await;
     append(&store, &stream, vec![origin("3")]).await;
-    for removal in [Removal::erase(Timestamp::from_micros(0)), Removal::BeforeOrigin(Version(3))] {
+    for removal in
+        [Removal::erase(Timestamp::from_micros(0)), Removal::before_origin(3, Timestamp::from_micros(0))]
+    {
         let error = store.remove(&stream, removal).await.unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
     }

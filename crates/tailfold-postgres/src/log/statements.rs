@@ -88,7 +88,8 @@ fn lists(filter: &Filter, schema: &str, values: &mut Values) -> Option<Vec<Strin
             return None;
         }
     }
-    // Whoever has folded events of a stream learns that it was erased.
+    // Whoever has folded events of a stream learns that it was erased or truncated.
+    lists.push(with("type", "'tailfold.truncated'", schema));
     lists.push(format!(
         "SELECT position FROM {schema}.events WHERE type = 'tailfold.erased' AND position > $1 AND position <= $2
          ORDER BY position LIMIT {PAGE_EVENTS}"
@@ -106,7 +107,7 @@ fn with(fact: &str, value: &str, schema: &str) -> String {
 
 /// Those of a stream's last life, in the order of versions, in which positions grow. Where they begin to lie after `$1`, no index
 /// tells: the versions are halved until it is found (`OFFSET 0`: each is looked up once, not for each bound). What was cut off counts as before it. Of earlier lives only tombstones are
-/// left, which have a list of their own.
+/// left, which have a list of their own, as markers of truncations do.
 fn of_stream(stream: &str, schema: &str) -> String {
     format!(
         "WITH RECURSIVE halved AS (

@@ -98,7 +98,7 @@ fn may_match(filter: &Filter, stream: &StreamId, event_type: &str) -> bool {
     filter.clauses().iter().any(|clause| {
         clause.matches_stream(stream)
             && (clause.types.is_empty()
-                || event_type == EventType::TOMBSTONE
+                || [EventType::TOMBSTONE, EventType::TRUNCATED].contains(&event_type)
                 || clause.types.iter().any(|wanted| wanted.as_str() == event_type))
     })
 }

@@ -99,7 +99,10 @@ async fn random_log(store: &SqliteStore, random: &mut fastrand::Rng) {
             (0, _) => drop(store.remove(&id, Removal::erase(Timestamp::from_micros(0))).await.unwrap()),
             (1, Some(_)) => {
                 let origin = append(store, &name, Expected::Any, vec![origin("{}")]).await.writes[0].head;
-                store.remove(&id, Removal::BeforeOrigin(origin.version)).await.unwrap();
+                store
+                    .remove(&id, Removal::before_origin(origin.version, Timestamp::from_micros(0)))
+                    .await
+                    .unwrap();
             }
             _ => {
                 // Long runs of one type, so that reads change from sparse to dense and back.
@@ -269,7 +272,7 @@ async fn the_index_of_kinds_follows_removals_and_is_rebuilt() {
     let store = place.open().await;
     append(&store, "a/1", Expected::Any, vec![typed("x"), typed("y"), origin("{}"), typed("x")]).await;
     append(&store, "a/2", Expected::Any, vec![typed("x")]).await;
-    store.remove(&stream("a/1"), Removal::BeforeOrigin(3.into())).await.unwrap();
+    store.remove(&stream("a/1"), Removal::before_origin(3, Timestamp::from_micros(0))).await.unwrap();
     store.remove(&stream("a/2"), Removal::erase(Timestamp::from_micros(0))).await.unwrap();
     let sqlite = place.sqlite();
     let index = || -> Vec<(String, String, i64)> {
@@ -280,7 +283,12 @@ async fn the_index_of_kinds_follows_removals_and_is_rebuilt() {
         rows.map(Result::unwrap).collect()
     };
     let entry = |name: &str, position| ("a".to_owned(), name.to_owned(), position);
-    let wanted = [entry("test.happened", 3), entry("x", 4), entry("tailfold.erased", 6)];
+    let wanted = [
+        entry("test.happened", 3),
+        entry("x", 4),
+        entry("tailfold.truncated", 6),
+        entry("tailfold.erased", 7),
+    ];
     assert_eq!(index(), wanted);
     sqlite
         .execute_batch("DELETE FROM event_kinds WHERE position = 4; INSERT INTO event_kinds VALUES (1, 99)")

@@ -25,7 +25,7 @@ async fn an_erased_stream_is_empty_and_its_next_life_has_another_genesis() {
         store.save(&slot("f", "a/2"), save(ended, "other")).await.unwrap();
         let removed = store.remove(&id, erase()).await.unwrap();
         let tombstone = removed.tombstone.unwrap();
-        assert_eq!(removed, Removed { events: 2, snapshots: 1, tombstone: Some(tombstone) });
+        assert_eq!(removed, Removed { events: 2, snapshots: 1, tombstone: Some(tombstone), marker: None });
         assert!(tombstone > receipt.position);
         assert!(read(&store, "a/1").await.is_empty());
         assert_eq!(store.head(&id).await.unwrap(), None);
@@ -108,13 +108,14 @@ async fn a_stream_is_cut_before_an_origin_only_and_keeps_its_versions() {
             .unwrap();
     }
     for version in [2, 4, 5, 0] {
-        let error = store.remove(&id, Removal::BeforeOrigin(Version(version))).await.unwrap_err();
+        let error =
+            store.remove(&id, Removal::before_origin(version, Timestamp::from_micros(0))).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
         assert!(error.to_string().starts_with("truncate stream `a/1` before version"), "{error}");
     }
     assert_eq!(read(&store, "a/1").await, all);
-    let removed = store.remove(&id, Removal::BeforeOrigin(Version(3))).await.unwrap();
-    assert_eq!(removed, Removed { events: 2, snapshots: 1, tombstone: None });
+    let removed = store.remove(&id, Removal::before_origin(3, Timestamp::from_micros(0))).await.unwrap();
+    assert_eq!((removed.events, removed.snapshots, removed.tombstone), (2, 1, None));
     assert_eq!(read(&store, "a/1").await, all[2..]);
     let mut backward: Vec<_> = {
         use futures_util::TryStreamExt as _;
@@ -126,7 +127,10 @@ async fn a_stream_is_cut_before_an_origin_only_and_keeps_its_versions() {
     let next = append(&store, "a/1", Expected::Head(all[3].head()), events(1)).await;
     assert_eq!(next.writes[0].first, Version(5));
     assert_eq!(store.count(SlotFilter::all()).await.unwrap().snapshots, 2);
-    assert_eq!(store.remove(&id, Removal::BeforeOrigin(Version(3))).await.unwrap(), Removed::default());
+    assert_eq!(
+        store.remove(&id, Removal::before_origin(3, Timestamp::from_micros(0))).await.unwrap(),
+        Removed::default()
+    );
 }
 
 #[tokio::test]

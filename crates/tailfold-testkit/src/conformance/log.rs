@@ -143,7 +143,7 @@ pub async fn a_stream_is_found_after_any_position(store: Events) {
         let origin = fact_with(1, |data| data.origin = true);
         let before = record(&store, &stream, &[origin]).await.version;
         record(&store, &stream, &numbers(2, 9)).await;
-        store.remove(&stream, Removal::BeforeOrigin(before)).await.unwrap();
+        store.remove(&stream, Removal::before_origin(before, Timestamp::from_micros(0))).await.unwrap();
         record(&store, &other, &facts(1..=3)).await;
     }
     let all = log(&store, Position::ZERO, space.filter()).await;

@@ -125,6 +125,11 @@ macro_rules! event_store_conformance {
                 appends_go_on_after_it,
                 everything_before_the_last_event_may_go,
                 a_truncated_stream_can_be_erased,
+                a_marker_stands_in_the_log_alone,
+                every_filter_of_the_category_sees_the_marker,
+                markers_remember_commands_until_the_stream_is_erased,
+                a_marker_changes_a_boundary,
+                truncating_beside_appends_and_readers_stays_consistent,
             }
             streams {
                 streams_are_listed_in_the_order_of_their_bytes,

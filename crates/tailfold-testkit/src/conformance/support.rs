@@ -102,7 +102,7 @@ pub(super) async fn log(store: &Events, after: Position, filter: Filter) -> Vec<
     store.read_all_to_vec(after, filter).await.unwrap()
 }
 
-/// As [`log`], without what other cases on the same server left: their tombstones match a filter by tag alone.
+/// As [`log`], without what other cases on the same server left: their tombstones and markers match a filter by tag alone.
 pub(super) async fn log_of(
     store: &Events,
     spaces: &[&Space],
@@ -113,7 +113,7 @@ pub(super) async fn log_of(
     log(store, after, filter).await.into_iter().filter(ours).collect()
 }
 
-/// Appends a commit with a boundary, past the tombstones of other cases on the same server.
+/// Appends a commit with a boundary, past the tombstones and markers of other cases on the same server.
 pub(super) async fn append_in(store: &Events, space: &Space, mut commit: Commit) -> Result<Committed> {
     loop {
         let result = store.append(commit.clone()).await;
@@ -121,7 +121,7 @@ pub(super) async fn append_in(store: &Events, space: &Space, mut commit: Commit)
         let ErrorKind::Conflict(Conflict::Changed { position }) = *error.kind() else { return result };
         let mut batches = store.read_all(Position(position.0 - 1), Filter::all(), Follow::ToEnd);
         let event = batches.try_next().await.unwrap().unwrap().events.remove(0);
-        let foreign = event.data.event_type.is_tombstone() && event.stream.category() != space.category;
+        let foreign = event.data.event_type.tells_of_removal() && event.stream.category() != space.category;
         match &mut commit.unchanged {
             Some(unchanged) if foreign && event.position == position => unchanged.after = position,
             _ => return result,

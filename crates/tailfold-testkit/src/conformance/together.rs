@@ -94,10 +94,10 @@ pub async fn truncating_a_stream_removes_the_snapshots_below(store: Both) {
         store.save(&slot, save(event.head(), "state")).await.unwrap();
         store.save(&other, save(event.head(), "state")).await.unwrap();
     }
-    assert_invalid(store.remove(&stream, Removal::BeforeOrigin(Version(6))).await);
+    assert_invalid(store.remove(&stream, Removal::before_origin(6, Timestamp::from_micros(0))).await);
     assert_eq!(versions_of(&store, &stream).await.len(), 9);
-    let removed = store.remove(&stream, Removal::BeforeOrigin(Version(5))).await.unwrap();
-    assert_eq!(removed, Removed { events: 4, snapshots: 4, tombstone: None });
+    let removed = store.remove(&stream, Removal::before_origin(5, Timestamp::from_micros(0))).await.unwrap();
+    assert_eq!((removed.events, removed.snapshots, removed.tombstone), (4, 4, None));
     let left: Vec<_> = versions_of(&store, &stream).await.into_iter().map(|(_, version)| version).collect();
     assert_eq!(left, [5, 6, 7, 8, 9]);
     assert_eq!(versions_of(&store, &space.stream("b")).await.len(), 9);

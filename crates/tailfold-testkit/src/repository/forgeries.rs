@@ -76,7 +76,7 @@ pub async fn an_event_that_was_edited_in_the_store_is_refused(store: Arc<dyn Sto
     let close = loaded.state().close();
     let loaded = plain(&store).append(loaded, close).await.expect("append").into_loaded();
     plain(&store).append(loaded, credits(5)).await.expect("append");
-    store.remove(&stream(&id), Removal::BeforeOrigin(Version(6))).await.expect("truncate");
+    store.remove(&stream(&id), Removal::before_origin(6, Timestamp::from_micros(0))).await.expect("truncate");
     assert_eq!(without.load(&id).await.expect("load").state().balance, 10);
     edited.edit(&stream(&id), 7, EDITED);
     assert_altered(without.capture(&id, 6..), "version 7 ").await;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tailfold::{
     Aggregate, ErrorKind, EventMeta, EventStore as _, Fold, Keep, MemoryStore, Policy, Rejection, Removal,
-    Repository, Save, SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Version,
+    Repository, Save, SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, Timestamp,
+    Version,
 };
 
 use super::folds::{Ledger, LedgerEvent, actor, events};
@@ -287,7 +288,10 @@ pub async fn a_snapshot_before_a_truncation_is_not_used(store: Arc<dyn Store>) {
     let close = loaded.state().close();
     let closed = plain(&store).append(loaded, close).await.expect("close the books").into_loaded();
     let whole = closed.state().clone();
-    store.remove(&stream(&id), Removal::BeforeOrigin(closed.version())).await.expect("truncate");
+    store
+        .remove(&stream(&id), Removal::before_origin(closed.version(), Timestamp::from_micros(0)))
+        .await
+        .expect("truncate");
     replace(&store, &slot, &old, old.bytes.clone()).await;
     let loaded = repository.load(&id).await.expect("load");
     assert_eq!(*loaded.state(), whole);

@@ -20,6 +20,7 @@ pub mod subscriptions;
 mod support;
 pub mod tier_failures;
 pub mod tiers;
+pub mod truncations;
 
 /// Makes a test of everything that a [`Repository`](tailfold::Repository) promises over a store, given an async function or
 /// closure that returns a [`Fixture`](crate::Fixture) with a store of events and snapshots. Use it once in a module.
@@ -158,6 +159,14 @@ macro_rules! repository_conformance {
                 a_forged_snapshot_is_rejected_where_checksums_have_a_key,
                 keys_of_checksums_are_introduced_and_rotated,
             }
+            truncations {
+                a_truncated_stream_changes_every_projection_alike,
+                a_projection_at_a_position_before_a_removal_is_what_is_left,
+                a_load_of_what_was_cut_off_is_refused,
+                a_truncation_that_would_change_the_state_is_refused,
+                keys_of_commands_that_were_cut_off_are_remembered,
+                a_read_model_hears_of_truncations_if_it_wants_to,
+            }
             random {
                 every_outcome_of_random_histories_equals_the_plain_replay,
             }
@@ -184,6 +193,7 @@ mod tests {
             include_str!("subscriptions.rs"),
             include_str!("shredding.rs"),
             include_str!("forgeries.rs"),
+            include_str!("truncations.rs"),
         ];
         assert!(crate::conformance::listed_cases(list, &sources) > 60);
     }

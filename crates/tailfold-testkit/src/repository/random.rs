@@ -166,7 +166,10 @@ async fn history_of<F: Subject>(store: &Arc<dyn Store>, seed: u64) {
                     let loaded = repository.load(&id).await.expect(&told);
                     let close = loaded.state().as_ref().close();
                     let head = repository.append(loaded, close).await.expect(&told).head().expect("a head");
-                    store.remove(&stream, Removal::BeforeOrigin(head.version)).await.expect(&told);
+                    store
+                        .remove(&stream, Removal::before_origin(head.version, Timestamp::from_micros(0)))
+                        .await
+                        .expect(&told);
                 }
             }
             // Erasing. The snapshots may stay behind, if their store looks away.

@@ -105,6 +105,8 @@ pub struct EventType(Arc<str>);
 impl EventType {
     /// Type of the event that a store appends where a stream was erased.
     pub const TOMBSTONE: &'static str = "tailfold.erased";
+    /// Type of the event that a store puts into the log where a stream was truncated.
+    pub const TRUNCATED: &'static str = "tailfold.truncated";
 
     /// Checks and takes a name.
     ///
@@ -130,6 +132,17 @@ impl EventType {
     /// Whether this names the tombstone of an erased stream.
     pub fn is_tombstone(&self) -> bool {
         self.as_str() == Self::TOMBSTONE
+    }
+
+    /// Whether this names the marker of a truncation.
+    pub fn is_truncation(&self) -> bool {
+        self.as_str() == Self::TRUNCATED
+    }
+
+    /// Whether this names an event that tells of events that are gone, a tombstone or the marker of a truncation: what every filter
+    /// of the stream matches, and no decision records.
+    pub fn tells_of_removal(&self) -> bool {
+        self.is_tombstone() || self.is_truncation()
     }
 }
 
@@ -175,6 +188,9 @@ impl fmt::Display for SchemaVersion {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Tag(Arc<str>);
+
+/// What the tag of an idempotency key begins with.
+const KEY_PREFIX: &str = "tailfold.key:";
 
 impl Tag {
     /// Checks and takes a tag.
@@ -240,7 +256,12 @@ impl Tag {
                 "must be 1..=200 bytes without control characters",
             ));
         }
-        Self::from_stored(&format!("tailfold.key:{key}"))
+        Self::from_stored(&format!("{KEY_PREFIX}{key}"))
+    }
+
+    /// The idempotency key, if the tag marks the first event of a decision made under one.
+    pub(crate) fn idempotency_key(&self) -> Option<&str> {
+        self.0.strip_prefix(KEY_PREFIX)
     }
 
     /// The text.

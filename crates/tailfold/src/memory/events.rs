@@ -16,7 +16,7 @@ use crate::snapshot::{Slot, SnapshotStore as _, StoredSnapshot};
 use crate::store::{
     Capabilities, Commit, Committed, Direction, EventBatches, EventStore, Expected, Follow, LogBatch,
     LogBatches, Removal, Removed, SnapshotAndTail, StoreId, StreamBatches, StreamSummary, StreamWrite,
-    Tombstone, VersionRange, Written,
+    Tombstone, Truncation, VersionRange, Written,
 };
 use crate::stream::{Head, StreamId, Version};
 
@@ -119,12 +119,13 @@ impl EventStore for MemoryStore {
                 };
                 let snapshots = contents.snapshots.forget(stream.as_str()).snapshots;
                 self.shared.newest.send_replace(tombstone);
-                Ok(Removed { events, snapshots, tombstone: Some(tombstone) })
+                Ok(Removed { events, snapshots, tombstone: Some(tombstone), marker: None })
             }
-            Removal::BeforeOrigin(origin) => {
-                let events = contents.log.truncate(stream, origin)?;
-                let snapshots = contents.snapshots.forget_below(stream.as_str(), origin).snapshots;
-                Ok(Removed { events, snapshots, tombstone: None })
+            Removal::BeforeOrigin { version, id, recorded_at } => {
+                let (events, marker) = contents.log.truncate(stream, version, id, recorded_at)?;
+                let snapshots = contents.snapshots.forget_below(stream.as_str(), version).snapshots;
+                self.shared.newest.send_replace(contents.log.newest);
+                Ok(Removed { events, snapshots, tombstone: None, marker })
             }
         }
     }
@@ -162,6 +163,8 @@ pub(super) struct Log {
 struct Life {
     genesis: Chain,
     positions: BTreeMap<Version, Position>,
+    /// Where the marker of its last truncation stands.
+    marker: Option<Position>,
 }
 
 /// What is left of a read of one life. Fixed when the read begins, so that it ends however fast others append.
@@ -249,9 +252,9 @@ impl Log {
         let Some(head) = self.head(stream) else { return Ok(None) };
         let data = Tombstone::event(head, id, recorded_at)?;
         let end = Head { version: head.version.next(), chain: head.chain.link(Digest::of(&data)) };
-        let next = Life { genesis: Chain::genesis_after(stream, end.chain), positions: BTreeMap::new() };
+        let next = Life::after(Chain::genesis_after(stream, end.chain));
         let ended = self.streams.insert(stream.clone(), next).unwrap_or_else(|| Life::first(stream));
-        for position in ended.positions.values() {
+        for position in ended.positions.values().chain(&ended.marker) {
             self.events.remove(position);
         }
         self.newest = Position(self.newest.0 + 1);
@@ -259,18 +262,36 @@ impl Log {
         Ok(Some((ended.positions.len() as u64, self.newest)))
     }
 
-    fn truncate(&mut self, stream: &StreamId, origin: Version) -> Result<u64> {
-        if !self.event(stream, origin).is_some_and(|event| event.data.origin) {
+    /// Cuts off what lies before an origin. Answers how many events went, and where the marker stands, if any did.
+    fn truncate(
+        &mut self,
+        stream: &StreamId,
+        version: Version,
+        id: EventId,
+        recorded_at: Timestamp,
+    ) -> Result<(u64, Option<Position>)> {
+        let origin = self.event(stream, version).filter(|event| event.data.origin).map(RecordedEvent::head);
+        let (Some(origin), Some(life)) = (origin, self.streams.get_mut(stream)) else {
             return Err(Error::invalid("only what lies before an origin can be cut off")
-                .during(format!("truncate stream `{stream}` before version {origin}")));
+                .during(format!("truncate stream `{stream}` before version {version}")));
+        };
+        let cut: Vec<Position> = life.positions.range(..version).map(|(_, position)| *position).collect();
+        if cut.is_empty() {
+            return Ok((0, None));
         }
-        let Some(life) = self.streams.get_mut(stream) else { return Ok(0) };
-        let kept = life.positions.split_off(&origin);
-        let cut = std::mem::replace(&mut life.positions, kept);
-        for position in cut.values() {
+        let earlier = life.marker.and_then(|marker| self.events.get(&marker));
+        let mut notes = Truncation::begin(stream, origin, earlier.map(Truncation::from_event).transpose()?);
+        cut.iter().filter_map(|position| self.events.get(position)).for_each(|event| notes.note_event(event));
+        let truncation = notes.finish();
+        let marker = truncation.event(id, recorded_at)?;
+        life.positions = life.positions.split_off(&version);
+        self.newest = Position(self.newest.0 + 1);
+        for position in cut.iter().chain(&life.marker.replace(self.newest)) {
             self.events.remove(position);
         }
-        Ok(cut.len() as u64)
+        let place = truncation.place(&marker);
+        self.events.insert(self.newest, recorded(self.newest, stream, place, marker));
+        Ok((cut.len() as u64, Some(self.newest)))
     }
 
     /// The part of a range that exists; `None` if nothing does.
@@ -344,7 +365,11 @@ impl Log {
 
 impl Life {
     fn first(stream: &StreamId) -> Self {
-        Self { genesis: Chain::genesis(stream), positions: BTreeMap::new() }
+        Self::after(Chain::genesis(stream))
+    }
+
+    fn after(genesis: Chain) -> Self {
+        Self { genesis, positions: BTreeMap::new(), marker: None }
     }
 }
 

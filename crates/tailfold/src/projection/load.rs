@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::TryStreamExt as _;
 use tracing::Instrument as _;
 
 use super::anchor::Anchors;
@@ -22,7 +23,7 @@ use crate::report::{Report, Source};
 use crate::repository::{Inner, Repository, SnapshotSide};
 use crate::schema::Events as _;
 use crate::snapshot::Rejection;
-use crate::store::EventStore as _;
+use crate::store::{EventStore as _, Follow};
 use crate::stream::Version;
 
 /// The load of a projection, to be refined and awaited; see [`Repository::load`].
@@ -61,7 +62,7 @@ impl<P: Projection> LoadProjection<P> {
     }
 
     /// The state after everything up to a position, and nothing after it. Of streams that were erased or cut off since, what is
-    /// left counts.
+    /// left counts: where there are any, every matching event is replayed.
     pub fn at(mut self, position: Position) -> Self {
         self.options.at = Some(position);
         self
@@ -108,6 +109,14 @@ impl<P: Projection> IntoFuture for LoadProjection<P> {
             repository.inner.load_projection(&key, &options).await
         })
     }
+}
+
+/// How a fold of the log ended.
+enum Folded {
+    /// Everything up to there was looked at.
+    UpTo(Position),
+    /// The state that it began with is no longer any good.
+    Outdated(Rejection),
 }
 
 /// One instance of a projection over one store.
@@ -182,7 +191,7 @@ impl<P: Projection> Inner<P> {
             }
         };
         let head = replay.head(&instance.anchors);
-        let LogReplay { state, trail, events, bytes, skipped, forgot, forgotten, .. } = *replay;
+        let LogReplay { state, trail, events, bytes, skipped, told, forgotten, .. } = *replay;
         (report.replayed_events, report.replayed_bytes, report.skipped) = (events, bytes, skipped);
         report.forgotten_events = forgotten;
         self.counters.loaded(&report);
@@ -190,7 +199,7 @@ impl<P: Projection> Inner<P> {
         let filter = instance.filter.clone();
         let mut loaded = Projected { state: Arc::new(state), filter, position, head, report, trail };
         if let Some(side) = side.filter(|_| options.at.is_none()) {
-            self.keep(side, instance, &mut loaded, forgot).await;
+            self.keep(side, instance, &mut loaded, told).await;
         }
         if options.keep_now
             && let Some(side) = side
@@ -229,14 +238,15 @@ impl<P: Projection> Inner<P> {
         let replaying = Instant::now();
         report.snapshot_time = replaying.duration_since(started);
         let mut folded = self.fold_log(instance, &mut replay, &mut tail, options, side).await?;
-        if folded.is_none() {
-            // A stream was erased that the state may have folded.
+        if let Folded::Outdated(reason) = folded {
+            // Events were removed that the state may have folded.
             if let Source::Snapshot(version) = report.source {
                 let name = report.tier.clone().unwrap_or_else(|| "own".into());
-                report.reject(&name, Some(version), Rejection::Erased);
+                report.reject(&name, Some(version), reason);
             }
             (report.source, report.tier) = (Source::Replay, None);
-            if let Some(side) = side {
+            // What a load of the past is not served with may be right for the present.
+            if let Some(side) = side.filter(|_| options.at.is_none()) {
                 side.forget_slot(&instance.key).await;
             }
             let visited = tail.visited;
@@ -245,8 +255,9 @@ impl<P: Projection> Inner<P> {
             tail.visited = visited;
             folded = self.fold_log(instance, &mut replay, &mut tail, options, side).await?;
         }
-        let position =
-            folded.ok_or_else(|| Error::corrupt("a replay from the start met what it had folded"))?;
+        let Folded::UpTo(position) = folded else {
+            return Err(Error::corrupt("a replay from the start met what it had folded"));
+        };
         report.replay_time = replaying.elapsed();
         report.visited_events = tail.visited;
         Ok((replay, position, report))
@@ -280,8 +291,7 @@ impl<P: Projection> Inner<P> {
         Ok((replay, tail.with_cursor(cursor)))
     }
 
-    /// Folds everything to the end, or to where it was asked for. Answers up to where; `None` if the state that it began with
-    /// is no longer any good.
+    /// Folds everything to the end, or to where it was asked for.
     async fn fold_log(
         &self,
         instance: &Instance,
@@ -289,15 +299,15 @@ impl<P: Projection> Inner<P> {
         tail: &mut LogTail,
         options: &Options,
         side: Option<&SnapshotSide<P>>,
-    ) -> Result<Option<Position>> {
+    ) -> Result<Folded> {
         let checkpoints = side.filter(|side| options.at.is_none() && !side.policy.is_never());
         let began_at = replay.position();
         let mut reached = began_at;
         let mut kept = 0;
         while let Some(batch) = tail.next().await? {
             for event in &batch.events {
-                if options.at.is_some_and(|at| event.position > at) {
-                    return Ok(options.at);
+                if let Some(at) = options.at.filter(|at| event.position > *at) {
+                    return self.fold_ends_at(instance, replay, at).await;
                 }
                 // The anchor was folded before the snapshot was taken.
                 if event.position <= began_at {
@@ -305,7 +315,7 @@ impl<P: Projection> Inner<P> {
                 }
                 match replay.apply(event, self.encryption.as_deref())? {
                     Applied::Folded => {}
-                    Applied::Outdated => return Ok(None),
+                    Applied::Outdated(reason) => return Ok(Folded::Outdated(reason)),
                 }
             }
             reached = reached.max(batch.checked_to);
@@ -322,19 +332,34 @@ impl<P: Projection> Inner<P> {
                 side.writer.offer(slot, Arc::new(replay.state.clone()), head, &replay.trail);
             }
         }
-        Ok(Some(options.at.unwrap_or(reached)))
+        match options.at {
+            // Nothing matches after it.
+            Some(at) => Ok(Folded::UpTo(at)),
+            None => Ok(Folded::UpTo(reached)),
+        }
+    }
+
+    /// A state that was there before may hold what was removed after the position that was asked for; a replay does not.
+    async fn fold_ends_at(&self, instance: &Instance, replay: &LogReplay<P>, at: Position) -> Result<Folded> {
+        if replay.is_resumed() {
+            let removals = instance.filter.clone().removals_only()?;
+            let mut batches = self.events.read_all(at, removals, Follow::ToEnd);
+            while let Some(batch) = batches.try_next().await? {
+                if let Some(removal) = batch.events.first() {
+                    return Ok(Folded::Outdated(match removal.data.event_type.is_tombstone() {
+                        true => Rejection::Erased,
+                        false => Rejection::Truncated,
+                    }));
+                }
+            }
+        }
+        Ok(Folded::UpTo(at))
     }
 
     /// What a load leaves behind for the next one: a snapshot if one is due, and how far it has looked.
-    async fn keep(
-        &self,
-        side: &SnapshotSide<P>,
-        instance: &Instance,
-        loaded: &mut Projected<P>,
-        forgot: bool,
-    ) {
+    async fn keep(&self, side: &SnapshotSide<P>, instance: &Instance, loaded: &mut Projected<P>, told: bool) {
         if let Some(head) = loaded.head
-            && (forgot || side.is_due(&loaded.state, head, &loaded.trail))
+            && (told || side.is_due(&loaded.state, head, &loaded.trail))
         {
             let slot = side.sealer.slot_of(&instance.key);
             side.writer.offer(slot, loaded.state.clone(), head, &loaded.trail);

@@ -1,7 +1,7 @@
 //! Folding matching events of many streams, in the order of their positions.
 
 use super::anchor::Anchors;
-use super::{Erased, Projection};
+use super::{Erased, Projection, Truncated};
 use crate::altered::LogSample;
 use crate::chain::Chain;
 use crate::encryption::Encryption;
@@ -10,7 +10,8 @@ use crate::event::{Position, RecordedEvent};
 use crate::loaded::Trail;
 use crate::replay::decode;
 use crate::report::{Malformed, Unreadable};
-use crate::snapshot::Envelope;
+use crate::snapshot::{Envelope, Rejection};
+use crate::store::Truncation;
 use crate::stream::Head;
 
 /// A fold under way.
@@ -27,10 +28,10 @@ pub(crate) struct LogReplay<P> {
     /// Events whose key is gone on purpose.
     pub(crate) forgotten: u64,
     pub(crate) lenient: bool,
-    /// Whether events may have been folded that were erased since: it began with a state that was there before.
+    /// Whether events may have been folded that were removed since: it began with a state that was there before.
     resumed: bool,
-    /// A stream was taken out of the state: what was kept before holds it still.
-    pub(crate) forgot: bool,
+    /// The state was told of a removal: what was kept before would be told again, and may hold what was taken out.
+    pub(crate) told: bool,
     /// Which events are checked against the one before in their stream.
     sample: LogSample,
 }
@@ -39,8 +40,8 @@ pub(crate) struct LogReplay<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
     Folded,
-    /// The state must be folded anew.
-    Outdated,
+    /// The state must be folded anew; why it is no longer any good.
+    Outdated(Rejection),
 }
 
 impl<P: Projection> LogReplay<P> {
@@ -69,7 +70,7 @@ impl<P: Projection> LogReplay<P> {
             forgotten: 0,
             lenient: false,
             resumed,
-            forgot: false,
+            told: false,
             sample: LogSample::of_a_load(),
         }
     }
@@ -84,6 +85,10 @@ impl<P: Projection> LogReplay<P> {
     pub(crate) fn position(&self) -> Position {
         let began_at = || self.began_at.map_or(Position::ZERO, |head| Position(head.version.0));
         self.last.map_or_else(began_at, |(position, _)| position)
+    }
+
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.resumed
     }
 
     /// Folds the next event.
@@ -104,13 +109,13 @@ impl<P: Projection> LogReplay<P> {
             )));
         }
         self.sample.check(event)?;
-        if event.data.event_type.is_tombstone() {
-            // A read to the end sees what was recorded before it began. What was erased before that, it never saw.
+        if event.data.event_type.tells_of_removal() {
+            // A read to the end sees what was recorded before it began. What was removed before that, it never saw.
             if self.resumed {
-                match self.state.erased(&event.stream) {
-                    Erased::Rebuild => return Ok(Applied::Outdated),
-                    Erased::Forgotten => self.forgot = true,
+                if let Some(outdated) = self.tell(event)? {
+                    return Ok(Applied::Outdated(outdated));
                 }
+                self.told = true;
             }
         } else {
             match decode::<P::Event>(event, encryption)? {
@@ -133,5 +138,20 @@ impl<P: Projection> LogReplay<P> {
         }
         self.last = Some((event.position, event.chain));
         Ok(Applied::Folded)
+    }
+
+    /// Tells the state of a removal. Answers why it must be folded anew, if it must.
+    fn tell(&mut self, event: &RecordedEvent) -> Result<Option<Rejection>> {
+        if event.data.event_type.is_tombstone() {
+            return Ok(match self.state.erased(&event.stream) {
+                Erased::Rebuild => Some(Rejection::Erased),
+                Erased::Forgotten => None,
+            });
+        }
+        let origin = Truncation::from_event(event)?.origin();
+        Ok(match self.state.truncated(&event.stream, origin.version) {
+            Truncated::Rebuild => Some(Rejection::Truncated),
+            Truncated::Keep => None,
+        })
     }
 }

@@ -37,7 +37,8 @@ pub enum Rejection {
     Ahead,
     /// The event at its version has another chain: it stands for another history.
     Diverged,
-    /// The event at its version was truncated, so that it cannot be checked any more.
+    /// The event at its version was truncated, so that it cannot be checked any more; or a stream was truncated after it, of
+    /// which a projection may have folded events.
     Truncated,
     /// A stream was erased after it, of which a projection may have folded events.
     Erased,

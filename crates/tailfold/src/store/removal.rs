@@ -1,4 +1,4 @@
-//! Erasing and truncating, and what an erased stream leaves behind.
+//! Erasing and truncating, and what an erased stream leaves behind. What a truncated one does is in `truncation.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,10 @@ use crate::stream::{Head, Version};
 /// What to remove of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// Everything, snapshots of every fold included. A tombstone event (type [`EventType::TOMBSTONE`], payload: the head
-    /// that was erased, as JSON) takes a new position in the log; filters of the stream's category match it.
+    /// Everything, snapshots of every fold included, and the marker of a truncation: the idempotency keys of the stream
+    /// are forgotten, so that a command that is sent again happens again, in the stream's next life. A tombstone event
+    /// (type [`EventType::TOMBSTONE`], payload: the head that was erased, as JSON) takes a new position in the log;
+    /// filters of the stream's category match it.
     /// The stream reads as empty afterwards and its versions start again at 1, with another genesis. A store may let it
     /// replace the tombstone of an earlier life of the stream, which says nothing more to whoever has not seen either.
     Erase {
@@ -20,8 +22,24 @@ pub enum Removal {
         /// Recorded-at of the tombstone.
         recorded_at: Timestamp,
     },
-    /// The events before that version, which must be an origin. Versions stay as they are.
-    BeforeOrigin(Version),
+    /// The events before a version, which must be an origin, with the snapshots below it. Versions stay as they are.
+    ///
+    /// A marker (type [`EventType::TRUNCATED`], payload: a [`Truncation`](crate::Truncation)) takes a new position in the log:
+    /// filters that match the stream match it, as they do a tombstone. It is not part of the stream: reads of the stream, its
+    /// head and the list of streams do not know of it. It replaces the marker that the stream's life had, remembers all that
+    /// this one did, and goes when the stream is erased. Where there is nothing to cut off, none is recorded.
+    ///
+    /// Events and marker change places in one step. A store that cannot do that removes the events first and records the marker
+    /// for good after: whoever meets `Unavailable` truncates again, which does what is left to do; and it records the marker
+    /// before it removes anything, too, so that at no time a command is remembered neither by its event nor by a marker.
+    BeforeOrigin {
+        /// Version of the first event that is to be left.
+        version: Version,
+        /// Identity of the marker.
+        id: EventId,
+        /// Recorded-at of the marker.
+        recorded_at: Timestamp,
+    },
 }
 
 /// What was removed.
@@ -33,12 +51,19 @@ pub struct Removed {
     pub snapshots: u64,
     /// Where the tombstone stands; `None` for a truncation, or where there was nothing to erase.
     pub tombstone: Option<Position>,
+    /// Where the marker of a truncation stands; `None` for an erase, or where there was nothing to cut off.
+    pub marker: Option<Position>,
 }
 
 impl Removal {
     /// Erase with a fresh id.
     pub fn erase(recorded_at: Timestamp) -> Self {
         Self::Erase { id: EventId::fresh(), recorded_at }
+    }
+
+    /// Truncation before an origin, with a fresh id for its marker.
+    pub fn before_origin(version: impl Into<Version>, recorded_at: Timestamp) -> Self {
+        Self::BeforeOrigin { version: version.into(), id: EventId::fresh(), recorded_at }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result, WithCauses};
 use crate::event::{EventId, EventType, Position, RecordedEvent};
 use crate::schema::Events;
+use crate::store::Truncation;
 use crate::stream::{StreamId, Version};
 
 /// An error of the user's own.
@@ -126,7 +127,8 @@ impl<E> Delivery<E> {
         Self { recorded, event }
     }
 
-    /// The typed event; `None` where the stream was erased, and what came from it must go.
+    /// The typed event; `None` where the stream was erased, and what came from it must go, or where it was
+    /// [truncated](Delivery::truncated).
     pub fn event(&self) -> Option<&E> {
         self.event.as_ref()
     }
@@ -143,7 +145,19 @@ impl<E> Delivery<E> {
 
     /// The stream, if this says that it was erased.
     pub fn erased(&self) -> Option<&StreamId> {
-        self.event.is_none().then_some(&self.recorded.stream)
+        self.recorded.data.event_type.is_tombstone().then_some(&self.recorded.stream)
+    }
+
+    /// The stream and what the marker says, if this tells that its beginning was cut off. Only for those who want to hear of it, see
+    /// [`SubscriptionBuilder::truncations`](crate::SubscriptionBuilder::truncations).
+    ///
+    /// # Errors
+    /// `Codec` if the marker cannot be read.
+    pub fn truncated(&self) -> Result<Option<(&StreamId, Truncation)>> {
+        if !self.recorded.data.event_type.is_truncation() {
+            return Ok(None);
+        }
+        Truncation::from_event(&self.recorded).map(|truncation| Some((&self.recorded.stream, truncation)))
     }
 }
 

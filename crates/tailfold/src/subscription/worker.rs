@@ -30,11 +30,13 @@ pub(super) struct Settings {
     pub(super) retries: u32,
     pub(super) lease: Duration,
     pub(super) share: Option<(u32, u32)>,
+    /// Whether the model wants to hear of truncations.
+    pub(super) truncations: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { batch: 256, retries: 3, lease: Duration::from_secs(30), share: None }
+        Self { batch: 256, retries: 3, lease: Duration::from_secs(30), share: None, truncations: false }
     }
 }
 
@@ -204,7 +206,10 @@ impl<M: ReadModel> Worker<M> {
             if !self.is_in_share(&event) {
                 continue;
             }
-            if event.data.event_type.is_tombstone() {
+            if event.data.event_type.is_truncation() && !self.settings.truncations {
+                continue;
+            }
+            if event.data.event_type.tells_of_removal() {
                 deliveries.push(Delivery::new(event, None));
             } else {
                 match decode::<M::Event>(&event, self.encryption.as_deref())? {
@@ -273,11 +278,14 @@ impl<M: ReadModel> Worker<M> {
             let Some(last) = aside.map(|(event, _)| event).or(now.last().map(Delivery::recorded)) else {
                 break;
             };
-            let after = Checkpoint {
-                store: place.store,
-                position: last.position,
-                last: Some(HandledEvent::of(last)),
-            };
+            // A marker is replaced by the stream's next one: what was handled before it says more of the log.
+            let lasting = |event: &&RecordedEvent| !event.data.event_type.is_truncation();
+            let handled = Some(last)
+                .filter(lasting)
+                .or_else(|| now.iter().rev().map(Delivery::recorded).find(lasting))
+                .map(HandledEvent::of)
+                .or_else(|| place.kept.as_ref().and_then(|kept| kept.last.clone()));
+            let after = Checkpoint { store: place.store, position: last.position, last: handled };
             let newest = last.data.recorded_at;
             let parked = aside.map(|(_, parked)| parked);
             let batch = Batch { before: place.kept.as_ref(), deliveries: now, parked, after: &after };

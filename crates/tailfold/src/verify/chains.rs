@@ -10,14 +10,14 @@ use crate::chain::{Chain, Digest};
 use crate::error::Result;
 use crate::event::{Position, RecordedEvent};
 use crate::filter::Filter;
-use crate::store::{Direction, EventStore, Follow, StreamSummary, Tombstone, VersionRange};
+use crate::store::{Direction, EventStore, Follow, StreamSummary, Tombstone, Truncation, VersionRange};
 use crate::stream::{Head, StreamId, Version};
 
 /// What [`verify_chains`] has seen, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Verification {
-    /// Events read, tombstones included.
+    /// Events read, tombstones and markers of truncations included.
     pub events: u64,
     /// Their bytes of payload.
     pub bytes: u64,
@@ -62,6 +62,8 @@ pub enum Fault {
     Order,
     /// A tombstone that does not follow from the head that it says was erased, or that ends another history.
     Tombstone,
+    /// A marker of a truncation that does not follow from the origin that it names, or names one of another history.
+    Marker,
     /// The store's list of streams says something else than its log.
     Head,
 }
@@ -173,12 +175,18 @@ async fn grew_meanwhile(
 /// One life of a stream, as far as it was followed.
 struct Life {
     genesis: Chain,
+    /// The first event that is left.
+    first: Option<Head>,
     head: Option<Head>,
 }
 
 impl Life {
     fn first(stream: &StreamId) -> Self {
-        Self { genesis: Chain::genesis(stream), head: None }
+        Self::after(Chain::genesis(stream))
+    }
+
+    fn after(genesis: Chain) -> Self {
+        Self { genesis, first: None, head: None }
     }
 
     fn follow(&mut self, event: &RecordedEvent, seen: &mut Verification) {
@@ -193,8 +201,20 @@ impl Life {
             if !follows {
                 wrong(Fault::Tombstone);
             }
-            *self = Self { genesis: Chain::genesis_after(&event.stream, event.chain), head: None };
+            *self = Self::after(Chain::genesis_after(&event.stream, event.chain));
             seen.erased += 1;
+            return;
+        }
+        if event.data.event_type.is_truncation() {
+            // It names the stream's first event, unless a release that knew no markers has cut off more.
+            let follows = Truncation::from_event(event).is_ok_and(|truncation| {
+                let origin = truncation.origin();
+                event.head() == truncation.place(&event.data)
+                    && self.first.is_none_or(|first| first == origin || first.version != origin.version)
+            });
+            if !follows {
+                wrong(Fault::Marker);
+            }
             return;
         }
         let before = self.head.unwrap_or(Head { version: Version::ZERO, chain: self.genesis });
@@ -208,6 +228,7 @@ impl Life {
         } else {
             seen.truncated += 1;
         }
+        self.first = self.first.or(Some(event.head()));
         // Goes on from what is stored, so that one altered event is one damage.
         self.head = Some(event.head());
     }
@@ -225,6 +246,7 @@ impl Fault {
             Self::Gap => "gap",
             Self::Order => "order",
             Self::Tombstone => "tombstone",
+            Self::Marker => "marker",
             Self::Head => "head",
         }
     }
@@ -237,6 +259,7 @@ impl fmt::Display for Fault {
             Self::Gap => "versions have a gap before it",
             Self::Order => "its position is not higher than the one before",
             Self::Tombstone => "it does not follow from the head that it says was erased",
+            Self::Marker => "it does not follow from the origin that it says the stream begins with",
             Self::Head => "the list of streams and the log name different last events",
         })
     }
@@ -278,13 +301,13 @@ mod tests {
             store.remove(&"a/1".parse().unwrap(), Removal::erase(now)).await.unwrap();
             append(&store, "a/1", 4).await;
         }
-        store.remove(&"a/2".parse().unwrap(), Removal::BeforeOrigin(Version(3))).await.unwrap();
+        store.remove(&"a/2".parse().unwrap(), Removal::before_origin(3, now)).await.unwrap();
         append(&store, "a/2", 2).await;
         let mut batches = 0;
         let seen = verify_chains(&store, Filter::all(), |_| batches += 1).await.unwrap();
         assert!(seen.is_sound(), "{seen:?}");
         assert_eq!((seen.streams, seen.erased, seen.truncated), (3, 2, 1));
-        assert_eq!(seen.events, 4 + 2 + 3 + 2 + 5);
+        assert_eq!(seen.events, 4 + 2 + 3 + 1 + 2 + 5);
         assert!(batches > 0);
     }
 
