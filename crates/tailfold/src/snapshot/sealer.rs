@@ -108,16 +108,20 @@ impl<F: Fold> Sealer<F> {
         sealed.map_err(|error| Refused { outcome: Outcome::Unencodable, error })
     }
 
-    /// Refuses a fold whose default state cannot be kept: no state of it could.
+    /// Refuses a fold whose default state its codec cannot keep: it could keep no other. (That one is too large for `max_bytes`
+    /// says nothing about the codec.)
     pub(crate) fn check_default(&self) -> Result<()> {
-        self.encode(&F::default()).map(drop).map_err(|refused| {
-            Error::invalid(format!(
-                "the default state cannot be kept as a snapshot in codec `{}`: give the state another codec, as in \
-                 `#[state(codec = message_pack)]`, or its fields other types",
-                self.codec.id()
-            ))
-            .caused_by(refused.error)
-        })
+        match self.encode(&F::default()) {
+            Err(Refused { outcome: Outcome::Unencodable | Outcome::Unfaithful, error }) => {
+                Err(Error::invalid(format!(
+                    "the default state cannot be kept as a snapshot in codec `{}`: give the state another codec, as in \
+                     `#[state(codec = message_pack)]`, or its fields other types",
+                    self.codec.id()
+                ))
+                .caused_by(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Encodes a state, decodes it again and compares both: a codec that loses something (a NaN in JSON, `Some(None)` in
