@@ -65,7 +65,7 @@ fn arm(path: &TokenStream, fields: &[ComparedField]) -> TokenStream {
             Way::Fingerprint => quote_spanned! {span=>
                 (&&::tailfold::__private::Described(#left, #right)).tailfold_compare()
             },
-            _ => quote_spanned!(span=> (&&&&::tailfold::__private::Comparing(#left, #right)).tailfold_compare()),
+            _ => quote_spanned!(span=> (&&&&&::tailfold::__private::Comparing(#left, #right)).tailfold_compare()),
         };
         quote!(#difference.map_err(|found| found.in_field(#name))?;)
     });

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::Fingerprint;
 use super::exact;
 
@@ -56,6 +58,11 @@ pub(crate) fn same(is_same: bool) -> Result<(), Difference> {
     if is_same { Ok(()) } else { Err(Difference::here()) }
 }
 
+/// Whether a value that is not equal to itself is encoded as the other is.
+fn same_encoding<T: PartialEq + Serialize + ?Sized>(left: &T, right: &T) -> bool {
+    !left.eq(left) && exact::bytes(left).is_some_and(|bytes| exact::bytes(right) == Some(bytes))
+}
+
 /// Compares entry by entry, in order; one more or one less differs as a whole.
 pub(crate) fn each<'a, T: Fingerprint + 'a>(
     left: impl ExactSizeIterator<Item = &'a T>,
@@ -78,13 +85,15 @@ pub(crate) fn each_pair<'a, K: Fingerprint + 'a, V: Fingerprint + 'a>(
     })
 }
 
-/// Two values of a field whose type the derive knows nothing about. The derive calls `(&&&&Comparing(a, b)).tailfold_compare()`, and
-/// the compiler takes the first of these ways that the type has, since each is implemented for one reference less:
+/// Two values of a field whose type the derive knows nothing about. The derive calls `(&&&&&Comparing(a, b)).tailfold_compare()`,
+/// and the compiler takes the first of these ways that the type has, since each is implemented for one reference less:
 ///
 /// 1. [`ways::ByFingerprint`]: field by field;
-/// 2. [`ways::ByEquality`]: `PartialEq`, and where a value is not equal to itself (NaN), the exact encoding;
-/// 3. [`ways::ByEqualityAlone`]: `PartialEq` of a type that serde writes only by a function beside it (`serde(with = ..)`);
-/// 4. [`ways::ByNothing`]: an error of compilation.
+/// 2. [`ways::ByEqualityAndDebug`]: `PartialEq`, and where a value is not equal to itself (NaN), the exact encoding and `Debug`,
+///    which shows what the type's own `Serialize` loses (the variant of an untagged enum);
+/// 3. [`ways::ByEquality`]: the same without `Debug`;
+/// 4. [`ways::ByEqualityAlone`]: `PartialEq` of a type that serde writes only by a function beside it (`serde(with = ..)`);
+/// 5. [`ways::ByNothing`]: an error of compilation.
 #[derive(Debug)]
 pub struct Comparing<'a, T: ?Sized>(pub &'a T, pub &'a T);
 
@@ -96,15 +105,17 @@ pub struct Described<'a, T: ?Sized>(pub &'a T, pub &'a T);
 /// The ways, for a glob import: an import of a way that is not needed would be a warning.
 #[allow(missing_docs, reason = "only the derives see it; `Comparing` tells what each way is")]
 pub mod ways {
+    use std::fmt::Debug;
+
     use serde::Serialize;
 
-    use super::{Comparable, Comparing, Described, Difference, Fingerprint, exact, same};
+    use super::{Comparable, Comparing, Described, Difference, Fingerprint, same, same_encoding};
 
     pub trait ByFingerprint {
         fn tailfold_compare(&self) -> Result<(), Difference>;
     }
 
-    impl<T: Fingerprint + ?Sized> ByFingerprint for &&&Comparing<'_, T> {
+    impl<T: Fingerprint + ?Sized> ByFingerprint for &&&&Comparing<'_, T> {
         fn tailfold_compare(&self) -> Result<(), Difference> {
             self.0.compare(self.1)
         }
@@ -126,6 +137,17 @@ pub mod ways {
         }
     }
 
+    pub trait ByEqualityAndDebug {
+        fn tailfold_compare(&self) -> Result<(), Difference>;
+    }
+
+    impl<T: PartialEq + Serialize + Debug + ?Sized> ByEqualityAndDebug for &&&Comparing<'_, T> {
+        fn tailfold_compare(&self) -> Result<(), Difference> {
+            let Comparing(left, right) = ****self;
+            same(left == right || (same_encoding(left, right) && format!("{left:?}") == format!("{right:?}")))
+        }
+    }
+
     pub trait ByEquality {
         fn tailfold_compare(&self) -> Result<(), Difference>;
     }
@@ -133,11 +155,7 @@ pub mod ways {
     impl<T: PartialEq + Serialize + ?Sized> ByEquality for &&Comparing<'_, T> {
         fn tailfold_compare(&self) -> Result<(), Difference> {
             let Comparing(left, right) = ***self;
-            same(
-                left == right
-                    || (!left.eq(left)
-                        && exact::bytes(left).is_some_and(|bytes| exact::bytes(right) == Some(bytes))),
-            )
+            same(left == right || same_encoding(left, right))
         }
     }
 
@@ -206,6 +224,24 @@ mod tests {
     #[derive(PartialEq)]
     struct Unwritten(f64);
 
+    #[derive(Debug, PartialEq, serde::Serialize)]
+    #[serde(untagged)]
+    enum Contact {
+        Email(String),
+        Phone(String),
+    }
+
+    #[test]
+    fn a_nan_hides_no_loss_beside_it() {
+        let (phone, email) = (Contact::Phone("1".to_owned()), Contact::Email("1".to_owned()));
+        let (left, right) = ((f64::NAN, phone), (f64::NAN, email));
+        #[derive(Debug, PartialEq, serde::Serialize)]
+        struct Call((f64, Contact));
+        let (left, right) = (Call(left), Call(right));
+        assert!((&&&&&Comparing(&left, &right)).tailfold_compare().is_err());
+        assert!((&&&&&Comparing(&left, &left)).tailfold_compare().is_ok());
+    }
+
     fn reading(celsius: f64) -> Reading {
         Reading { celsius }
     }
@@ -217,15 +253,15 @@ mod tests {
     )]
     fn a_type_is_compared_in_the_strictest_way_that_it_has() {
         // Field by field: floats by their bits, which `PartialEq` would not see.
-        assert!((&&&&Comparing(&0.0, &-0.0)).tailfold_compare().is_err());
-        assert!((&&&&Comparing(&vec![f64::NAN], &vec![f64::NAN])).tailfold_compare().is_ok());
+        assert!((&&&&&Comparing(&0.0, &-0.0)).tailfold_compare().is_err());
+        assert!((&&&&&Comparing(&vec![f64::NAN], &vec![f64::NAN])).tailfold_compare().is_ok());
         // `PartialEq`, and the encoding only for what is not equal to itself.
-        assert!((&&&&Comparing(&reading(1.5), &reading(1.5))).tailfold_compare().is_ok());
-        assert!((&&&&Comparing(&reading(f64::NAN), &reading(f64::NAN))).tailfold_compare().is_ok());
-        assert!((&&&&Comparing(&reading(f64::NAN), &reading(1.0))).tailfold_compare().is_err());
-        assert!((&&&&Comparing(&reading(1.0), &reading(f64::NAN))).tailfold_compare().is_err());
+        assert!((&&&&&Comparing(&reading(1.5), &reading(1.5))).tailfold_compare().is_ok());
+        assert!((&&&&&Comparing(&reading(f64::NAN), &reading(f64::NAN))).tailfold_compare().is_ok());
+        assert!((&&&&&Comparing(&reading(f64::NAN), &reading(1.0))).tailfold_compare().is_err());
+        assert!((&&&&&Comparing(&reading(1.0), &reading(f64::NAN))).tailfold_compare().is_err());
         // Nothing to fall back to: refused rather than passed.
-        assert!((&&&&Comparing(&Unwritten(1.0), &Unwritten(1.0))).tailfold_compare().is_ok());
-        assert!((&&&&Comparing(&Unwritten(f64::NAN), &Unwritten(f64::NAN))).tailfold_compare().is_err());
+        assert!((&&&&&Comparing(&Unwritten(1.0), &Unwritten(1.0))).tailfold_compare().is_ok());
+        assert!((&&&&&Comparing(&Unwritten(f64::NAN), &Unwritten(f64::NAN))).tailfold_compare().is_err());
     }
 }
