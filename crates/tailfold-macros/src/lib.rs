@@ -211,7 +211,7 @@ pub fn derive_events(input: TokenStream) -> TokenStream {
 /// | attribute | meaning | default |
 /// |---|---|---|
 /// | `#[state(opaque(Money = "v1"))]` | the type named, and only that, is foreign and has no fingerprint: the text stands for its shape wherever it stands in the field's type; what is around it keeps its own. Change the text when the type changes. Several may be named; a type is named as it is written in the field | the type's own fingerprint |
-/// | `#[state(opaque = "v1")]` | the same for the field as a whole. Types of yours inside are hidden too: if a field of theirs is renamed, the text must change | the type's own fingerprint |
+/// | `#[state(opaque = "v1")]` | the same for the field as a whole. Types of yours inside are hidden too: if a field of theirs is renamed, the text must change. An opaque type needs `PartialEq`, and must not change behind a shared reference: what is loaded would change under its owner. Atomics, cells and locks have no `PartialEq` and do not compile; one inside a type that has it is not noticed | the type's own fingerprint |
 /// | `#[state(transient)]` | the field can be computed again and never decides anything, so snapshots go without it; it is written with `#[serde(skip)]` | snapshots hold every field |
 ///
 /// Attributes under which a snapshot would lose data do not compile: `skip`, `skip_serializing` and `skip_deserializing`
