@@ -409,7 +409,7 @@ mod tests {
             ("nats://u:geheim%4@h", "percent sign"),
             ("nats://u:geheim@h/a.b", "store name"),
             ("nats://u:geheim@h?replicas", "no value"),
-            ("nats://u:geheim@h?replicas=three", "replicas=three: must be a number"),
+            ("nats://u:geheim@h?replicas=three", "replicas \"three\": must be a number"),
             ("nats://u:geheim@h?storage=tape", "`file` or `memory`"),
             ("nats://u:geheim@h?color=red", "no setting `color`"),
             ("nats://u:geheim@h?tls_cert=c", "go together"),

@@ -411,7 +411,7 @@ mod tests {
             ("postgres://u:geheim@h?schema=1a", "schema"),
             ("postgres://u:geheim@h?schema=pg_x", "schema"),
             ("postgres://u:geheim@h?schema", "no value"),
-            ("postgres://u:geheim@h?deadline=soon", "deadline=soon: must be a number"),
+            ("postgres://u:geheim@h?deadline=soon", "deadline \"soon\": must be a number"),
             ("postgres://u:geheim@h?max_connections=1", "at least 2"),
             ("postgres://u:geheim@h?sslmode=verify-ca", "sslmode=verify-ca"),
             ("postgres://u:geheim@h?color=red", "color"),

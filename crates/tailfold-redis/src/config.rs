@@ -417,7 +417,7 @@ mod tests {
             ("redis://u:geheim@h/1?cluster=true", "no database but 0"),
             ("redis://u:geheim@h?cluster", "no value"),
             ("redis://u:geheim@h?name=a.b", "store name"),
-            ("redis://u:geheim@h?retention=long", "retention=long: must be a number"),
+            ("redis://u:geheim@h?retention=long", "retention \"long\": must be a number"),
             ("redis://u:geheim@h?retention=0", "1 day at least"),
             ("redis://u:geheim@h?timeout_ms=0", "longer than nothing"),
             ("redis://u:geheim@h?cluster=yes", "`true` or `false`"),

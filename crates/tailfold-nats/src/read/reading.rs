@@ -9,7 +9,7 @@ use futures_util::stream::{self, FuturesOrdered, StreamExt as _, TryStreamExt as
 use tailfold::{Direction, Error, EventBatches, Outcome, RecordedEvent, Result, StreamId, Version};
 
 use super::nothing;
-use crate::commit::{Decoder, POINTERS, Place, pointers_of};
+use crate::commit::{self, Decoder, POINTERS, Place, pointers_of};
 use crate::scan::{Scan, Wanted};
 use crate::store::Shared;
 use crate::wire::Message;
@@ -270,7 +270,9 @@ impl Forward {
             };
             let Some(commit) = next else { return Err(self.reading.removed()) };
             let place = commit.place;
-            if place.last < self.reading.from {
+            // A scan from the start meets the tombstone of the life before, whose version says nothing about this one.
+            let is_before = self.before.is_none() && commit::is_tombstone(&commit.message);
+            if is_before || place.last < self.reading.from {
                 continue;
             }
             if !batch.is_empty() && batch.len() as u64 + place.len() > MAX_BATCH {
