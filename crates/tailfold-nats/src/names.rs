@@ -106,7 +106,8 @@ impl Names {
     }
 
     pub(crate) fn all_markers(&self) -> String {
-        format!("{}.ch.cut.>", self.prefix)
+        // Not `>`: the parts of a category `cut` have a name less.
+        format!("{}.ch.cut.*.*", self.prefix)
     }
 
     pub(crate) fn markers_of_category(&self, category: &str) -> String {
@@ -121,7 +122,9 @@ impl Names {
 
     /// Whether a subject is one of commits or markers.
     pub(crate) fn is_of_the_log(&self, subject: &str) -> bool {
-        self.relative(subject).is_some_and(|rest| LOGGED.iter().any(|kind| rest.starts_with(kind)))
+        self.relative(subject).is_some_and(|rest| {
+            LOGGED.iter().any(|kind| rest.strip_prefix(kind).is_some_and(|names| names.contains('.')))
+        })
     }
 
     fn of_stream(&self, kind: &str, stream: &StreamId) -> String {
@@ -265,6 +268,11 @@ mod tests {
             assert!(subject.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>')));
             assert_eq!(names().stream_of(&subject).unwrap(), stream);
             assert_eq!(names().stream_of(&names().marker_of(&stream)).unwrap(), stream);
+            assert!(names().is_of_the_log(&subject) && names().is_of_the_log(&names().marker_of(&stream)));
+            for category in ["cat.egory", "cut"] {
+                let parts = names().parts_of(&StreamId::new(category, id).unwrap());
+                assert!(!names().is_of_the_log(&parts), "{parts}");
+            }
             let slot = Slot::new("fold", "0000000000000001".parse().unwrap(), stream.as_str()).unwrap();
             let newest = names().snapshot_of(&names().newest_of(&slot)).unwrap();
             assert!(newest.slot == slot && newest.older.is_none());

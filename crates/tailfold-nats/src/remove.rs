@@ -125,9 +125,12 @@ impl Shared {
                 break;
             }
         }
-        let subject = self.names.commits_of(stream);
-        let purge = || self.wire.purge(&self.names.events, &subject, Some(commit.seq));
-        self.deadline().insist_on_change(purge).await?;
+        // Where nothing is to be cut off, only the tombstone of the life before would go, from which the first event follows.
+        if first < origin {
+            let subject = self.names.commits_of(stream);
+            let purge = || self.wire.purge(&self.names.events, &subject, Some(commit.seq));
+            self.deadline().insist_on_change(purge).await?;
+        }
         // Where the commit is not in parts, all parts before it are those of commits that are gone.
         self.purge_parts(stream, self.lowest_part_from(&commit, origin)?.unwrap_or(commit.seq)).await?;
         let snapshots = self.forget_below(stream.as_str(), origin).await?;
@@ -150,7 +153,14 @@ impl Shared {
         let deadline = self.deadline();
         loop {
             let marker = self.marker_of(stream, origin.version, deadline).await?;
-            let Some(Marker { seq, truncation: Some(truncation), pending }) = marker else { return Ok(None) };
+            let Some(Marker { seq, truncation, pending }) = marker else { return Ok(None) };
+            let Some(truncation) = truncation else {
+                // Erased meanwhile: what the marker remembers must not count in the next life.
+                let marker = self.names.marker_of(stream);
+                let purge = || self.wire.purge(&self.names.events, &marker, Some(seq + 1));
+                self.deadline().insist_on_change(purge).await?;
+                return Ok(None);
+            };
             if first == origin.version && !pending {
                 return Ok(None);
             }

@@ -207,14 +207,9 @@ async fn a_backup_of_a_store_in_use_is_one_state() {
             let copied = log(&restored).await;
             // What was acknowledged before the backup began is in it.
             assert!(copied.last().unwrap().position.0 >= last, "{version}");
-            last = store
-                .read_all_to_vec(Position::ZERO, Filter::all())
-                .await
-                .unwrap()
-                .last()
-                .unwrap()
-                .position
-                .0;
+            let recorded = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+            // On a slow machine all writers may erase their streams while the log is read to where it ended before.
+            last = recorded.last().map_or(last, |event| event.position.0);
             let erased: Vec<&str> = copied
                 .iter()
                 .filter(|event| event.data.event_type.is_tombstone())

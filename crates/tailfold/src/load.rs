@@ -154,6 +154,13 @@ impl<F: Aggregate> Inner<F> {
             if version < at && options.as_of.is_none() {
                 return Err(self.no_version(&stream, at, version).await?);
             }
+            // What was known at a moment may end before the version; that all of it was cut off is something else.
+            if version == Version::ZERO
+                && at > version
+                && let Some(first) = self.cut_off(&stream, at).await?
+            {
+                return Err(truncated(at, first));
+            }
         }
         report.replayed_events = events;
         report.replayed_bytes = bytes;
@@ -198,12 +205,17 @@ impl<F: Aggregate> Inner<F> {
         version: Version,
         end: Version,
     ) -> Result<Error> {
-        let mut batches = self.events.read(stream, VersionRange::ALL, Direction::Forward);
-        let first = batches.next().await.transpose()?.and_then(|batch| batch.into_iter().next());
-        Ok(match first.filter(|first| first.version > version) {
-            Some(first) => truncated(version, first.version),
+        Ok(match self.cut_off(stream, version).await? {
+            Some(first) => truncated(version, first),
             None => Error::invalid(format!("there is no version {version}: the stream ends at {end}")),
         })
+    }
+
+    /// Where a stream starts, if a version was cut off.
+    async fn cut_off(&self, stream: &StreamId, version: Version) -> Result<Option<Version>> {
+        let mut batches = self.events.read(stream, VersionRange::ALL, Direction::Forward);
+        let first = batches.next().await.transpose()?.and_then(|batch| batch.into_iter().next());
+        Ok(first.map(|first| first.version).filter(|first| *first > version))
     }
 
     fn tail(&self, stream: &StreamId, from: Version, options: &Options) -> Tail {

@@ -287,7 +287,8 @@ impl<F: Aggregate> Repository<F> {
     /// marker in the log tells projections and remembers idempotency keys, see [`Removal::BeforeOrigin`].
     ///
     /// First the state that a fold from the origin alone gives is compared with that of the whole history: where they differ, loads
-    /// would change their answers, and nothing is removed. That replays both.
+    /// would change their answers, and nothing is removed. That replays the stream up to the origin. It checks this fold: another fold
+    /// over the same category must start from empty there, too; a projection is told.
     ///
     /// # Errors
     /// `Invalid` if the event at that version is no origin, or if the fold does not start from empty there; as
@@ -314,12 +315,13 @@ impl<F: Aggregate> Repository<F> {
             Some(_) => return Err(Error::invalid("the event there is no origin: nothing before it can go")),
             None => return Err(Error::invalid("there is no event of that version")),
         }
-        let from_origin = self.capture(stream.id(), before.0..).await?;
-        let end = from_origin.version();
-        let whole = self.capture(stream.id(), ..=end.0).await?;
+        // At the origin, and not at the end: a later event may set what the origin leaves out, but a load of a version between
+        // them would still answer otherwise. Where both are equal there, they are equal ever after.
+        let from_origin = self.capture(stream.id(), before.0..=before.0).await?;
+        let whole = self.capture(stream.id(), ..=before.0).await?;
         from_origin.state().compare(whole.state()).map_err(|difference| {
             Error::invalid(format!(
-                "fold `{}` does not start from empty at its origin: at version {end}, `{difference}` is another than after \
+                "fold `{}` does not start from empty at its origin: at version {before}, `{difference}` is another than after \
                  the whole history. Let `apply` set the whole state where it meets that event, or truncate at another origin",
                 F::NAME
             ))

@@ -318,6 +318,9 @@ impl<P: Projection> Inner<P> {
                     Applied::Outdated(reason) => return Ok(Folded::Outdated(reason)),
                 }
             }
+            if tail.has_jumped() && replay.events > 0 {
+                replay.resume();
+            }
             reached = reached.max(batch.checked_to);
             if let Some(progress) = &options.progress {
                 progress(Progress { position: reached, events: replay.events });

@@ -91,6 +91,11 @@ impl<P: Projection> LogReplay<P> {
         self.resumed
     }
 
+    /// From here on events may be removed that were folded: the state is told of each removal.
+    pub(crate) fn resume(&mut self) {
+        self.resumed = true;
+    }
+
     /// Folds the next event.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub(crate) struct LogTail {
     rest: LogBatches,
     /// Not used up yet.
     cursor: Option<Cursor>,
+    /// What comes next is of a second read, which began later than the first.
+    jumped: bool,
     /// Events that the store looked at.
     pub(crate) visited: u64,
 }
@@ -35,7 +37,7 @@ impl LogTail {
     ) -> Self {
         let rest = events.read_all(position, filter.clone(), Follow::ToEnd);
         let (events, filter, anchors) = (events.clone(), filter.clone(), anchors.clone());
-        Self { events, filter, anchors, peeked: None, rest, cursor: None, visited: 0 }
+        Self { events, filter, anchors, peeked: None, rest, cursor: None, jumped: false, visited: 0 }
     }
 
     /// From the event at a position on, inclusive.
@@ -52,6 +54,11 @@ impl LogTail {
     pub(crate) fn with_cursor(mut self, cursor: Option<Cursor>) -> Self {
         self.cursor = cursor;
         self
+    }
+
+    /// Whether what comes next was read later than what came before: in between events may have been removed.
+    pub(crate) fn has_jumped(&self) -> bool {
+        self.jumped
     }
 
     /// The next event without taking it.
@@ -103,6 +110,7 @@ impl LogTail {
         let position = Position(cursor.checked.version.0);
         self.peeked = None;
         self.rest = self.events.read_all(position, self.filter.clone(), Follow::ToEnd);
+        self.jumped = true;
         Ok(Some(position))
     }
 
