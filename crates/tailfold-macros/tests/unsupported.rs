@@ -123,6 +123,32 @@ fn json_has_maps_with_keys_that_are_texts_numbers_and_variants() {
     assert_eq!(refusal!(message_pack: BTreeMap<Pair, BTreeMap<WithData, u8>>), None);
 }
 
+/// As users write maps by tuples into JSON.
+mod as_pairs {
+    use super::*;
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        map: &BTreeMap<(u8, u8), serde_json::Value>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter().map(|(key, value)| (key, value.to_string())))
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<(u8, u8), serde_json::Value>, D::Error> {
+        let pairs = Vec::<((u8, u8), String)>::deserialize(deserializer)?;
+        let value = |text: String| serde_json::from_str(&text).map_err(serde::de::Error::custom);
+        pairs.into_iter().map(|(key, text)| Ok((key, value(text)?))).collect()
+    }
+}
+
+#[test]
+fn of_what_is_written_by_hand_nothing_is_known() {
+    assert_eq!(refusal!(json: #[serde(with = "as_pairs")] BTreeMap<(u8, u8), serde_json::Value>), None);
+    assert_eq!(refusal!(postcard: #[serde(with = "as_pairs")] BTreeMap<(u8, u8), serde_json::Value>), None);
+}
+
 #[test]
 fn a_variant_that_serde_skips_is_kept_by_no_codec() {
     let start = "`field.Two`: a variant that serde skips cannot be written";

@@ -114,15 +114,17 @@ impl Shared {
         let head = at_origin.ok_or_else(none)?.head();
         let first = self.first_version(stream).await?;
         let deadline = self.deadline();
-        while first < origin {
-            let earlier = self.marker_of(stream, first, deadline).await?;
-            let after = earlier.as_ref().map_or(0, |marker| marker.seq);
-            let truncation = self.noted(stream, head, earlier).await?;
-            let kind = Kind::Marker { pending: true };
-            let told =
-                self.record_marker(stream, &truncation, (id, recorded_at), kind, after, deadline).await?;
-            if told.is_some() {
-                break;
+        if first < origin {
+            loop {
+                let earlier = self.marker_of(stream, first, deadline).await?;
+                let after = earlier.as_ref().map_or(0, |marker| marker.seq);
+                let truncation = self.noted(stream, head, earlier).await?;
+                let kind = Kind::Marker { pending: true };
+                let told =
+                    self.record_marker(stream, &truncation, (id, recorded_at), kind, after, deadline).await?;
+                if told.is_some() {
+                    break;
+                }
             }
         }
         // Where nothing is to be cut off, only the tombstone of the life before would go, from which the first event follows.

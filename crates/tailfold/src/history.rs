@@ -147,7 +147,7 @@ impl<F: Aggregate> Repository<F> {
             }
             let end = replay.head.map_or(Version::ZERO, |head| head.version);
             if let Some(to) = range.to.filter(|to| end < *to) {
-                return Err(self.inner.no_version(&stream, to, end).await?);
+                return Err(self.inner.no_version(stream, to, end).await?);
             }
         }
         Ok(replay)

@@ -406,10 +406,10 @@ impl<F: Fold> RepositoryBuilder<F> {
         self
     }
 
-    /// Checks that everything fits together: with snapshots on, also that the default state can be kept as one, since no other
-    /// state of the fold could be kept where that one cannot.
+    /// Checks that everything fits together: with snapshots on, also that the codec keeps the default state, which is the one that
+    /// every fold begins with. (A JSON state that begins with `f64::INFINITY` takes another codec, or an `Option`.)
     ///
-    /// Two types of folds with one name, label and shape would be served each other's snapshots: while a repository of the one
+    /// Two types of folds with one name, label and shape over one category would be served each other's snapshots: while a repository of the one
     /// lives in this process, none of the other is built over the same store. What is not noticed: two processes, and a store
     /// that cannot tell its [id](EventStore::store_id) without waiting, as all of tailfold's can.
     ///

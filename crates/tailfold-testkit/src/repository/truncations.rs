@@ -189,7 +189,7 @@ where
     projection.flush().await;
     let again = projection.load(key).await.expect("load");
     assert_eq!(again.state(), replayed.state(), "{:?}", again.report());
-    (loaded.state().clone(), loaded.report().source.clone())
+    (loaded.state().clone(), loaded.report().source)
 }
 
 /// After a truncation, and after the next, a projection answers the same from its snapshot and by replay: by rebuilding, or by

@@ -203,6 +203,7 @@ pub trait Comparable {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_borrow, reason = "the number of references chooses the way")]
 mod tests {
     use super::ways::*;
     use super::*;

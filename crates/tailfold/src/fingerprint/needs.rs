@@ -30,6 +30,10 @@ pub(super) struct Needs {
     name: Option<String>,
     /// Attributes of the field whose name comes next.
     of_next: Vec<&'static str>,
+    /// Whether that field is written by functions of the user's (`serde(with = ..)`), of which nothing is known.
+    next_by_hand: bool,
+    /// The fields that are: how deep they lie, and how many needs were found before them.
+    by_hand: Vec<(usize, usize)>,
     /// Whether what was described last can be the key of a map in JSON.
     last_is_key: bool,
     /// The same of each composite, by its number; `true` until it is closed.
@@ -73,8 +77,9 @@ impl Needs {
         }
         self.last_is_key = match closed.kind.as_str() {
             "enum" => closed.plain_variants,
-            // What another type is written as is described inside; a hand-written way may be anything.
-            "converted" => true,
+            // What another type is written as is described inside; a hand-written way may be anything. A struct with named
+            // fields is a key only where it is written by hand, as by its `Display`.
+            "converted" | "struct" => true,
             _ => closed.transparent && self.last_is_key,
         };
         if let Some(is_key) = self.are_keys.get_mut(closed.number) {
@@ -87,10 +92,17 @@ impl Needs {
         for what in std::mem::take(&mut self.of_next) {
             self.note(what, NeedKind::SelfDescribing);
         }
+        if std::mem::take(&mut self.next_by_hand) {
+            self.by_hand.push((self.open.len(), self.found.len()));
+        }
     }
 
     pub(super) fn field_ended(&mut self) {
         self.name = None;
+        let depth = self.open.len();
+        if let Some((_, found)) = self.by_hand.pop_if(|(of, _)| *of == depth) {
+            self.found.truncate(found);
+        }
     }
 
     pub(super) fn leaf(&mut self, tag: &str) {
@@ -100,7 +112,7 @@ impl Needs {
                 if let Some(composite) = self.open.last_mut() {
                     composite.skipped = composite.skipped.saturating_sub(1);
                 }
-                self.name = None;
+                self.field_ended();
             }
             _ => {
                 self.last_is_key =
@@ -147,6 +159,7 @@ impl Needs {
             ("tag", _) => self.note("`tag`", NeedKind::SelfDescribing),
             ("skip" | "skip_serializing" | "skip_deserializing", Some(composite)) => composite.skipped += 1,
             ("transparent", Some(composite)) => composite.transparent = true,
+            ("with" | "serialize_with" | "deserialize_with", _) => self.next_by_hand = true,
             _ => {}
         }
     }

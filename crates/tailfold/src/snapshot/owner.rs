@@ -9,6 +9,8 @@ use futures_util::FutureExt as _;
 use super::serial::Serial;
 use crate::error::{Error, Result};
 use crate::fold::Fold;
+use crate::schema::Events as _;
+use crate::scope::Scope as _;
 use crate::store::{EventStore, StoreId};
 
 /// One type's use of the slots of a name and serial. Repositories of the type share it; when the last of them is gone, the slots
@@ -27,6 +29,8 @@ struct Slots {
     store: StoreId,
     name: &'static str,
     serial: Serial,
+    /// The category of an aggregate's streams, which a slot's key begins with; `None`: a projection.
+    category: Option<&'static str>,
 }
 
 /// The owners that live. An entry goes with its owner.
@@ -46,7 +50,11 @@ impl Owner {
         let Some(Ok(store)) = store.store_id().now_or_never() else {
             return Ok(None);
         };
-        let slots = Slots { store, name: F::NAME, serial: serial.clone() };
+        let category = match F::Scope::IS_PROJECTION {
+            true => None,
+            false => F::Event::sources().first().map(|source| source.category),
+        };
+        let slots = Slots { store, name: F::NAME, serial: serial.clone(), category };
         let fold = TypeId::of::<F>();
         let mut owners = owners();
         let owner = match owners.get(&slots).and_then(Weak::upgrade) {
