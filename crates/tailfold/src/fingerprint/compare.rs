@@ -23,22 +23,19 @@ impl Difference {
 
     /// The same difference, seen from the value that holds it in a field.
     #[must_use]
-    pub fn in_field(mut self, name: &str) -> Self {
-        if !self.path.is_empty() && !self.path.starts_with('[') {
-            self.path.insert(0, '.');
-        }
-        self.path.insert_str(0, name);
-        self
+    pub fn in_field(self, name: &str) -> Self {
+        self.below(name)
     }
 
     /// The same difference, seen from the sequence, set or map that holds it as its entry number `index`, from 0.
     #[must_use]
-    pub fn at_index(mut self, index: usize) -> Self {
-        if !self.path.is_empty() && !self.path.starts_with('[') {
-            self.path.insert(0, '.');
-        }
-        self.path.insert_str(0, &format!("[{index}]"));
-        self
+    pub fn at_index(self, index: usize) -> Self {
+        self.below(&format!("[{index}]"))
+    }
+
+    fn below(self, place: &str) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        Self { path: format!("{place}{dot}{}", self.path) }
     }
 }
 
