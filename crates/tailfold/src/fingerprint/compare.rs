@@ -240,6 +240,21 @@ mod tests {
         assert!((&&&&&Comparing(&left, &left)).tailfold_compare().is_ok());
     }
 
+    #[derive(PartialEq, serde::Serialize)]
+    struct Sealed(f64, u32);
+
+    impl std::fmt::Debug for Sealed {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Sealed(..)")
+        }
+    }
+
+    #[test]
+    fn a_debug_that_tells_nothing_hides_no_loss_beside_a_nan() {
+        assert!((&&&&&Comparing(&Sealed(f64::NAN, 1), &Sealed(f64::NAN, 2))).tailfold_compare().is_err());
+        assert!((&&&&&Comparing(&Sealed(f64::NAN, 1), &Sealed(f64::NAN, 1))).tailfold_compare().is_ok());
+    }
+
     fn reading(celsius: f64) -> Reading {
         Reading { celsius }
     }
