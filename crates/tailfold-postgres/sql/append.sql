@@ -11,14 +11,15 @@
 --
 -- Answers a row a write (`recorded` or `repeated`), or one row: `conflict` with the stream's version (0: empty) and chain, or
 -- `changed` with the position.
-CREATE FUNCTION {schema}.append(
+CREATE OR REPLACE FUNCTION {schema}.append(
     p_streams text[], p_expectations smallint[], p_versions bigint[], p_chains bytea[], p_ends integer[],
     p_ids uuid[], p_types text[], p_schema_versions bigint[], p_recorded_ats bigint[], p_origins boolean[],
     p_metadatas bytea[], p_digests bytea[], p_tags text[], p_payloads bytea[],
     p_since bigint, p_locks bigint[], p_exclusive boolean[],
     p_whole_log boolean, p_unchanged text, p_after bigint, p_values text[],
     p_fold text, p_serial text, p_key text, p_snapshot_version bigint, p_snapshot_chain bytea, p_envelope bytea,
-    p_keep bigint, p_day bigint, p_slot_lock bigint)
+    p_keep bigint, p_day bigint, p_slot_lock bigint,
+    p_schema text, p_store uuid)
 RETURNS TABLE (outcome text, write integer, first bigint, version bigint, chain bytea, "position" bigint,
                pruned bigint, newer_version bigint, newer_chain bytea)
 LANGUAGE plpgsql AS $$
@@ -53,6 +54,8 @@ BEGIN
     ELSE
         LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE;
     END IF;
+    -- After all waiting: the schema may have got another name meanwhile.
+    PERFORM {schema}.check_store(p_schema, p_store);
 
     FOR i IN 1 .. cardinality(p_streams) LOOP
         SELECT e.life, e.version, e.chain, e.type = 'tailfold.erased' AS ended INTO v_last

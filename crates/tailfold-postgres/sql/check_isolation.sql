@@ -1,5 +1,5 @@
 -- Refuses transactions that would not see what others have committed while they waited for a lock.
-CREATE FUNCTION {schema}.check_isolation() RETURNS void
+CREATE OR REPLACE FUNCTION {schema}.check_isolation() RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN

@@ -3,9 +3,10 @@
 --
 -- An append that began before the events went could take one of their versions again. So the last step waits for the appends
 -- that are under way and holds up new ones, which then see the tombstone; what takes long is done before.
-CREATE FUNCTION {schema}.erase(
+CREATE OR REPLACE FUNCTION {schema}.erase(
     p_stream text, p_version bigint, p_chain bytea,
-    p_id uuid, p_type text, p_schema_version bigint, p_recorded_at bigint, p_payload bytea, p_tombstone bytea)
+    p_id uuid, p_type text, p_schema_version bigint, p_recorded_at bigint, p_payload bytea, p_tombstone bytea,
+    p_schema text, p_store uuid)
 RETURNS TABLE (events bigint, snapshots bigint, "position" bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -34,6 +35,7 @@ BEGIN
     SELECT count(*) INTO v_snapshots FROM removed;
 
     LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM {schema}.check_store(p_schema, p_store);
     WITH removed AS (
         DELETE FROM {schema}.events e
         WHERE e.stream = p_stream AND e.life = v_life AND e.version = p_version AND e.chain = p_chain

@@ -1,6 +1,6 @@
 -- The chain before the first event of a life: the first 16 bytes of SHA-256 over the stream's name and, after a life that was
 -- erased, the chain of its tombstone, each with its length (four bytes, little-endian).
-CREATE FUNCTION {schema}.genesis(p_stream text, p_tombstone bytea) RETURNS bytea
+CREATE OR REPLACE FUNCTION {schema}.genesis(p_stream text, p_tombstone bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT substring(sha256(string_agg(
         set_byte(set_byte('\x00000000'::bytea, 0, length(part) & 255), 1, (length(part) >> 8) & 255) || part, ''::bytea

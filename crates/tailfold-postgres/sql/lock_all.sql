@@ -1,5 +1,5 @@
 -- Takes locks to the end of the transaction, in the order given: everybody sorts them.
-CREATE FUNCTION {schema}.lock_all(p_locks bigint[], p_exclusive boolean[]) RETURNS void
+CREATE OR REPLACE FUNCTION {schema}.lock_all(p_locks bigint[], p_exclusive boolean[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM {schema}.check_isolation();

@@ -1,6 +1,6 @@
 -- Keeps a snapshot, unless `p_keep` newer ones are there, and prunes its slot. Saves to one slot come one after the other.
 -- Answers how many were pruned, or the head of the newest one that stays instead.
-CREATE FUNCTION {schema}.save_snapshot(
+CREATE OR REPLACE FUNCTION {schema}.save_snapshot(
     p_slot_lock bigint, p_fold text, p_serial text, p_key text, p_version bigint, p_chain bytea, p_envelope bytea,
     p_keep bigint, p_day bigint)
 RETURNS TABLE (pruned bigint, newer_version bigint, newer_chain bytea)

@@ -1,6 +1,6 @@
 -- Removes the events of a stream before an origin, their tags, and the snapshots below it. Answers `origin` true and what went;
 -- or `origin` false, NULL if there is no such event. As `erase` does, it waits for appends that are under way at last.
-CREATE FUNCTION {schema}.truncate(p_stream text, p_before bigint)
+CREATE OR REPLACE FUNCTION {schema}.truncate(p_stream text, p_before bigint, p_schema text, p_store uuid)
 RETURNS TABLE (origin boolean, events bigint, snapshots bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -36,6 +36,7 @@ BEGIN
     )
     SELECT count(*) INTO v_snapshots FROM removed;
     LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM {schema}.check_store(p_schema, p_store);
     RETURN QUERY SELECT true, v_events, v_snapshots;
 END
 $$;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tailfold::{
-    Chain, Commit, Committed, Error, Expected, Head, NewEvent, Outcome, Position, Result, StreamWrite,
-    Version, Written,
+    Chain, Commit, Committed, Error, Expected, Head, NewEvent, Outcome, Position, Result, StoreId,
+    StreamWrite, Version, Written,
 };
 use tokio::time::{timeout, timeout_at};
 use uuid::Uuid;
@@ -32,7 +32,7 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: &str, id: StoreId) -> Self {
         let columns = "position, stream, life, version, id, type, schema_version, recorded_at, origin, metadata, chain, payload";
         // The transaction has its id before it draws a position: see `frontier.rs`.
         let position =
@@ -43,10 +43,12 @@ impl Statements {
                  ORDER BY life DESC, version DESC LIMIT 1"
             )
         };
+        // And the name of the schema still leads to this store.
         let met = |version: &str, chain: &str| {
             format!(
                 "CASE WHEN {version} = 0 THEN l.life IS NULL
-                      ELSE l.version = {version} AND l.chain = {chain} AND l.type <> 'tailfold.erased' END"
+                      ELSE l.version = {version} AND l.chain = {chain} AND l.type <> 'tailfold.erased' END
+                 AND EXISTS (SELECT FROM {schema}.meta WHERE store_id = '{id}')"
             )
         };
         Self {
@@ -90,7 +92,7 @@ impl Statements {
             call: format!(
                 "SELECT outcome, write, first, version, chain, position, pruned, newer_version, newer_chain
                  FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                                      $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)"
+                                      $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, '{schema}', '{id}')"
             ),
         }
     }

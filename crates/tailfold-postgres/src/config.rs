@@ -136,11 +136,15 @@ impl PostgresConfig {
         self
     }
 
-    /// Connects, creates the schema or brings it up to date, and checks that server and schema are fit to be used.
+    /// Connects, creates the schema or brings it up to date, and checks that server and schema are fit to be
+    /// used. In a schema that was renamed, the functions are made anew; a sequence of positions that is
+    /// behind the log is set right.
     ///
     /// # Errors
     /// `Invalid` for settings that break their rules, a login that is refused, and a store that is missing and not to be
-    /// created; `Unsupported` for a server or a schema of another release; `Unavailable` if no server answers in time.
+    /// created; `Unsupported` for a server or a schema of another release, a schema that was renamed where
+    /// nothing is to be created, a sequence that the role may not set right, and a pooler that gives sessions
+    /// to transactions; `Unavailable` if no server answers in time.
     pub async fn connect(self) -> Result<PostgresStore> {
         let operation = format!("connect to {self}");
         self.open().await.map_err(|error| error.during(operation))

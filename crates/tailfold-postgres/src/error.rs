@@ -65,6 +65,10 @@ impl From<tokio_postgres::Error> for Failure {
             code if *code == SqlState::UNIQUE_VIOLATION && answer.constraint() == Some("events_version") => {
                 Self::Raced
             }
+            code if *code == SqlState::UNDEFINED_TABLE => Self::Final(Error::invalid(format!(
+                "{}; was the schema renamed or dropped? Connect again to what is to be used",
+                message()
+            ))),
             code if *code == SqlState::QUERY_CANCELED => {
                 Self::Final(Error::unavailable(Outcome::NotDone, message()))
             }

@@ -8,12 +8,13 @@
 
 use std::time::Duration;
 
-use tailfold::{Error, Position, Result};
+use tailfold::{Error, Position, Result, StoreId};
 use tokio::time::sleep;
 use tokio_postgres::Row;
 
 use crate::connections::Connections;
 use crate::rows::{self, unsigned};
+use crate::store::another;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -23,17 +24,22 @@ const PATIENT_LOOKS: u32 = 4;
 /// The statements of the frontier.
 #[derive(Debug)]
 pub(crate) struct Statements {
+    schema: String,
+    id: StoreId,
     last: String,
     oldest: &'static str,
     writers: String,
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: &str, id: StoreId) -> Self {
         Self {
+            schema: schema.to_owned(),
+            id,
             // The next id is read after the snapshot was taken; `age` counts from it to the first id that there ever was, 3.
             last: format!(
-                "SELECT coalesce(max(position), 0), pg_snapshot_xmin(pg_current_snapshot())::text, age('3'::xid)
+                "SELECT coalesce(max(position), 0), pg_snapshot_xmin(pg_current_snapshot())::text, age('3'::xid),
+                        EXISTS (SELECT FROM {schema}.meta WHERE store_id = '{id}')
                  FROM {schema}.events"
             ),
             oldest: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text",
@@ -53,6 +59,10 @@ impl Statements {
 /// The last position that is visible, once everything before it is decided.
 pub(crate) async fn decided(connections: &Connections, statements: &Statements) -> Result<Position> {
     let row = connections.row(&statements.last, &[]).await?;
+    // Positions of another store mean nothing to whoever reads on from one of this.
+    if !rows::value::<bool>(&row, 3)? {
+        return Err(another(&statements.schema, statements.id));
+    }
     let position = Position(unsigned(rows::value(&row, 0)?, "position")?);
     let earlier = Earlier::of(&row)?;
     if earlier.than_oldest(&row, 1)? {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
 use tailfold::{
-    Digest, Error, EventId, Head, Position, Removal, Removed, Result, StreamId, Tag, Timestamp, Tombstone,
-    Truncation, TruncationNotes, Version,
+    Digest, Error, EventId, Head, Position, Removal, Removed, Result, StoreId, StreamId, Tag, Timestamp,
+    Tombstone, Truncation, TruncationNotes, Version,
 };
 
 use crate::error::Failure;
@@ -29,12 +29,12 @@ pub(crate) struct Statements {
 const NOTED_AT_ONCE: usize = 4096;
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: &str, id: StoreId) -> Self {
         Self {
             erase: format!(
-                "SELECT events, snapshots, position FROM {schema}.erase($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+                "SELECT events, snapshots, position FROM {schema}.erase($1, $2, $3, $4, $5, $6, $7, $8, $9, '{schema}', '{id}')"
             ),
-            truncate: format!("SELECT origin, events, snapshots FROM {schema}.truncate($1, $2)"),
+            truncate: format!("SELECT origin, events, snapshots FROM {schema}.truncate($1, $2, '{schema}', '{id}')"),
             origin: format!(
                 "SELECT e.origin, e.chain, e.life FROM {schema}.events e
                  WHERE e.stream = $1 AND e.version = $2 AND e.type <> 'tailfold.erased' AND e.life = (

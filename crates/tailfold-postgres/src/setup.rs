@@ -2,10 +2,13 @@
 //!
 //! Format n + 1 is what the n-th migration makes of format n. A migration never changes after a release; a new one is added.
 
+use std::cmp::Ordering;
+
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use tailfold::{Error, Outcome, Result, StoreId, Timestamp};
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::config::PostgresConfig;
@@ -23,13 +26,6 @@ const MIGRATIONS: &[&[&str]] = &[
         include_str!("../sql/snapshots.sql"),
         include_str!("../sql/snapshot_payloads.sql"),
         include_str!("../sql/event_log.sql"),
-        include_str!("../sql/genesis.sql"),
-        include_str!("../sql/check_isolation.sql"),
-        include_str!("../sql/lock_all.sql"),
-        include_str!("../sql/save_snapshot.sql"),
-        include_str!("../sql/append.sql"),
-        include_str!("../sql/erase.sql"),
-        include_str!("../sql/truncate.sql"),
     ],
     // Builds indexes over the log.
     &[
@@ -37,6 +33,21 @@ const MIGRATIONS: &[&[&str]] = &[
         include_str!("../sql/events_of_type.sql"),
         include_str!("../sql/events_of_category.sql"),
     ],
+    // Functions that know which store they work on.
+    &[include_str!("../sql/drop_unchecked_functions.sql"), include_str!("../sql/meta_schema_name.sql")],
+];
+
+/// Functions, as this release calls them: made after the migrations, and made anew in a schema that was
+/// renamed. Where one gets other parameters, a migration drops the one before.
+const FUNCTIONS: &[&str] = &[
+    include_str!("../sql/genesis.sql"),
+    include_str!("../sql/check_isolation.sql"),
+    include_str!("../sql/check_store.sql"),
+    include_str!("../sql/lock_all.sql"),
+    include_str!("../sql/save_snapshot.sql"),
+    include_str!("../sql/append.sql"),
+    include_str!("../sql/erase.sql"),
+    include_str!("../sql/truncate.sql"),
 ];
 
 /// The oldest server that works: functions of transaction ids and of SHA-256 are older, tests are not.
@@ -68,25 +79,34 @@ async fn find_or_create(connections: &Connections, config: &PostgresConfig) -> R
             let mut connection = connections.get().await?;
             let client = connection.client();
             check_server(client).await?;
-            let found = look(client, config).await?;
-            match found {
-                Some((format, id)) if format == current() => Ok(id),
-                Some((format, _)) if format > current() => Err(Error::unsupported(format!(
+            let Some(found) = look(client, config).await? else {
+                return match config.create_if_missing {
+                    true => migrate(client, config).await,
+                    false => Err(Error::invalid("there is no such store").into()),
+                };
+            };
+            let Found { format, id, schema_name } = &found;
+            match format.cmp(&current()) {
+                Ordering::Greater => Err(Error::unsupported(format!(
                     "the schema `{}` has format {format} of a newer release; this one knows {}",
                     config.schema,
                     current()
                 ))
                 .into()),
-                None if !config.create_if_missing => {
-                    Err(Error::invalid("there is no such store").into())
-                }
-                Some((format, _)) if !config.create_if_missing => Err(Error::unsupported(format!(
+                Ordering::Equal if *schema_name == config.schema => Ok(*id),
+                _ if config.create_if_missing => migrate(client, config).await,
+                Ordering::Equal => Err(Error::unsupported(format!(
+                    "the schema was called `{schema_name}` when its functions were made, and is `{}` now: a process that \
+                     may create the store makes them anew when it connects",
+                    config.schema
+                ))
+                .into()),
+                Ordering::Less => Err(Error::unsupported(format!(
                     "the schema `{}` has format {format} of an older release: a process that may create it brings it up to {}",
                     config.schema,
                     current()
                 ))
                 .into()),
-                _ => migrate(client, config).await,
             }
         })
         .await
@@ -125,17 +145,28 @@ pub(crate) async fn check_server(client: &Object) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Format and id of the store in the schema; `None` if there is none.
-async fn look(client: &Object, config: &PostgresConfig) -> Result<Option<(i32, StoreId)>, Failure> {
+/// What a schema says about the store in it.
+struct Found {
+    format: i32,
+    id: StoreId,
+    /// What it was called when its functions were made; empty before format 3.
+    schema_name: String,
+}
+
+/// The store in the schema; `None` if there is none.
+async fn look(client: &impl GenericClient, config: &PostgresConfig) -> Result<Option<Found>, Failure> {
     let schema = config.quoted_schema();
     if !is_there(client, config, "meta").await? {
         return Ok(None);
     }
-    let found = client.query_opt(&format!("SELECT format, store_id FROM {schema}.meta"), &[]).await?;
-    let Some(row) = found else {
+    let statement = format!(
+        "SELECT format, store_id, coalesce(to_jsonb(m) ->> 'schema_name', '') FROM {schema}.meta AS m"
+    );
+    let Some(row) = client.query_opt(&statement, &[]).await? else {
         return Err(Error::corrupt(format!("the table {schema}.meta is empty")).into());
     };
-    Ok(Some((row.get(0), StoreId::from_uuid(row.get::<_, Uuid>(1)))))
+    let id = StoreId::from_uuid(row.get::<_, Uuid>(1));
+    Ok(Some(Found { format: row.get(0), id, schema_name: row.get(2) }))
 }
 
 /// Whether the schema has a table of that name.
@@ -177,30 +208,42 @@ pub(crate) async fn apply(
     let patience = (config.deadline * 3 / 4).as_millis().clamp(1, i32::MAX as u128);
     transaction.batch_execute(&format!("SET LOCAL statement_timeout = {patience}")).await?;
     for migration in migrations.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
-        for object in *migration {
-            let done = transaction.batch_execute(&object.replace("{schema}", &config.quoted_schema())).await;
-            done.map_err(|error| refused(error, config))?;
-        }
+        make(transaction, config, migration).await?;
     }
     Ok(())
 }
 
-/// Applies what is missing in one transaction: all of it or nothing, however many processes do so at the same time.
+async fn make(
+    transaction: &Transaction<'_>,
+    config: &PostgresConfig,
+    objects: &[&str],
+) -> Result<(), Failure> {
+    for object in objects {
+        let made = transaction.batch_execute(&object.replace("{schema}", &config.quoted_schema())).await;
+        made.map_err(|error| refused(error, config))?;
+    }
+    Ok(())
+}
+
+/// Applies what is missing, and makes the functions, in one transaction: all of it or nothing, however many
+/// processes do so at the same time.
 async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<StoreId, Failure> {
     let transaction = begin_migration(client, config).await?;
     let schema = config.quoted_schema();
-    let format: i32 = match is_there(&transaction, config, "meta").await? {
-        true => transaction.query_one(&format!("SELECT format FROM {schema}.meta"), &[]).await?.get(0),
-        false => 0,
-    };
+    let format = look(&transaction, config).await?.map_or(0, |found| found.format);
     apply(&transaction, config, MIGRATIONS, format).await?;
+    // An append that began under another name of the schema holds other locks than those that begin now: it
+    // ends first.
+    make(&transaction, config, &["LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE"]).await?;
+    make(&transaction, config, FUNCTIONS).await?;
     let statement = format!(
-        "INSERT INTO {schema}.meta (format, store_id, created_at) VALUES ($1, $2, $3)
-         ON CONFLICT (one) DO UPDATE SET format = excluded.format RETURNING store_id"
+        "INSERT INTO {schema}.meta (format, store_id, created_at, schema_name) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (one) DO UPDATE SET format = excluded.format, schema_name = excluded.schema_name RETURNING store_id"
     );
     let created_at = Timestamp::from(std::time::SystemTime::now()).as_micros();
-    let row =
-        transaction.query_one(&statement, &[&current(), StoreId::fresh().as_uuid(), &created_at]).await?;
+    let fresh = StoreId::fresh();
+    let values: [&(dyn ToSql + Sync); 4] = [&current(), fresh.as_uuid(), &created_at, &config.schema];
+    let row = transaction.query_one(&statement, &values).await?;
     let id = StoreId::from_uuid(row.get::<_, Uuid>(0));
     transaction.commit().await?;
     Ok(id)

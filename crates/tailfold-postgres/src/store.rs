@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use tailfold::{Result, StoreId};
+use tailfold::{Error, Result, StoreId};
 
 use crate::config::{Dialer, PostgresConfig};
 use crate::connections::Connections;
@@ -62,13 +62,14 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    /// For a store in a schema, whose name is quoted.
+    pub(crate) fn new(schema: &str, id: StoreId) -> Self {
         Self {
-            append: append::Statements::new(schema),
+            append: append::Statements::new(schema, id),
             read: read::Statements::new(schema),
-            frontier: frontier::Statements::new(schema),
+            frontier: frontier::Statements::new(schema, id),
             streams: streams::statement(schema),
-            remove: remove::Statements::new(schema),
+            remove: remove::Statements::new(schema, id),
             snapshots: snapshots::Statements::new(schema),
         }
     }
@@ -136,15 +137,26 @@ impl PostgresStore {
     }
 
     /// Gives the store a new [`StoreId`]: after its tables were restored from a backup, so that whoever remembers positions of
-    /// the store that the backup was made of notices that they mean nothing here. Connect anew afterwards.
+    /// the store that the backup was made of notices that they mean nothing here. Connect
+    /// anew afterwards: who has connected before is refused, this handle included.
     ///
     /// # Errors
+    /// `Invalid` if the schema holds another store by now;
     /// `Unavailable`.
     pub async fn renew_id(&self) -> Result<StoreId> {
-        let id = StoreId::fresh();
-        let statement = format!("UPDATE {}.meta SET store_id = $1 RETURNING store_id", self.inner.schema);
-        let renewed = self.inner.connections.row(&statement, &[id.as_uuid()]).await;
-        renewed.map(|_| id).map_err(|error| error.during("renew the store's id"))
+        let renewed = async {
+            let id = StoreId::fresh();
+            let Inner { schema, connections, id: known, .. } = &*self.inner;
+            let statement = format!(
+                "UPDATE {schema}.meta SET store_id = $1 WHERE store_id IN ($1, $2) RETURNING store_id"
+            );
+            let found = connections.rows(&statement, &[id.as_uuid(), known.as_uuid()]).await?;
+            if found.is_empty() {
+                return Err(another(schema, *known));
+            }
+            Ok(id)
+        };
+        renewed.await.map_err(|error| error.during("renew the store's id"))
     }
 }
 
@@ -159,7 +171,7 @@ impl Inner {
         Self {
             id,
             seen: AtomicI64::new(seen),
-            statements: Statements::new(&schema),
+            statements: Statements::new(&schema, id),
             locks: Locks::new(&config.schema),
             together: Together::new(config.appends_at_once),
             wake: Wake::new(&config.schema),
@@ -169,6 +181,11 @@ impl Inner {
             dialer,
         }
     }
+}
+
+/// The schema has been renamed, or its store replaced or given another id, since this process connected.
+pub(crate) fn another(schema: &str, id: StoreId) -> Error {
+    Error::invalid(format!("the schema {schema} does not hold store {id} any more: connect again"))
 }
 
 impl fmt::Debug for PostgresStore {

@@ -11,6 +11,7 @@ mod log;
 mod logins;
 mod pools;
 mod read_models;
+mod renamed;
 mod setup;
 mod snapshots;
 mod support;

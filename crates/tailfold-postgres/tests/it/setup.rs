@@ -178,14 +178,41 @@ async fn a_store_of_format_1_is_migrated_by_whoever_connects_first() {
         "SELECT format::bigint, (SELECT count(*) FROM pg_indexes WHERE schemaname = $1 AND indexname IN
                 ('events_of_type', 'events_of_category')) FROM";
     let row = other.query_one(&format!("{made} {schema}.meta"), &[&schema]).await.unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 2));
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (3, 2));
 }
 
 async fn back_to_format_1(client: &tokio_postgres::Client, schema: &str) {
     let back = format!(
-        "DROP INDEX {schema}.events_of_type, {schema}.events_of_category; UPDATE {schema}.meta SET format = 1"
+        "DROP INDEX {schema}.events_of_type, {schema}.events_of_category; UPDATE {schema}.meta SET format = 1;
+         ALTER TABLE {schema}.meta DROP COLUMN schema_name"
     );
     client.batch_execute(&back).await.unwrap();
+}
+
+/// Its functions do not ask which store is meant. They are replaced, and what they recorded is recognised.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_format_2_gets_functions_that_know_their_store() {
+    let (url, schema) = (shared_server().await, fresh_schema());
+    let other = client(&url).await;
+    let made = include_str!("format_2.sql").replace("{schema}", &schema);
+    other.batch_execute(&format!("CREATE SCHEMA {schema}; {made}")).await.unwrap();
+    let call = format!(
+        "SELECT outcome FROM {schema}.append('{{a/1}}', '{{1}}', '{{0}}', '{{NULL}}', '{{1}}', ARRAY[gen_random_uuid()],
+             '{{test.happened}}', '{{1}}', '{{0}}', '{{f}}', ARRAY[''::bytea], $1, '{{x}}', ARRAY['old'::bytea], 0, '{{}}',
+             '{{}}', false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+    );
+    let recorded = other.query_one(&call, &[&vec![vec![7_u8; 16]]]).await.unwrap();
+    assert_eq!(recorded.get::<_, &str>(0), "recorded");
+
+    let store = config(&url).schema(&schema).connect().await.unwrap();
+    append(&store, "a/1", vec![event("new")]).await;
+    assert_eq!(payloads(&read(&store, "a/1").await), ["old", "new"]);
+    let refused = other.query_one(&call, &[&vec![vec![7_u8; 16]]]).await.unwrap_err();
+    assert!(refused.as_db_error().unwrap().message().contains("does not exist"), "{refused:?}");
+    let functions =
+        "SELECT count(*), count(DISTINCT proname) FROM pg_proc WHERE pronamespace = $1::text::regnamespace";
+    let row = other.query_one(functions, &[&schema]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (8, 8));
 }
 
 /// As docs/postgres.md says for a large log: the indexes are built before, and taken as they are once they are valid.

@@ -113,7 +113,8 @@ impl Slow {
                      ARRAY[gen_random_uuid()], '{{test.slow}}', '{{1}}', '{{0}}', '{{f}}', ARRAY[''::bytea],
                      ARRAY['\\x00112233445566778899aabbccddeeff'::bytea], ARRAY[{tags}]::text[], ARRAY['slow'::bytea],
                      0, '{{{locks}}}', array_fill(false, ARRAY[cardinality('{{{locks}}}'::bigint[])]),
-                     false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+                     false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                     '\"{schema}\"', (SELECT store_id FROM {schema}.meta))"
             ))
             .await
             .unwrap();
