@@ -49,3 +49,28 @@ async fn transactions_that_would_not_see_what_others_did_are_refused() {
         assert!(error.to_string().contains(&format!("are {level}: they must be read committed")), "{error}");
     }
 }
+
+/// Sessions in which backslashes are no letters, numbers are read otherwise, and the like: what the server's
+/// defaults, or those of a role, may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_a_session_do_not_change_what_is_recorded() {
+    let url = shared_server().await;
+    for options in [
+        "-c standard_conforming_strings=off",
+        "-c array_nulls=off -c transform_null_equals=on -c bytea_output=escape",
+        "-c datestyle=german -c timezone=Asia/Kathmandu -c intervalstyle=iso_8601 -c extra_float_digits=-5",
+        "-c quote_all_identifiers=on -c search_path= -c plan_cache_mode=force_generic_plan",
+    ] {
+        let schema = fresh_schema();
+        let store = PostgresConfig::over_pool(pool(&url, options)).schema(&schema).connect().await.unwrap();
+        append(&store, "a/1", vec![tagged("t"), event("\\x00 ' \" %")]).await;
+        let head = store.head(&stream("a/1")).await.unwrap();
+        let commit = Commit::new(stream("a/1"), Expected::from_head(head), events(2));
+        store.append(commit.unchanged(Filter::tag(Tag::new("t").unwrap()), Position(9))).await.unwrap();
+        assert_eq!(payloads(&read(&store, "a/1").await), ["t", "\\x00 ' \" %", "0", "1"], "{options}");
+        store.remove(&stream("a/1"), Removal::erase(Timestamp::from_micros(1))).await.unwrap();
+        append(&store, "a/1", events(1)).await;
+        let verified = tailfold_testkit::verify_chain(&store).await.unwrap();
+        assert_eq!((verified.events, verified.erased), (2, 1), "{options}");
+    }
+}
