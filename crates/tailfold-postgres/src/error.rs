@@ -65,6 +65,13 @@ impl From<tokio_postgres::Error> for Failure {
             code if *code == SqlState::UNIQUE_VIOLATION && answer.constraint() == Some("events_version") => {
                 Self::Raced
             }
+            code if *code == SqlState::UNIQUE_VIOLATION && answer.constraint() == Some("events_pkey") => {
+                Self::Final(Error::corrupt(format!(
+                    "a position is given out that the log has already: its sequence is behind it. Connect again, which sets \
+                     it right: {}",
+                    message()
+                )))
+            }
             code if *code == SqlState::UNDEFINED_TABLE => Self::Final(Error::invalid(format!(
                 "{}; was the schema renamed or dropped? Connect again to what is to be used",
                 message()

@@ -15,7 +15,7 @@ use crate::config::PostgresConfig;
 use crate::connections::Connections;
 use crate::error::Failure;
 use crate::locks::Locks;
-use crate::rows;
+use crate::positions;
 
 const MIGRATIONS: &[&[&str]] = &[
     &[
@@ -68,8 +68,7 @@ pub(crate) struct Prepared {
 
 pub(crate) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<Prepared> {
     let id = find_or_create(connections, config).await?;
-    let last = format!("SELECT coalesce(max(position), 0) FROM {}.events", config.quoted_schema());
-    let seen = rows::value(&connections.row(&last, &[]).await?, 0)?;
+    let seen = positions::check(connections, &config.quoted_schema()).await?;
     Ok(Prepared { id, seen })
 }
 

@@ -15,7 +15,7 @@ use crate::rows;
 use crate::setup::Prepared;
 use crate::together::Together;
 use crate::wake::Wake;
-use crate::{append, frontier, read, remove, snapshots, streams};
+use crate::{append, frontier, positions, read, remove, snapshots, streams};
 
 /// Events and snapshots in a schema of a PostgreSQL database. Cheap to clone; clones share the connections.
 ///
@@ -137,12 +137,13 @@ impl PostgresStore {
     }
 
     /// Gives the store a new [`StoreId`]: after its tables were restored from a backup, so that whoever remembers positions of
-    /// the store that the backup was made of notices that they mean nothing here. Connect
-    /// anew afterwards: who has connected before is refused, this handle included.
+    /// the store that the backup was made of notices that they mean nothing here. The sequence of positions
+    /// is set right where it is behind the log. Connect anew afterwards: who has connected before is refused,
+    /// this handle included.
     ///
     /// # Errors
-    /// `Invalid` if the schema holds another store by now;
-    /// `Unavailable`.
+    /// `Invalid` if the schema holds another store by now; `Unsupported` if the role may not set the sequence
+    /// right; `Unavailable`.
     pub async fn renew_id(&self) -> Result<StoreId> {
         let renewed = async {
             let id = StoreId::fresh();
@@ -154,6 +155,7 @@ impl PostgresStore {
             if found.is_empty() {
                 return Err(another(schema, *known));
             }
+            positions::check(connections, schema).await?;
             Ok(id)
         };
         renewed.await.map_err(|error| error.during("renew the store's id"))

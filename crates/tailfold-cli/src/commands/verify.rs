@@ -14,7 +14,8 @@ use crate::tier::Tiers;
 pub(crate) const HELP: &str = "\
 Checks the pages of a store's file (a store on a server has none: servers look after theirs), recomputes the chain of every stream
 in one pass over the log (erased and truncated ones too; memory grows with the number of streams), then reads every snapshot and
-compares it with the stream it stands for.
+compares it with the stream it stands for. On PostgreSQL, the sequence of positions was compared with the log when the command
+connected, as by each process that does, and set right where it was behind.
 
 Of a projection's snapshot, envelope and slot are checked, and that the log reaches its position. Whether the event there is the one
 that was folded takes the projection's query: every load checks that, and takes no snapshot for which it does not hold.

@@ -10,6 +10,7 @@ mod large;
 mod log;
 mod logins;
 mod pools;
+mod positions;
 mod read_models;
 mod renamed;
 mod setup;
