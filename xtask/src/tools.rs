@@ -39,7 +39,7 @@ pub(crate) const FOR_TESTS: [Tool; 2] = [
 ];
 
 /// Servers that tests start as the system has them.
-pub(crate) const SERVERS: [Tool; 3] = [
+pub(crate) const SERVERS: [Tool; 4] = [
     Tool {
         program: "postgres",
         asked: &[],
@@ -63,6 +63,14 @@ pub(crate) const SERVERS: [Tool; 3] = [
         versions_in: None,
         needed_for: "tests that start memcached",
         debian: &["memcached"],
+    },
+    Tool {
+        program: "pgbouncer",
+        asked: &[],
+        named_by: None,
+        versions_in: None,
+        needed_for: "tests that start PgBouncer",
+        debian: &["pgbouncer"],
     },
 ];
 
@@ -100,6 +108,10 @@ impl Tool {
     fn is_there(&self) -> bool {
         self.named_by.is_some_and(|name| env::var_os(name).is_some())
             || on_path(self.program)
+                // Where Debian keeps servers, which is on the path of administrators only.
+                .or_else(|| {
+                    Some(Path::new("/usr/sbin").join(self.program)).filter(|program| program.is_file())
+                })
                 .is_some_and(|program| self.asked.is_empty() || succeeds(&program, self.asked))
             || self.versions_in.is_some_and(|directory| has_version(Path::new(directory), self.program))
     }

@@ -66,7 +66,8 @@ impl PostgresConfig {
 
     /// The defaults over a pool that exists already, whose connections lead to the store's database.
     ///
-    /// The store keeps none of its connections longer than for one operation. Transactions must be `READ COMMITTED` by default,
+    /// The store keeps none of its connections longer than for one operation, and holds two to connect if the
+    /// pool has two to give. Transactions must be `READ COMMITTED` by default,
     /// and a server's `statement_timeout` of about the store's deadline is advised. Without [`PostgresConfig::listen_at`], live
     /// reads look for news at the poll interval.
     pub fn over_pool(pool: Pool) -> Self {

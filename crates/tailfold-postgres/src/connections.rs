@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, Transaction};
+use deadpool_postgres::{Object, Pool, Timeouts, Transaction};
 use tailfold::{Error, Outcome, Result};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
 use crate::error::{Failure, too_late};
 
@@ -42,6 +42,13 @@ impl Connections {
 
     pub(crate) async fn get(&self) -> Result<Connection, Failure> {
         Ok(Connection { client: self.pool.get().await? })
+    }
+
+    /// One more beside those that are held; `None` if all are in use, or it cannot be had in that time.
+    pub(crate) async fn another(&self, time: Duration) -> Option<Connection> {
+        let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
+        let client = timeout(time, self.pool.timeout_get(&at_once)).await.ok()?.ok()?;
+        Some(Connection { client })
     }
 
     /// The rows of one statement. Only for what may be done twice.
@@ -102,6 +109,11 @@ impl Connection {
     pub(crate) async fn rows(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>, Failure> {
         let statement = self.prepare(sql).await?;
         Ok(self.client.query(&statement, values).await?)
+    }
+
+    /// Runs a statement without values, and without preparing it.
+    pub(crate) async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        Ok(self.client.simple_query(sql).await?)
     }
 
     pub(crate) async fn prepare(&self, sql: &str) -> Result<Statement, Failure> {

@@ -6,6 +6,8 @@ use deadpool_postgres::PoolError;
 use tailfold::{Error, Outcome};
 use tokio_postgres::error::SqlState;
 
+use crate::pooler;
+
 /// Why one attempt failed, and so what to do about it.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -71,6 +73,10 @@ impl From<tokio_postgres::Error> for Failure {
                      it right: {}",
                     message()
                 )))
+            }
+            // What was prepared in this session is not there, or what was not is.
+            code if [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code) => {
+                Self::Final(pooler::shared().caused_by(Error::unavailable(Outcome::NotDone, message())))
             }
             code if *code == SqlState::UNDEFINED_TABLE => Self::Final(Error::invalid(format!(
                 "{}; was the schema renamed or dropped? Connect again to what is to be used",

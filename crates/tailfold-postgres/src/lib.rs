@@ -21,6 +21,7 @@ mod filter;
 mod frontier;
 mod locks;
 mod log;
+mod pooler;
 mod positions;
 mod read;
 mod read_model;

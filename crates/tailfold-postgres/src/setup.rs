@@ -15,7 +15,7 @@ use crate::config::PostgresConfig;
 use crate::connections::Connections;
 use crate::error::Failure;
 use crate::locks::Locks;
-use crate::positions;
+use crate::{pooler, positions};
 
 const MIGRATIONS: &[&[&str]] = &[
     &[
@@ -75,6 +75,7 @@ pub(crate) async fn prepare(connections: &Connections, config: &PostgresConfig) 
 async fn find_or_create(connections: &Connections, config: &PostgresConfig) -> Result<StoreId> {
     connections
         .insist(|| async move {
+            pooler::refuse(connections).await?;
             let mut connection = connections.get().await?;
             let client = connection.client();
             check_server(client).await?;

@@ -6,6 +6,7 @@ use tailfold::{Error, Result};
 use crate::config::PostgresConfig;
 use crate::connections::Connections;
 use crate::error::Failure;
+use crate::pooler;
 use crate::setup::{apply, begin_migration, check_server, is_there};
 
 /// Format n + 1 is what the n-th migration makes of format n. A migration never changes after a release; a new one is added.
@@ -20,6 +21,7 @@ const META: &str = "read_models_meta";
 pub(super) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<()> {
     connections
         .insist(|| async move {
+            pooler::refuse(connections).await?;
             let mut connection = connections.get().await?;
             let client = connection.client();
             check_server(client).await?;

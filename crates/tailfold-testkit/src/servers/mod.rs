@@ -13,6 +13,7 @@ mod loopback;
 mod memcached;
 mod nats;
 mod network;
+mod pgbouncer;
 mod postgres;
 mod process;
 mod proxy;
@@ -22,6 +23,7 @@ mod user;
 
 pub use memcached::MemcachedServer;
 pub use nats::{NatsBuilder, NatsCluster, NatsServer, NatsVersion, nats_cluster_urls, nats_url};
+pub use pgbouncer::PgBouncer;
 pub use postgres::{PostgresBuilder, PostgresServer};
 pub use proxy::Proxy;
 pub use redis::{RedisBuilder, RedisCluster, RedisServer};

@@ -12,7 +12,7 @@ use super::{PostgresServer, program};
 use crate::servers::user::User;
 
 /// The superuser of every server.
-pub(super) const SUPERUSER: &str = "tailfold";
+pub(crate) const SUPERUSER: &str = "tailfold";
 
 /// Starts servers that differ from [`PostgresServer::start`]: what is left out has the server's own default, but for
 /// `max_connections`, which is 300.
