@@ -310,6 +310,14 @@ impl FromStr for NatsConfig {
         if !matches!(scheme, "nats" | "tls") {
             return Err(wrong("its scheme is neither `nats` nor `tls`"));
         }
+        // Read otherwise, a password would be taken for a host, a store or a setting, which are told.
+        let place = rest.find(['/', '?']).and_then(|end| rest.get(end..)).unwrap_or_default();
+        if place.contains('@') {
+            return Err(wrong(
+                "a user, a password or a setting holds `@`, `/` or `?`: write `@` as %40 and, in front of the \
+                 host, `/` as %2F and `?` as %3F",
+            ));
+        }
         let (rest, settings) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, name) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = match authority.rsplit_once('@') {
@@ -412,6 +420,10 @@ mod tests {
             ("nats://u:geheim@h?replicas=three", "replicas \"three\": must be a number"),
             ("nats://u:geheim@h?storage=tape", "`file` or `memory`"),
             ("nats://u:geheim@h?color=red", "no setting `color`"),
+            ("nats://u:42?geheim=x@h", "and `?` as %3F"),
+            ("nats://u:42?storage=geheim@h", "and `?` as %3F"),
+            ("nats://u:42/geheim@h", "`/` as %2F"),
+            ("nats://u:p@h/bank?storage=geheim@x", "`@` as %40"),
             ("nats://u:geheim@h?tls_cert=c", "go together"),
         ] {
             let error = url.parse::<NatsConfig>().unwrap_err().to_string();

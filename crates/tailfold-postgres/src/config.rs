@@ -282,6 +282,15 @@ impl FromStr for PostgresConfig {
         if !matches!(scheme, "postgres" | "postgresql") {
             return Err(wrong("its scheme is neither `postgres` nor `postgresql`"));
         }
+        // What stands in front of the first `@` logs in. Read otherwise, a password would be taken for a
+        // host, a database or a setting, which are told.
+        let (login, place) = rest.split_once('@').unwrap_or(("", rest));
+        if login.contains('?') || place.contains('@') {
+            return Err(wrong(
+                "a user, a password or a setting holds `@` or `?`: write `@` as %40 and, in front of the \
+                 host, `?` as %3F",
+            ));
+        }
         let (address, settings) = rest.split_once('?').unwrap_or((rest, ""));
         let mut config = Self::new(None, None);
         let mut left = Vec::new();
@@ -292,11 +301,18 @@ impl FromStr for PostgresConfig {
                 ("sslmode", "verify-full") => left.push("sslmode=require"),
                 ("sslmode", "disable" | "prefer" | "require") => left.push(setting),
                 ("sslmode", other) => {
-                    return Err(Error::unsupported(format!(
-                        "sslmode={other}: must be `disable`, `prefer`, `require` or `verify-full`"
-                    )));
+                    let wanted = "must be `disable`, `prefer`, `require` or `verify-full`";
+                    return Err(Error::invalid_text("sslmode", other, wanted));
                 }
                 _ if config.set(name, &decoded)? => {}
+                _ if !OF_THE_DRIVER.contains(&name) => {
+                    // With an unescaped `&` in it, a part of a password is the name of a setting.
+                    let name = match settings.contains("password=") {
+                        true => String::new(),
+                        false => format!(" `{name}`"),
+                    };
+                    return Err(wrong(&format!("there is no such setting{name}")));
+                }
                 _ => left.push(setting),
             }
         }
@@ -324,6 +340,28 @@ impl FromStr for PostgresConfig {
         Ok(config)
     }
 }
+
+/// Settings that the driver knows. `sslmode` is read here.
+const OF_THE_DRIVER: &[&str] = &[
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+];
 
 /// Percent-decoded.
 fn decoded(text: &str) -> Option<String> {
@@ -418,13 +456,24 @@ mod tests {
             ("postgres://u:geheim@h?schema", "no value"),
             ("postgres://u:geheim@h?deadline=soon", "deadline \"soon\": must be a number"),
             ("postgres://u:geheim@h?max_connections=1", "at least 2"),
-            ("postgres://u:geheim@h?sslmode=verify-ca", "sslmode=verify-ca"),
-            ("postgres://u:geheim@h?color=red", "color"),
+            ("postgres://u:geheim@h?sslmode=verify-ca", "sslmode \"verify-ca\": must be `disable`"),
+            ("postgres://u:42?geheim@h/db", "`?` as %3F"),
+            ("postgres://u:42?geheim=x@h/db", "`?` as %3F"),
+            ("postgres://u:42?sslmode=geheim@h/db", "`?` as %3F"),
+            ("postgres://u:42?deadline=geheim@h/db", "`?` as %3F"),
+            ("postgres://u:42@geheim@h/db", "`@` as %40"),
+            ("postgres://u:42@geheim/x@h/db", "`@` as %40"),
+            ("postgres://u:p@h/db?geheim=x@y", "`@` as %40"),
+            ("postgres://h/db?password=x&geheim=1", "no such setting"),
+            ("postgres://u:geheim@h?color=red", "no such setting `color`"),
             ("postgres://u:geheim@h?schema=%4", "percent sign"),
         ] {
             let error = url.parse::<PostgresConfig>().unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("geheim"), "{url}: {error}");
         }
+        // Where the driver is right without it.
+        let config: PostgresConfig = "postgres://u:42/geheim@h/bank".parse().unwrap();
+        assert_eq!(config.to_string(), "postgres://h:5432/bank?schema=tailfold");
         let config: PostgresConfig = "postgres://u:geheim@h/bank".parse().unwrap();
         assert!(!format!("{config:?} {config}").contains("geheim"));
     }

@@ -282,6 +282,14 @@ impl FromStr for RedisConfig {
         if !matches!(scheme, "redis" | "rediss") {
             return Err(wrong("its scheme is neither `redis` nor `rediss`"));
         }
+        // Read otherwise, a password would be taken for a host, a database or a setting, which are told.
+        let place = rest.find(['/', '?']).and_then(|end| rest.get(end..)).unwrap_or_default();
+        if place.contains('@') {
+            return Err(wrong(
+                "a user, a password or a setting holds `@`, `/` or `?`: write `@` as %40 and, in front of the \
+                 host, `/` as %2F and `?` as %3F",
+            ));
+        }
         let (rest, settings) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = match authority.rsplit_once('@') {
@@ -422,6 +430,10 @@ mod tests {
             ("redis://u:geheim@h?timeout_ms=0", "longer than nothing"),
             ("redis://u:geheim@h?cluster=yes", "`true` or `false`"),
             ("redis://u:geheim@h?color=red", "no setting `color`"),
+            ("redis://u:42?geheim=x@h", "and `?` as %3F"),
+            ("redis://u:42?name=geheim@h", "and `?` as %3F"),
+            ("redis://u:42/geheim@h", "`/` as %2F"),
+            ("redis://u:p@h/1?name=geheim@x", "`@` as %40"),
             ("rediss://u:geheim@h?tls_cert=c", "go together"),
             ("redis://u:geheim@h?tls_ca=c", "need TLS"),
         ] {
