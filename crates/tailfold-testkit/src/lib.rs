@@ -3,6 +3,7 @@
 //! - [`store_conformance!`], [`event_store_conformance!`] and [`snapshot_store_conformance!`] turn every promise of the
 //!   traits into a test of your backend; [`conformance`] lists the promises.
 //! - [`FaultySnapshots`] is a snapshot store that fails, hangs, loses and lies as told. No answer may depend on it.
+//! - [`InterruptedReads`] is a store in which something happens between two reads of one operation.
 //! - [`given`] tests a fold and its decisions, and snapshots and restores it at every position.
 //! - [`repository_conformance!`] runs everything that a repository promises over a backend: the ways in which snapshots have
 //!   lied elsewhere, commands, faults, random histories.
@@ -71,6 +72,7 @@ pub mod conformance;
 mod faulty;
 mod fixture;
 mod given;
+mod interrupted;
 pub mod repository;
 #[cfg(unix)]
 pub mod servers;
@@ -79,4 +81,5 @@ mod verify;
 pub use faulty::{Fault, FaultCounts, FaultySnapshots};
 pub use fixture::Fixture;
 pub use given::{Given, When, event_types, given};
+pub use interrupted::InterruptedReads;
 pub use verify::{VerifiedChains, verify_chain, verify_chain_where};

@@ -6,12 +6,14 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::append::{Receipt, Stamp};
+use crate::chain::Chain;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::{EventId, Metadata, Position, Tag};
+use crate::event::{EventId, Metadata, Position, RecordedEvent, Tag};
 use crate::filter::Filter;
 use crate::fold::Aggregate;
 use crate::load::Options;
+use crate::loaded::Loaded;
 use crate::repository::{Inner, Repository};
 use crate::schema::IntoEvents;
 use crate::store::{Direction, EventStore as _, EventStoreExt as _, Remembered, Truncation, VersionRange};
@@ -103,26 +105,24 @@ impl<'a, F: Aggregate, R: IntoEvents<F::Event> + 'a, E: 'a> IntoFuture for Execu
             let operation = format!("execute on `{stream}`");
             let mut repetition = 0;
             loop {
-                let loaded = inner.load(stream.clone(), Options::default()).await?;
-                if let Some(key) = &stamp.idempotency_key {
-                    // After the load: whoever records the key later moves the head, and the append meets a conflict.
-                    let original = inner.receipt_of_key(&stream, key, loaded.head().is_none()).await;
-                    if let Some(receipt) = original.map_err(|error| error.during(&operation))? {
-                        return Ok(Ok(receipt));
+                let appended = match inner.begin(&stream, &stamp).await {
+                    Ok(Begun::Repeated(receipt)) => return Ok(Ok(receipt)),
+                    Ok(Begun::New(loaded)) => {
+                        let events = match decide(loaded.state()) {
+                            Ok(events) => events.into_events(),
+                            Err(refused) => return Ok(Err(refused)),
+                        };
+                        if events.is_empty() {
+                            return Ok(Ok(Receipt::of_nothing(loaded)));
+                        }
+                        match inner.prepare(&stream, events, &stamp) {
+                            Ok(prepared) => inner.commit(loaded, prepared).await,
+                            Err(error) => Err(error),
+                        }
                     }
-                }
-                let events = match decide(loaded.state()) {
-                    Ok(events) => events.into_events(),
-                    Err(refused) => return Ok(Err(refused)),
+                    Err(error) => Err(error),
                 };
-                if events.is_empty() {
-                    return Ok(Ok(Receipt::of_nothing(loaded)));
-                }
-                let appended = async {
-                    let prepared = inner.prepare(&stream, events, &stamp)?;
-                    inner.commit(loaded, prepared).await
-                };
-                match appended.await {
+                match appended {
                     Ok(receipt) => return Ok(Ok(receipt)),
                     Err(error) if error.is_conflict() && repetition < inner.retry.limit => {
                         tracing::debug!(%error, repetition, "deciding again");
@@ -136,8 +136,29 @@ impl<'a, F: Aggregate, R: IntoEvents<F::Event> + 'a, E: 'a> IntoFuture for Execu
     }
 }
 
+/// What a command finds.
+enum Begun<F> {
+    /// It has happened before.
+    Repeated(Receipt<F>),
+    /// It has not: what is decided on.
+    New(Loaded<F>),
+}
+
 impl<F: Aggregate> Inner<F> {
+    async fn begin(&self, stream: &StreamId, stamp: &Stamp) -> Result<Begun<F>> {
+        let loaded = self.load(stream.clone(), Options::default()).await?;
+        let repeated = match &stamp.idempotency_key {
+            // After the load: whoever records the key later moves the head, and the append meets a conflict.
+            Some(key) => self.receipt_of_key(stream, key, loaded.head().is_none()).await?,
+            None => None,
+        };
+        Ok(repeated.map_or(Begun::New(loaded), Begun::Repeated))
+    }
+
     /// The receipt of the command that was recorded under a key, if there is one in the stream's present life.
+    ///
+    /// # Errors
+    /// `Conflict` if events of the stream were removed between two reads: whatever they have given says nothing then.
     async fn receipt_of_key(
         &self,
         stream: &StreamId,
@@ -155,10 +176,33 @@ impl<F: Aggregate> Inner<F> {
             }
             trace = again;
         }
-        match trace {
-            Trace::Nothing { .. } => Ok(None),
-            Trace::Recorded(first) => self.receipt_of_recorded(stream, key, first).await,
-            Trace::CutOff(remembered) => self.receipt_of_cut_off(stream, key, remembered).await.map(Some),
+        let answered = match trace {
+            Trace::Nothing { .. } => return Ok(None),
+            Trace::Recorded(first) => match self.receipt_of_recorded(stream, key, first.version).await {
+                // Loaded at the head that the command has left: it is of the life that the key was found in.
+                Ok(Some(receipt)) => return Ok(Some(receipt)),
+                answered => answered,
+            },
+            Trace::CutOff(remembered) => self.receipt_of_cut_off(stream, key, remembered).await,
+        };
+        if self.trace_of_key(stream, key).await? != trace {
+            self.counters.conflicted();
+            let actual = self.events.head(stream).await?;
+            return Err(Error::conflict(
+                stream.clone(),
+                format_args!("the events of idempotency key {key:?}, which were removed meanwhile"),
+                actual,
+            ));
+        }
+        let found_at = match trace {
+            Trace::Recorded(Place { position, .. }) | Trace::CutOff(Remembered { position, .. }) => position,
+            Trace::Nothing { .. } => return Ok(None),
+        };
+        match answered? {
+            Some(receipt) => Ok(Some(receipt)),
+            None => Err(Error::corrupt(format!(
+                "idempotency key {key:?} is found at position {found_at}, its events are not"
+            ))),
         }
     }
 
@@ -169,7 +213,7 @@ impl<F: Aggregate> Inner<F> {
         let ended = found.iter().rposition(|event| event.data.event_type.is_tombstone());
         let living = found.split_off(ended.map_or(0, |tombstone| tombstone + 1));
         if let Some(first) = living.iter().rfind(|event| !event.data.event_type.is_truncation()) {
-            return Ok(Trace::Recorded(Place { version: first.version, position: first.position }));
+            return Ok(Trace::Recorded(Place::of(first)));
         }
         let Some(marker) = living.last() else { return Ok(Trace::Nothing { marker: None }) };
         Ok(match Truncation::from_event(marker)?.find(stream, key) {
@@ -183,36 +227,40 @@ impl<F: Aggregate> Inner<F> {
         Ok(self.events.read_to_vec(stream, first).await?.is_empty())
     }
 
+    /// `None` if the command's events are not found as one stream has them.
     async fn receipt_of_recorded(
         &self,
         stream: &StreamId,
         key: &str,
-        first: Place,
+        first: Version,
     ) -> Result<Option<Receipt<F>>> {
-        let Some((last, events)) = self.command_from(stream, key, first.version, 0).await? else {
-            return Err(Error::corrupt(format!(
-                "idempotency key {key:?} is found at position {}, its events are not",
-                first.position
-            )));
-        };
-        let options = Options { at: Some(last.version), ..Options::default() };
-        let loaded = self.load(stream.clone(), options).await?;
-        Ok(Some(Receipt::of_repeated(loaded, last.position, events)))
+        let Some((last, events)) = self.command_from(stream, key, first, 0).await? else { return Ok(None) };
+        self.receipt_at(stream, last, events).await
     }
 
+    /// `None` if the events that are left are not found as one stream has them.
     async fn receipt_of_cut_off(
         &self,
         stream: &StreamId,
         key: &str,
         remembered: Remembered,
-    ) -> Result<Receipt<F>> {
+    ) -> Result<Option<Receipt<F>>> {
         // The rest of it may be left.
-        let rest = self.command_from(stream, key, remembered.last.next(), remembered.events).await?;
-        let options = Options { at: rest.map(|(last, _)| last.version), ..Options::default() };
+        match self.command_from(stream, key, remembered.last.next(), remembered.events).await? {
+            Some((last, events)) => self.receipt_at(stream, last, events).await,
+            None => {
+                let loaded = self.load(stream.clone(), Options::default()).await?;
+                Ok(Some(Receipt::of_repeated(loaded, remembered.position, remembered.events)))
+            }
+        }
+    }
+
+    /// With the state at the command's last event; `None` if another event stands there by now.
+    async fn receipt_at(&self, stream: &StreamId, last: Place, events: u64) -> Result<Option<Receipt<F>>> {
+        let options = Options { at: Some(last.version), ..Options::default() };
         let loaded = self.load(stream.clone(), options).await?;
-        let (position, events) =
-            rest.map_or((remembered.position, remembered.events), |(last, events)| (last.position, events));
-        Ok(Receipt::of_repeated(loaded, position, events))
+        let is_same = loaded.head().is_some_and(|head| head.chain == last.chain);
+        Ok(is_same.then(|| Receipt::of_repeated(loaded, last.position, events)))
     }
 
     /// The last event of a command, and how many it has, where those before `version` are counted already; `None` if the event
@@ -224,20 +272,19 @@ impl<F: Aggregate> Inner<F> {
         version: Version,
         mut events: u64,
     ) -> Result<Option<(Place, u64)>> {
-        let mut last = None;
+        let mut last: Option<Place> = None;
         let mut batches = self.events.read(stream, VersionRange::from(version), Direction::Forward);
         while let Some(batch) = futures_util::TryStreamExt::try_next(&mut batches).await? {
             for event in batch {
-                let is_next = event.version == Version(version.0 + last.map_or(0, |(_, number)| number));
-                if !is_next || event.data.id != EventId::derived(key, stream, events as usize) {
-                    return Ok(last.map(|(place, _)| (place, events)));
+                let next = last.map_or(version, |last| last.version.next());
+                if event.version != next || event.data.id != EventId::derived(key, stream, events as usize) {
+                    return Ok(last.map(|last| (last, events)));
                 }
                 events += 1;
-                let place = Place { version: event.version, position: event.position };
-                last = Some((place, last.map_or(1, |(_, number)| number + 1)));
+                last = Some(Place::of(&event));
             }
         }
-        Ok(last.map(|(place, _)| (place, events)))
+        Ok(last.map(|last| (last, events)))
     }
 }
 
@@ -255,7 +302,14 @@ enum Trace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     version: Version,
+    chain: Chain,
     position: Position,
+}
+
+impl Place {
+    fn of(event: &RecordedEvent) -> Self {
+        Self { version: event.version, chain: event.chain, position: event.position }
+    }
 }
 
 impl Trace {

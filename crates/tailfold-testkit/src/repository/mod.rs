@@ -9,6 +9,7 @@ mod edited;
 pub mod faults;
 pub mod folds;
 pub mod forgeries;
+pub mod interrupted;
 pub mod keys;
 pub mod lies;
 pub mod projections;
@@ -165,7 +166,14 @@ macro_rules! repository_conformance {
                 a_load_of_what_was_cut_off_is_refused,
                 a_truncation_that_would_change_the_state_is_refused,
                 keys_of_commands_that_were_cut_off_are_remembered,
+                a_command_that_two_truncations_cut_is_remembered_whole,
                 a_read_model_hears_of_truncations_if_it_wants_to,
+            }
+            interrupted {
+                a_command_beside_an_erase_is_answered_of_one_life,
+                a_command_beside_a_truncation_happens_once,
+                a_load_beside_a_removal_is_of_before_or_of_after,
+                a_projection_beside_a_removal_keeps_nothing_that_went,
             }
             random {
                 every_outcome_of_random_histories_equals_the_plain_replay,
@@ -194,6 +202,7 @@ mod tests {
             include_str!("shredding.rs"),
             include_str!("forgeries.rs"),
             include_str!("truncations.rs"),
+            include_str!("interrupted.rs"),
         ];
         assert!(crate::conformance::listed_cases(list, &sources) > 60);
     }

@@ -30,7 +30,7 @@ pub enum TillEvent {
     },
 }
 
-fn took(item: &str, cents: i64) -> TillEvent {
+pub(super) fn took(item: &str, cents: i64) -> TillEvent {
     TillEvent::Took { item: item.to_owned(), cents }
 }
 
@@ -75,7 +75,7 @@ impl Fold for SloppyTill {
 /// What was taken, of all tills: what was cut off counts no more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
 #[state(name = "takings", projection)]
-struct Takings {
+pub(super) struct Takings {
     cents: i64,
     events: u64,
 }
@@ -359,6 +359,30 @@ pub async fn keys_of_commands_that_were_cut_off_are_remembered(store: Arc<dyn St
     let again = send("one", two()).await;
     assert!(!again.is_repeated(), "an erase forgets");
     assert_eq!(again.state().cents, 3);
+}
+
+/// A command that one truncation cuts and another cuts further is answered with all of its events, whatever is left of them.
+pub async fn a_command_that_two_truncations_cut_is_remembered_whole(store: Arc<dyn Store>) {
+    let tills = every::<Till>(&store, 1_000);
+    let send = async || {
+        let counted = TillEvent::Counted { cents: 1 };
+        let events = vec![took("tea", 1), counted.clone(), took("cup", 1), counted];
+        let command = tills.execute("1", |_| Ok::<_, ()>(events.clone())).idempotency_key("one");
+        command.await.expect("execute").expect("no refusal")
+    };
+    let first = send().await;
+    tills
+        .execute("1", |_| Ok::<_, ()>([took("pot", 1), TillEvent::Counted { cents: 2 }]))
+        .await
+        .expect("execute")
+        .expect("no refusal");
+    for origin in [2, 4, 6] {
+        let removal = Removal::before_origin(origin, Timestamp::from_micros(0));
+        store.remove(&"till/1".parse().expect("an id"), removal).await.expect("truncate");
+        let again = send().await;
+        assert!(again.is_repeated(), "truncated before {origin}");
+        assert_eq!((again.events(), again.position()), (4, first.position()), "truncated before {origin}");
+    }
 }
 
 /// A read model hears of truncations if it wants to, keeps what it has otherwise, and goes on after a restart in any case.

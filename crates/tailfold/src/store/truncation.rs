@@ -29,6 +29,9 @@ struct Cut {
     commands: VecDeque<CutCommand>,
     /// Number of those that are remembered no longer.
     forgotten: u64,
+    /// Key of the last command, if more of its events may be left: by it the next truncation recognises them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unfinished: Option<String>,
 }
 
 /// A command whose events were cut off, all or the first of them: digest of its key, version of its first event, number of its
@@ -64,14 +67,14 @@ impl Truncation {
     /// Begins the marker for a stream that is to begin at an origin. `earlier`: the marker that the stream's life has, which the
     /// new one replaces and of which it forgets nothing.
     pub fn begin(stream: &StreamId, origin: Head, earlier: Option<Self>) -> TruncationNotes {
-        let (noted, commands, forgotten) = match earlier {
-            None => (Version::ZERO, VecDeque::new(), 0),
-            Some(Self { truncated: Cut { origin, commands, forgotten } }) => {
-                (Version(origin.version.0.saturating_sub(1)), commands, forgotten)
+        let (noted, commands, forgotten, key) = match earlier {
+            None => (Version::ZERO, VecDeque::new(), 0, None),
+            Some(Self { truncated: Cut { origin, commands, forgotten, unfinished } }) => {
+                (Version(origin.version.0.saturating_sub(1)), commands, forgotten, unfinished)
             }
         };
-        let truncation = Self { truncated: Cut { origin, commands, forgotten } };
-        TruncationNotes { stream: stream.clone(), truncation, noted, key: None }
+        let truncation = Self { truncated: Cut { origin, commands, forgotten, unfinished: None } };
+        TruncationNotes { stream: stream.clone(), truncation, noted, key }
     }
 
     /// The marker's event.
@@ -176,7 +179,9 @@ impl TruncationNotes {
 
     /// Ends it.
     pub fn finish(self) -> Truncation {
-        self.truncation
+        let Self { mut truncation, key, .. } = self;
+        truncation.truncated.unfinished = key;
+        truncation
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) async fn check(events: &dyn EventStore, checkpoint: &Checkpoint) -> R
     if found.first().is_some_and(|event| event.head() == last.head && event.position == last.position) {
         return Ok(());
     }
-    if was_erased(events, checkpoint).await? || was_cut_off(events, checkpoint, version).await? {
+    // In this order: an erase between the two takes away what the first looks at, and leaves what the second does.
+    if was_cut_off(events, checkpoint, version).await? || was_erased(events, checkpoint).await? {
         return Ok(());
     }
     Err(Error::invalid(format!(
