@@ -31,13 +31,20 @@ Stores on NATS JetStream:
   tailfold --store nats://n1,n2,n3:4222/bank?credentials=bank.creds verify
   A URL names the servers, the store, and settings: credentials, tls_ca, tls_cert, tls_key (paths), deadline (seconds), and for
   a store that is created replicas, storage, immutable, retention. `tls://` requires TLS. Only `demo`, `import` and `restore`
-  create a store. Other users of the machine see a command line: prefer a credentials file to a password.
+  create a store.
 
 Stores on PostgreSQL, and snapshots on Redis:
-  tailfold demo --store postgres://ada:secret@localhost/bank --snapshots redis://localhost
+  tailfold demo --store postgres://ada@localhost/bank --snapshots redis://localhost
   A URL of PostgreSQL names the server, the database, and settings: schema (the store's, `tailfold` if it is not named), sslmode and
   more. `rediss://` is Redis by TLS; the settings of its URL are name, retention (days), timeout_ms, connect_timeout_ms, cluster,
   tls_ca, tls_cert, tls_key. Backups are left to the tools of PostgreSQL; see `renew-id`.
+
+Passwords:
+  tailfold --store 'postgres://ada@localhost/bank?password_file=/run/secrets/bank' stats
+  tailfold --store 'nats://ada@localhost/bank?password_env=BANK_PASSWORD' stats
+  Other users of the machine see a command line. Every URL takes password_file=PATH, whose content, without the end of its line, is
+  the password, or password_env=VARIABLE; NATS takes credentials=PATH besides. Of NATS without a user, it is the token. A password
+  in the URL itself is percent-encoded: `@` is %40, `/` is %2F, `?` is %3F. No message tells it.
 
 Exit codes:
   0  done

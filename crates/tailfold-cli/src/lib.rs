@@ -13,6 +13,7 @@ mod output;
 mod payload;
 mod progress;
 mod projections;
+mod secret;
 mod slot_kind;
 mod store;
 mod table;
@@ -36,7 +37,10 @@ pub fn main() -> ExitCode {
 /// The command, with projections of your own: reads the command line, does what it says, and reports what went wrong on stderr.
 /// The whole of a program's `main`.
 pub fn manage(projections: Projections) -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&Error::io("start the runtime", error)),
@@ -64,9 +68,20 @@ pub async fn run(args: Args, projections: &Projections) -> Result<()> {
     commands::run(args, projections).await
 }
 
+/// Says what clap has to say: help on stdout, what is wrong on stderr.
+fn usage(error: &clap::Error) -> ExitCode {
+    let told = error.to_string();
+    let without = secret::without_logins(&told);
+    if told == without {
+        error.exit();
+    }
+    eprint!("{without}");
+    ExitCode::from(2)
+}
+
 fn report(error: &Error) -> ExitCode {
     if !error.is_silent() {
-        eprintln!("error: {error}");
+        eprintln!("error: {}", secret::without_logins(&error.to_string()));
     }
     ExitCode::from(error.exit_code())
 }

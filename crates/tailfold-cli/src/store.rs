@@ -16,6 +16,7 @@ use tailfold_postgres::{PostgresConfig, PostgresStore};
 use tailfold_sqlite::{SqliteConfig, SqliteStore};
 
 use crate::error::{Error, Result};
+use crate::secret::with_password;
 
 /// How long a server may take that is asked for the first time.
 const SERVER_PATIENCE: Duration = Duration::from_secs(3);
@@ -218,15 +219,17 @@ fn size(path: &Path) -> Result<Option<u64>> {
 impl FromStr for Location {
     type Err = String;
 
-    /// The error never tells the text, which may hold a password.
+    /// A URL may say where its password is: `password_file=PATH` or `password_env=VARIABLE`. The error never
+    /// tells the text, which may hold a password.
     fn from_str(text: &str) -> Result<Self, String> {
         let path = match text.split_once("://") {
             Some(("postgres" | "postgresql", _)) => {
-                let config = text.parse::<PostgresConfig>().map_err(|error| error.to_string())?;
+                let config =
+                    with_password(text)?.parse::<PostgresConfig>().map_err(|error| error.to_string())?;
                 return Ok(Self::Postgres(Box::new(config)));
             }
             Some(("nats" | "tls", _)) => {
-                let config = text.parse::<NatsConfig>().map_err(|error| error.to_string())?;
+                let config = with_password(text)?.parse::<NatsConfig>().map_err(|error| error.to_string())?;
                 return Ok(Self::Nats(Box::new(config)));
             }
             Some((scheme, _)) => {
@@ -235,6 +238,12 @@ impl FromStr for Location {
                      store on a server, as `postgres://HOST[:PORT][/DATABASE]` or `nats://HOST[:PORT][/NAME]`"
                 ));
             }
+            // Taken for a path, it would be told.
+            None if is_nearly_a_url(text) => {
+                return Err(
+                    "a URL has `//` after the colon; write `./` in front of a path like this".to_owned()
+                );
+            }
             None => text.strip_prefix("sqlite:").unwrap_or(text),
         };
         if path.is_empty() {
@@ -242,6 +251,12 @@ impl FromStr for Location {
         }
         Ok(Self::Sqlite(path.into()))
     }
+}
+
+/// Whether a path begins as a URL does.
+fn is_nearly_a_url(text: &str) -> bool {
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+    matches!(scheme, Some("postgres" | "postgresql" | "nats" | "tls" | "redis" | "rediss"))
 }
 
 /// Without what must stay secret.

@@ -13,6 +13,7 @@ use tailfold::{SlotFilter, SnapshotStore, SnapshotStoreExt as _, Store, Tier};
 use tailfold_redis::RedisConfig;
 
 use crate::error::{Error, Result};
+use crate::secret::with_password;
 use crate::store::{Open, refused};
 
 /// Where a snapshot tier is: the URL of a Redis. Other schemes are refused by name.
@@ -99,11 +100,13 @@ impl Tiers {
 impl FromStr for SnapshotLocation {
     type Err = String;
 
-    /// The error never tells the text, which may hold a password.
+    /// A URL may say where its password is: `password_file=PATH` or `password_env=VARIABLE`. The error never
+    /// tells the text, which may hold a password.
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
             Some(("redis" | "rediss", _)) => {
-                let config = text.parse::<RedisConfig>().map_err(|error| error.to_string())?;
+                let config =
+                    with_password(text)?.parse::<RedisConfig>().map_err(|error| error.to_string())?;
                 Ok(Self::Redis(Box::new(config)))
             }
             Some((scheme, _)) => Err(format!(

@@ -9,6 +9,7 @@
 mod demo;
 mod moving;
 mod nats;
+mod passwords;
 mod postgres;
 mod projections;
 mod reading;
