@@ -102,7 +102,8 @@ impl Daemon {
 
     pub(crate) fn pause(&mut self) -> io::Result<()> {
         self.paused = true;
-        self.process.signal("STOP")
+        self.process.signal("STOP")?;
+        self.process.wait_until_stopped()
     }
 
     pub(crate) fn resume(&mut self) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! A server's process that ends with whoever started it.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,8 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// For threads to stop that were told to.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at something that is awaited.
 pub(crate) const GLANCE: Duration = Duration::from_millis(5);
 
@@ -122,6 +124,33 @@ impl Process {
         } else {
             Err(io::Error::other(format!("tell the keeper of process {} to {name}: `{done}`", self.pid)))
         }
+    }
+
+    /// Waits until all threads of the server have stopped, which they have not yet when the signal is sent. Where the system does not
+    /// tell, they get a moment.
+    pub(crate) fn wait_until_stopped(&self) -> io::Result<()> {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while self.is_running() {
+            let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+                thread::sleep(GLANCE);
+                break;
+            };
+            // Of a thread that has ended meanwhile there is nothing to read.
+            let states = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+            // The state follows the program's name, which is in brackets.
+            let has_stopped = |stat: String| {
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+            };
+            if states.map(has_stopped).all(|stopped| stopped) {
+                break;
+            }
+            if Instant::now() > deadline {
+                let problem = format!("process {} goes on although it was stopped", self.pid);
+                return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
+            }
+            thread::sleep(GLANCE);
+        }
+        Ok(())
     }
 
     /// Sends a signal that ends the server, and waits until it has ended.
