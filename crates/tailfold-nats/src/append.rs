@@ -10,8 +10,8 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tailfold::{
-    Commit, Committed, Digest, Error, Expected, Head, NewEvent, Outcome, Result, StreamWrite, Version,
-    VersionRange, Written,
+    Commit, Committed, Conflict, Error, ErrorKind, Expected, Head, NewEvent, Outcome, Result, StreamWrite,
+    Written,
 };
 
 use crate::boundary::Guarded;
@@ -111,8 +111,14 @@ impl Shared {
                 (ends, from_leader) = (Box::pin(self.ends_from_leader(&commit, deadline)).await?, true);
                 continue;
             }
-            if let Some(guarded) = &mut guarded {
-                Box::pin(guarded.check(self, &ends)).await?;
+            if let Some(guarded) = &mut guarded
+                && let Err(error) = Box::pin(guarded.check(self, &ends)).await
+            {
+                // What was added may be this very commit.
+                let ErrorKind::Conflict(Conflict::Changed { position }) = error.kind() else {
+                    return Err(error);
+                };
+                return Box::pin(self.receipt_at(&commit, *position)).await?.ok_or(error);
             }
             let mut places = Vec::with_capacity(ends.len());
             let fate = {
@@ -280,43 +286,6 @@ impl Shared {
         }
         let position = places.last().map_or(end_of(last), |place| position(last, place.len() - 1));
         Committed { writes, position, snapshot: None, repeated: false }
-    }
-
-    /// The receipt of a commit that was recorded before, as a whole.
-    async fn original_receipt(self: &Arc<Self>, commit: &Commit) -> Result<Option<Committed>> {
-        let mut writes = Vec::with_capacity(commit.writes.len());
-        let mut position = None;
-        for write in &commit.writes {
-            let Some((written, at)) = self.recorded(write).await? else { return Ok(None) };
-            position = position.max(Some(at));
-            writes.push(written);
-        }
-        Ok(position.map(|position| Committed { writes, position, snapshot: None, repeated: true }))
-    }
-
-    async fn recorded(
-        self: &Arc<Self>,
-        write: &StreamWrite,
-    ) -> Result<Option<(Written, tailfold::Position)>> {
-        let Some(base) = write.expected.base_version() else { return Ok(None) };
-        let last = Version(base.0.saturating_add(write.events.len() as u64));
-        let range = VersionRange::from(Version(base.0.saturating_add(1))).up_to(Some(last));
-        let events = self.read_to_vec(&write.stream, range).await?;
-        let equal = events.len() == write.events.len()
-            && events.iter().zip(&write.events).all(|(event, new)| Digest::of(&event.data) == new.digest());
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(None) };
-        // The link tells the history before the first event, even where that was truncated.
-        let follows = match (write.expected, write.events.first()) {
-            (Expected::Head(Head { chain, .. }), Some(new)) => first.chain == chain.link(new.digest()),
-            _ => true,
-        };
-        if !equal || !follows || first.version != base.next() {
-            return Ok(None);
-        }
-        Ok(Some((
-            Written { stream: write.stream.clone(), first: first.version, head: last.head() },
-            last.position,
-        )))
     }
 }
 

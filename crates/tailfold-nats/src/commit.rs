@@ -20,6 +20,7 @@ static CHAINS: HeaderName = HeaderName::from_static("Tf-Chain");
 static PREVIOUS: HeaderName = HeaderName::from_static("Tf-Prev");
 /// Set on the marker of a truncation while the events are not removed yet.
 static PENDING: HeaderName = HeaderName::from_static("Tf-Pending");
+static BATCH_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Batch-Sequence");
 /// Set where the commit is a tombstone.
 static ERASED: HeaderName = HeaderName::from_static("Tf-Erased");
 
@@ -204,6 +205,16 @@ pub(crate) fn is_of(message: &Message, id: &str) -> bool {
     message.header(&COMMIT) == Some(id)
 }
 
+/// Whether two messages were stored by the same attempt to append.
+pub(crate) fn same_attempt(one: &Message, other: &Message) -> bool {
+    one.header(&COMMIT).is_some_and(|name| is_of(other, name))
+}
+
+/// The place of a message in a commit to several streams, from 1; `None`: there is only one, or it was restored from a backup.
+pub(crate) fn number_in_batch(message: &Message) -> Option<usize> {
+    message.header(&BATCH_SEQUENCE)?.parse().ok()
+}
+
 /// The earlier commits that a commit points to, newest first.
 pub(crate) fn pointers_of(message: &Message) -> impl Iterator<Item = Pointer> {
     parse_pointers(message.header(&PREVIOUS).unwrap_or_default())
@@ -334,7 +345,7 @@ fn take(bytes: &mut Bytes, length: usize) -> Option<Bytes> {
 /// The header that names a batch of commits, its order in it, and its end.
 pub(crate) fn batch_headers(headers: &mut HeaderMap, batch: &str, number: usize, is_last: bool) {
     headers.insert("Nats-Batch-Id", batch);
-    headers.insert("Nats-Batch-Sequence", number.to_string());
+    headers.insert(BATCH_SEQUENCE.clone(), number.to_string());
     if is_last {
         headers.insert("Nats-Batch-Commit", "1");
     }

@@ -35,6 +35,7 @@ mod remove;
 mod restore;
 mod scan;
 mod setup;
+mod repeated;
 mod snapshots;
 mod store;
 mod wire;

@@ -216,3 +216,73 @@ async fn decisions_of_several_processes_on_a_category_exclude_each_other() {
         );
     }
 }
+
+/// A commit of several streams that is sent again is recognised by the writes that can be: those that say after what they stand
+/// tell where the others are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_expects_anything_of_some_streams_is_recognised_when_it_is_sent_again() {
+    let (store, name) = fresh_store().await;
+    let other = open(&shared_server().await, &name).await;
+    for round in 0..3 {
+        let [new, shared, third] = ["new", "shared", "third"].map(|kind| stream(&format!("{kind}/{round}")));
+        append(&store, &shared, events(2)).await;
+        let commit = Commit::new(shared.clone(), Expected::Any, events(2))
+            .and(new.clone(), Expected::NoStream, events(1))
+            .and(third.clone(), Expected::Any, events(3));
+        let first = store.append(commit.clone()).await.unwrap();
+        if round > 0 {
+            append(&other, &shared, events(1)).await;
+            append(&other, &new, events(1)).await;
+        }
+        for store in [&store, &other] {
+            let again = store.append(commit.clone()).await.unwrap();
+            assert_eq!(again, Committed { repeated: true, ..first.clone() });
+        }
+        // The same events beside others are another commit.
+        let forged = Commit::new(shared.clone(), Expected::Any, events(2)).and(
+            new.clone(),
+            Expected::NoStream,
+            commit.writes[1].events.clone(),
+        );
+        assert!(store.append(forged).await.unwrap_err().is_conflict());
+        if round == 2 {
+            // What it wrote to a stream that was erased since cannot be told; that it is recorded can.
+            other.remove(&third, Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+            let error = store.append(commit).await.unwrap_err();
+            assert!(error.is_outcome_unknown() && error.to_string().contains("is recorded"), "{error}");
+            assert!(error.to_string().contains("third/2"), "{error}");
+        }
+    }
+}
+
+/// A decision whose facts go to streams that expect anything finds itself behind its own boundary, and not a conflict.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_is_sent_again_does_not_conflict_with_itself() {
+    let (store, name) = fresh_store().await;
+    let other = open(&shared_server().await, &name).await;
+    for boundary in [Filter::category("name"), Filter::stream(stream("name/alice"))] {
+        append(&store, &stream("name/alice"), events(1)).await;
+        let seen = store.read_all_to_vec(Position::ZERO, boundary.clone()).await.unwrap();
+        let after = seen.last().unwrap().position;
+        let commit = Commit::new(stream("name/alice"), Expected::Any, events(2))
+            .and(stream("audit/1"), Expected::Any, events(1))
+            .unchanged(boundary, after);
+        let first = store.append(commit.clone()).await.unwrap();
+        append(&other, &stream("name/alice"), events(1)).await;
+        for store in [&store, &other] {
+            let again = store.append(commit.clone()).await.unwrap();
+            assert_eq!(again, Committed { repeated: true, ..first.clone() });
+        }
+    }
+}
+
+/// A commit whose first events were cut off since was recorded all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_cut_off_in_part_is_recognised() {
+    let (store, _) = fresh_store().await;
+    let stream = stream("ledger/1");
+    let commit = Commit::new(stream.clone(), Expected::NoStream, vec![event("1"), origin("2"), event("3")]);
+    let first = store.append(commit.clone()).await.unwrap();
+    store.remove(&stream, Removal::before_origin(2, Timestamp::from_micros(0))).await.unwrap();
+    assert_eq!(store.append(commit).await.unwrap(), Committed { repeated: true, ..first });
+}
