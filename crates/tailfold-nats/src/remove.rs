@@ -202,6 +202,18 @@ impl Shared {
         Ok(Some(Marker { seq: message.seq, truncation: Some(truncation), pending }))
     }
 
+    /// The first version that is to stay, where a marker says that a stream's event of that version is to go.
+    pub(crate) async fn is_to_begin_with(
+        &self,
+        stream: &StreamId,
+        version: Version,
+    ) -> Result<Option<Version>> {
+        let get = Get::last(self.names.marker_of(stream));
+        let last = self.deadline().insist(|| self.wire.leader_get(&self.names.events, &get)).await?;
+        let Some(message) = last else { return Ok(None) };
+        Ok(Some(Place::of(&message)?.first).filter(|origin| *origin > version))
+    }
+
     /// What the marker says once the events before an origin are gone.
     async fn noted(
         self: &Arc<Self>,

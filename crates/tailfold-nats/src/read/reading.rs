@@ -56,6 +56,16 @@ struct Forward {
     next: Option<Commit>,
 }
 
+/// Why events of a stream are not there.
+enum Loss {
+    /// They were removed while they were read.
+    Meanwhile,
+    /// The stream is being truncated, or was not to the end.
+    Truncation { origin: Version },
+    /// Nobody has removed them who says so.
+    Purged { first: Version },
+}
+
 struct Backward {
     reading: Reading,
     decoder: Decoder,
@@ -74,7 +84,7 @@ impl Reading {
                     let first = self.shared.first_commit(&self.stream).await?;
                     return match first.as_ref().map(Place::of).transpose()? {
                         Some(first) if first.first > self.to => Ok(nothing()),
-                        _ => Err(self.removed()),
+                        _ => Err(self.lost().await),
                     };
                 }
             },
@@ -211,7 +221,7 @@ impl Reading {
     /// The oldest event that was found, of the commit at a sequence, must be the first wanted, or where the stream was
     /// cut off.
     async fn check_beginning(&self, seq: u64, oldest: Option<&RecordedEvent>) -> Result<()> {
-        let Some(oldest) = oldest else { return Err(self.removed()) };
+        let Some(oldest) = oldest else { return Err(self.lost().await) };
         if oldest.version <= self.from {
             return Ok(());
         }
@@ -219,17 +229,50 @@ impl Reading {
         if oldest.data.origin && first.is_some_and(|first| first.seq == seq) {
             return Ok(());
         }
-        Err(self.removed())
+        Err(self.lost().await)
     }
 
-    fn removed(&self) -> Error {
-        Error::unavailable(
-            Outcome::NotDone,
-            format!(
-                "events of stream `{}` from version {} to {} were removed meanwhile",
-                self.stream, self.from, self.to
-            ),
-        )
+    /// Why events are missing: they were removed while they were read, or without leave.
+    async fn lost(&self) -> Error {
+        let Self { stream, from, to, .. } = self;
+        let unavailable = |text| Error::unavailable(Outcome::NotDone, text);
+        match self.find_loss().await {
+            Ok(Loss::Purged { first }) => Error::corrupt(format!(
+                "stream `{stream}` begins with version {first}, which is no origin: what came before was purged, and neither erased \
+                 nor truncated; restore a backup, or erase the stream"
+            )),
+            Ok(Loss::Truncation { origin }) => unavailable(format!(
+                "stream `{stream}` is being truncated before version {origin}, or that was interrupted: truncate it again"
+            )),
+            Ok(Loss::Meanwhile) => unavailable(format!(
+                "events of stream `{stream}` from version {from} to {to} were removed meanwhile"
+            )),
+            Err(error) => error,
+        }
+    }
+
+    async fn find_loss(&self) -> Result<Loss> {
+        let Self { shared, stream, .. } = self;
+        let Some(first) = shared.first_commit(stream).await? else { return Ok(Loss::Meanwhile) };
+        let place = Place::of(&first)?;
+        if place.first == Version::FIRST && !shared.is_in_parts(&first) {
+            return Ok(Loss::Meanwhile);
+        }
+        let events = shared.events_of(&mut Decoder::default(), stream, &first, place).await?;
+        let Some(event) = events.first().filter(|event| event.version > Version::FIRST && !event.data.origin)
+        else {
+            return Ok(Loss::Meanwhile);
+        };
+        // It is recorded before anything is cut off.
+        if let Some(origin) = shared.is_to_begin_with(stream, event.version).await? {
+            return Ok(Loss::Truncation { origin });
+        }
+        // Nor was the stream erased in between: its marker would have gone after its events.
+        let still = shared.first_commit(stream).await?;
+        Ok(match still.is_some_and(|still| still.seq == first.seq) {
+            true => Loss::Purged { first: event.version },
+            false => Loss::Meanwhile,
+        })
     }
 
     fn is_wanted(&self, event: &RecordedEvent) -> bool {
@@ -268,7 +311,7 @@ impl Forward {
                 Some(next) => Some(next),
                 None => self.source.next().await?,
             };
-            let Some(commit) = next else { return Err(self.reading.removed()) };
+            let Some(commit) = next else { return Err(self.reading.lost().await) };
             let place = commit.place;
             // A scan from the start meets the tombstone of the life before, whose version says nothing about this one.
             let is_before = self.before.is_none() && commit::is_tombstone(&commit.message);

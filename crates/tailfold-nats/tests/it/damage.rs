@@ -60,3 +60,44 @@ async fn a_foreign_subject_in_the_log_is_corrupt_and_named() {
     assert_eq!(error.kind(), &ErrorKind::Corrupt);
     assert!(error.to_string().contains("only-one-token"), "{error}");
 }
+
+/// A stream whose first commits were purged by hand is damaged, and waiting helps nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_its_beginning_is_corrupt() {
+    let (store, name) = fresh_store().await;
+    let raw = Raw::connect(&shared_server().await).await;
+    let (long, short) = (stream("account/long"), stream("account/short"));
+    for _ in 0..40 {
+        append(&store, &long, events(40)).await;
+    }
+    for _ in 0..3 {
+        append(&store, &short, events(2)).await;
+    }
+    let messages = format!("{}_EVENTS", name.to_uppercase());
+    for stream in [&long, &short] {
+        let subject = format!("{name}.ev.account.{}", stream.id());
+        let body = json!({ "filter": subject, "keep": if stream == &long { 30 } else { 2 } });
+        let purged = raw.api(&format!("STREAM.PURGE.{messages}"), body).await;
+        assert!(purged["error"].is_null(), "{purged}");
+    }
+    for store in [store, open(&shared_server().await, &name).await] {
+        for (stream, direction) in [
+            (&long, Direction::Forward),
+            (&long, Direction::Backward),
+            (&short, Direction::Forward),
+            (&short, Direction::Backward),
+        ] {
+            let began = Instant::now();
+            let read = store.read(stream, VersionRange::ALL, direction).try_concat().await;
+            let error = read.map(|events| events.len()).unwrap_err();
+            assert_eq!(error.kind(), &ErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains("purged"), "{error}");
+            assert!(began.elapsed() < Duration::from_secs(10));
+        }
+        let range = VersionRange::from(Version(2)).up_to(Some(Version(3)));
+        let error = store.read_to_vec(&short, range).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Corrupt, "{error}");
+        // What is left can be read.
+        assert_eq!(store.read_to_vec(&short, VersionRange::from(Version(3))).await.unwrap().len(), 4);
+    }
+}
