@@ -64,6 +64,11 @@ impl Names {
     pub(crate) fn subjects_of_snapshots(&self) -> Vec<String> {
         vec![format!("{}.sn.>", self.prefix), format!("{}.sp.>", self.prefix)]
     }
+    /// What all subjects of the store begin with: its name.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
 
     pub(crate) fn identity(&self) -> String {
         format!("{}.id", self.prefix)
@@ -232,6 +237,19 @@ fn push_token(to: &mut String, text: &str) {
         }
     }
 }
+/// Whether one pattern of subjects, or one subject, matches all that another matches.
+pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(token), Some(other)) if token == other => {}
+            _ => return false,
+        }
+    }
+}
+
 
 pub(crate) fn text_of(token: &str) -> Option<String> {
     if !token.contains('%') {
@@ -304,3 +322,29 @@ mod tests {
         }
     }
 }
+    #[test]
+    fn a_pattern_covers_what_it_matches() {
+        for (wide, narrow) in [
+            ("a.>", "a.b"),
+            ("a.>", "a.b.c"),
+            ("a.>", "a.*.>"),
+            ("a.*", "a.b"),
+            ("a.*", "a.*"),
+            ("a.b", "a.b"),
+            (">", "a"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in [
+            ("a.>", "a"),
+            ("a.*", "a.>"),
+            ("a.*", "a.b.c"),
+            ("a.b", "a.*"),
+            ("a.b", "a.b.c"),
+            ("a.b.c", "a.b"),
+            ("a", "b"),
+        ] {
+            assert!(!covers(wide, narrow), "{wide} {narrow}");
+        }
+    }
+

@@ -25,7 +25,7 @@ const PAGE: usize = 256;
 /// How long a live scan leaves a request with the server before it asks the leader whether anything was missed.
 const POLL: Duration = Duration::from_secs(5);
 /// The server removes a consumer that nobody has asked for that long.
-const INACTIVE: Duration = Duration::from_secs(60);
+pub(crate) const INACTIVE: Duration = Duration::from_secs(60);
 
 /// What is read.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use crate::boundary::Turns;
 use crate::config::{NatsConfig, Storage};
 use crate::ends::{Ends, WrittenSubjects};
 use crate::names::Names;
+use crate::info::StreamFacts;
 use crate::patience::Deadline;
 use crate::store::{NatsStore, Shared};
 use crate::wire::{EXPECTED_LAST, Failure, Get, Wire, code};
@@ -75,7 +76,8 @@ pub(crate) async fn open(
             "allow_rollup_hdrs": !immutable,
         });
         let extra = (release >= Release(2, 12, 0)).then(|| json!({ "allow_atomic": true }));
-        open_stream(&wire, merged(&shape, [Some(own), extra]), create, deadline).await?
+        let is_right = |there: &Config| check(settings, there, release, &names);
+        open_stream(&wire, merged(&shape, [Some(own), extra]), create, deadline, is_right).await?
     };
     check(settings, &events, release, &names.events)?;
     // Before there is more of it, a store that is being restored must look like none to everybody else.
@@ -96,7 +98,8 @@ pub(crate) async fn open(
             true => json!({ "allow_msg_ttl": true }),
             false => json!({ "max_age": life.as_nanos() as u64 }),
         };
-        open_stream(&wire, merged(&shape, [Some(own), Some(expiry)]), create, deadline).await?
+        let is_right = |there: &Config| check_snapshots(there, &names);
+        open_stream(&wire, merged(&shape, [Some(own), Some(expiry)]), create, deadline, is_right).await?
     };
     check_snapshots(&snapshots, &names.snapshots)?;
 
@@ -136,7 +139,14 @@ struct Info {
 }
 
 /// The stream as it is; if `create`, made where it is missing, and with features switched on that the server has learned since.
-async fn open_stream(wire: &Wire, wanted: Config, create: bool, deadline: Deadline) -> Result<Config> {
+/// Nothing is changed in one that is not right.
+async fn open_stream(
+    wire: &Wire,
+    wanted: Config,
+    create: bool,
+    deadline: Deadline,
+    is_right: impl Fn(&Config) -> Result<()>,
+) -> Result<Config> {
     let name = wanted.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let attempt = || async {
         match wire.api::<Info>(&format!("STREAM.INFO.{name}"), &json!({})).await {
@@ -152,6 +162,7 @@ async fn open_stream(wire: &Wire, wanted: Config, create: bool, deadline: Deadli
     if there.is_empty() {
         return Err(missing(&name));
     }
+    is_right(&there)?;
     if !create {
         return Ok(there);
     }
@@ -214,7 +225,13 @@ async fn identity(
     let fresh = encode(&Identity { store_id, format: FORMAT, restoring })?;
     let attempt = || async {
         if let Some(there) = wire.leader_get(&names.events, &Get::last(names.identity())).await? {
-            return Ok(Some(there));
+            return Ok(Some(Ok(there)));
+        }
+        let info: StreamFacts = wire.api(&format!("STREAM.INFO.{}", names.events), &json!({})).await?;
+        if info.state.last_seq > 0 {
+            // Somebody else has just written the id, or everything up to it is gone.
+            let there = wire.leader_get(&names.events, &Get::last(names.identity())).await?;
+            return Ok(Some(there.ok_or(info.state.last_seq)));
         }
         if !create {
             return Ok(None);
@@ -225,6 +242,13 @@ async fn identity(
         Err(Failure::Nobody("the store's id was just written".to_owned()))
     };
     let message = deadline.insist(attempt).await?.ok_or_else(|| missing(&names.events))?;
+    let message = message.map_err(|last| {
+        Error::corrupt(format!(
+            "stream `{}` has had {last} messages, and the store's id is not among those that are left: it was purged; restore a \
+             backup, or remove the stream, so that a new store can be made",
+            names.events
+        ))
+    })?;
     let identity: Identity = serde_json::from_slice(&message.payload)
         .map_err(|error| Error::corrupt("the store's id cannot be read").caused_by(error))?;
     if identity.format > FORMAT {

@@ -84,6 +84,8 @@ pub(crate) mod code {
     /// What a server answers, as its own fault, to a stream that it can never have.
     pub(crate) const INVALID_STREAM: u64 = 10052;
     pub(crate) const NO_REPLICAS: u64 = 10074;
+    /// Another stream has the subjects.
+    pub(crate) const SUBJECT_OVERLAP: u64 = 10065;
 }
 
 /// Which message the leader is asked for.
@@ -388,6 +390,10 @@ impl Failure {
             }
             Self::Nobody(reason) | Self::Silence(reason) => {
                 Error::unavailable(outcome, "the server did not answer").caused_by(reason)
+            Self::Refused(refusal) if refusal.error == code::SUBJECT_OVERLAP => Error::invalid(
+                "another stream of the server has the store's subjects: remove it, or choose another name",
+            )
+            .caused_by(refusal.to_string()),
             }
             Self::Closed => Error::unavailable(outcome, "the store was closed"),
         }

@@ -50,17 +50,42 @@ async fn racing_openers_agree_on_the_store_id() {
     assert_ne!(open(&url, &fresh_name()).await.store_id().await.unwrap(), ids[0]);
 }
 
-/// A stream that would lose events, or cannot do what is relied on, is refused with what to do about it.
+/// A stream that would lose events, or cannot do what is relied on, is refused with what to do about it; a setting that does no
+/// harm is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_would_be_unsafe_are_refused() {
     let raw = Raw::connect(&shared_server().await).await;
+    let server = "move it aside";
     for (change, says) in [
         (json!({ "max_age": 3_600_000_000_000u64 }), "--max-age 0"),
         (json!({ "max_msgs_per_subject": 10 }), "--max-msgs-per-subject=-1"),
+        (json!({ "max_msgs_per_subject": 10, "discard_new_per_subject": true }), "--max-msgs-per-subject=-1"),
         (json!({ "discard": "old" }), "--discard new"),
         (json!({ "allow_direct": false }), "--allow-direct"),
         (json!({ "allow_rollup_hdrs": false }), "--allow-rollup"),
-        (json!({ "retention": "interest" }), "move it aside"),
+        (json!({ "retention": "interest" }), server),
+        (json!({ "retention": "workqueue" }), server),
+        (json!({ "no_ack": true }), "--ack"),
+        (json!({ "subject_transform": { "src": "NAME.ev.>", "dest": "moved.NAME.>" } }), "subject_transform"),
+        (json!({ "subjects": ["NAME.ev.>", "NAME.ch.>"] }), "NAME.id"),
+        (json!({ "subjects": ["NAME.ev.account.*", "NAME.ch.>", "NAME.id"] }), "NAME.ev.>"),
+        (json!({ "first_seq": 9_007_199_254_740_993u64 }), "first_seq"),
+        (json!({ "consumer_limits": { "inactive_threshold": 1_000_000_000u64 } }), "inactive_threshold"),
+        (json!({ "persist_mode": "async", "allow_atomic": false }), "persist_mode"),
+        (
+            json!({ "allow_msg_ttl": true, "subject_delete_marker_ttl": 2_000_000_000u64 }),
+            "subject_delete_marker_ttl",
+        ),
+        (json!({}), ""),
+        (
+            json!({ "description": "x", "metadata": { "a": "b" }, "compression": "s2", "duplicate_window": 0 }),
+            "",
+        ),
+        (
+            json!({ "subjects": ["other.NAME", "NAME.ev.>", "NAME.ch.>", "NAME.id"], "deny_delete": false, "max_bytes": 1_000_000 }),
+            "",
+        ),
+        (json!({ "republish": { "src": "NAME.ev.>", "dest": "copy.NAME.>" } }), ""),
     ] {
         let name = fresh_name();
         let stream = format!("{}_EVENTS", name.to_uppercase());
@@ -69,12 +94,119 @@ async fn streams_that_would_be_unsafe_are_refused() {
             "retention": "limits", "discard": "new", "storage": "file", "num_replicas": 1,
             "allow_direct": true, "allow_rollup_hdrs": true, "deny_delete": true,
         });
+        let change: Value = serde_json::from_str(&change.to_string().replace("NAME", &name)).unwrap();
         config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let made = raw.api(&format!("STREAM.CREATE.{stream}"), config).await;
-        assert!(made["error"].is_null(), "{made}");
-        let error = refusal(NatsConfig::new([shared_server().await]).name(&name)).await;
+        assert!(made["error"].is_null(), "{change}: {made}");
+        let connected = NatsConfig::new([shared_server().await]).name(&name).connect().await;
+        if says.is_empty() {
+            append(&connected.unwrap(), &crate::support::stream("a/1"), events(1)).await;
+            continue;
+        }
+        let error = connected.map(|_| panic!("{change} was accepted")).unwrap_err();
+        let text = error.to_string();
         assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
-        assert!(error.to_string().contains(says) && error.to_string().contains(&stream), "{error}");
+        assert!(text.contains(&says.replace("NAME", &name)) && text.contains(&stream), "{error}");
+    }
+}
+
+/// A sealed stream takes no event any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_store_is_refused() {
+    let (_store, name) = fresh_store().await;
+    let raw = Raw::connect(&shared_server().await).await;
+    let stream = format!("{}_EVENTS", name.to_uppercase());
+    let mut config = raw.config(&stream).await;
+    config["sealed"] = json!(true);
+    let sealed = raw.api(&format!("STREAM.UPDATE.{stream}"), config).await;
+    assert!(sealed["error"].is_null(), "{sealed}");
+    let error = refusal(NatsConfig::new([shared_server().await]).name(&name)).await;
+    assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("sealed"), "{error}");
+}
+
+/// The snapshots' stream, too: what is forgotten there must be found, and a save must be answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshot_streams_that_would_be_unsafe_are_refused() {
+    let raw = Raw::connect(&shared_server().await).await;
+    for (change, says) in [
+        (json!({ "max_msgs_per_subject": 2 }), "max_msgs_per_subject"),
+        (json!({ "allow_direct": false }), "allow_direct"),
+        (json!({ "deny_delete": true }), "deny_delete"),
+        (json!({ "deny_purge": true }), "deny_purge"),
+        (json!({ "retention": "interest" }), "retention"),
+        (json!({ "discard": "new", "discard_new_per_subject": true }), "discard_new_per_subject"),
+        (json!({ "no_ack": true }), "no_ack"),
+        (json!({ "subjects": ["NAME.sn.>"] }), "NAME.sp.>"),
+        (json!({ "subject_transform": { "src": "NAME.sn.>", "dest": "moved.NAME.>" } }), "subject_transform"),
+        (json!({ "allow_msg_counter": true, "allow_msg_ttl": false }), "allow_msg_counter"),
+        (
+            json!({ "allow_rollup_hdrs": true, "subject_delete_marker_ttl": 2_000_000_000u64 }),
+            "subject_delete_marker_ttl",
+        ),
+        (json!({}), ""),
+        (json!({ "max_bytes": 1_000_000, "compression": "s2" }), ""),
+    ] {
+        let (_store, name) = fresh_store().await;
+        let stream = format!("{}_SNAPSHOTS", name.to_uppercase());
+        let mut config = raw.config(&stream).await;
+        raw.api(&format!("STREAM.DELETE.{stream}"), json!({})).await;
+        let change: Value = serde_json::from_str(&change.to_string().replace("NAME", &name)).unwrap();
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let made = raw.api(&format!("STREAM.CREATE.{stream}"), config).await;
+        assert!(made["error"].is_null(), "{change}: {made}");
+        let connected = NatsConfig::new([shared_server().await]).name(&name).connect().await;
+        if says.is_empty() {
+            connected.unwrap();
+            continue;
+        }
+        let error = connected.map(|_| panic!("{change} was accepted")).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+        assert!(text.contains(&says.replace("NAME", &name)) && text.contains(&stream), "{error}");
+    }
+}
+
+/// Streams have their store's name in capitals, subjects as it is written: names that differ in case only are told apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_name_differs_in_case_only_is_refused_by_name() {
+    let (url, name) = (shared_server().await, format!("bank{}", fresh_name().split_off(8)));
+    append(&open(&url, &name).await, &stream("a/1"), events(1)).await;
+    let error = refusal(NatsConfig::new([url.clone()]).name(name.to_uppercase())).await;
+    assert_eq!(error.kind(), &ErrorKind::Invalid, "{error}");
+    assert!(
+        error.to_string().contains(&format!("`{name}`")) && error.to_string().contains("case"),
+        "{error}"
+    );
+}
+
+/// Somebody else's stream has the subjects: that is told at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_another_name_with_the_same_subjects_is_refused() {
+    let (url, name) = (shared_server().await, fresh_name());
+    let raw = Raw::connect(&url).await;
+    let config =
+        json!({ "name": format!("OTHER{name}"), "subjects": [format!("{name}.>")], "storage": "memory" });
+    let made = raw.api(&format!("STREAM.CREATE.OTHER{name}"), config).await;
+    assert!(made["error"].is_null(), "{made}");
+    let error = refusal(NatsConfig::new([url]).name(&name)).await;
+    assert_eq!(error.kind(), &ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("another stream"), "{error}");
+}
+
+/// A store whose id is gone was purged: it is not taken for a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_its_id_is_corrupt() {
+    let (store, name) = fresh_store().await;
+    append(&store, &stream("a/1"), events(1)).await;
+    let raw = Raw::connect(&shared_server().await).await;
+    for keep in [1, 0] {
+        let purged =
+            raw.api(&format!("STREAM.PURGE.{}_EVENTS", name.to_uppercase()), json!({ "keep": keep })).await;
+        assert!(purged["error"].is_null(), "{purged}");
+        let error = refusal(NatsConfig::new([shared_server().await]).name(&name)).await;
+        assert_eq!(error.kind(), &ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("purged"), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ pub(crate) use std::time::{Duration, Instant};
 
 pub(crate) use bytes::Bytes;
 pub(crate) use futures_util::TryStreamExt as _;
-use serde_json::Value;
+pub(crate) use serde_json::Value;
 pub(crate) use serde_json::json;
 pub(crate) use tailfold::*;
 pub(crate) use tailfold_nats::{NatsConfig, NatsStore};
