@@ -17,34 +17,50 @@ use crate::stream::{Head, Version};
 ///
 /// Whatever it does, it can cost time but never an answer: losing, delaying or corrupting a snapshot is survived by the
 /// caller. An error is an error, never "absent".
+///
+/// Futures and streams may be dropped at any time, which leaves no answer behind for the next call, and never
+/// block the thread that polls them. Each change is one step: who reads beside it sees the slot before or
+/// after it. It counts in every process that uses the same place, at once: what was removed or forgotten is
+/// served by nobody from memory.
+///
+/// Every method fails with `Unavailable` where the store cannot be reached or does not answer, and with
+/// `Invalid` where a snapshot or a name is larger than it can hold.
 #[async_trait]
 pub trait SnapshotStore: Send + Sync + fmt::Debug {
-    /// The newest snapshot of the slot, at or below a version if one is given.
+    /// The newest snapshot of the slot, at or below a version if one is given; `None` if there is none.
+    /// Newest is the one of the highest version, whenever it was saved.
     async fn newest(&self, slot: &Slot, at_or_below: Option<Version>) -> Result<Option<StoredSnapshot>>;
 
-    /// Keeps a snapshot and prunes the slot, in one step. A save never lowers the newest version of a slot: with
-    /// [`Keep::Newest`], one at a lower version than the newest is [`Saved::Superseded`]; one at the same version
-    /// replaces it. With other retentions any version may be saved.
+    /// Keeps a snapshot and prunes the slot, in one step. A save never lowers the newest version of a slot.
+    ///
+    /// What `save.keep` lets stay are the highest versions, the saved one among them; the rest is pruned.
+    /// Where as many newer ones as may stay are there already, the save is [`Saved::Superseded`], keeps
+    /// nothing and prunes nothing: with [`Keep::Newest`] one newer snapshot is enough, with [`Keep::Last`] it
+    /// takes n, with [`Keep::All`] that does not happen. One at the same version is replaced, whatever its
+    /// retention: head, bytes and day.
     async fn save(&self, slot: &Slot, save: Save) -> Result<Saved>;
 
-    /// What is kept, payloads aside, ordered by slot and version, in small batches.
+    /// What is kept, payloads aside, ordered by slot and version, in batches of 1 to 4,096.
     fn list(&self, filter: SlotFilter) -> SnapshotBatches;
 
-    /// Removes a snapshot if it is still the one that was read, byte for byte. Answers whether it was.
+    /// Removes a snapshot if it is still the one that was read: the same head, version and chain, and byte
+    /// for byte the same envelope; the day of its use does not count. Others of the slot stay, older and
+    /// newer ones. Answers whether it was.
     async fn compare_and_remove(&self, slot: &Slot, read: &StoredSnapshot) -> Result<bool>;
 
     /// Notes that snapshots were used on that day, without touching their payloads. What is no longer there is skipped;
     /// an earlier day never replaces a later one.
     async fn mark_used(&self, used: &[(Slot, Version)], day: Day) -> Result<()>;
 
-    /// Removes the snapshots that match and were last used, or saved, before a day. Safe in many processes at once.
+    /// Removes the snapshots that match and were last used, or saved, before a day; those used on it stay.
+    /// Safe in many processes at once: each snapshot is counted by the one that has removed it.
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept>;
 
-    /// Removes all snapshots of a key: every fold, every serial. Part of erasing a stream.
+    /// Removes all snapshots of a key: every fold, every serial, every version. Part of erasing a stream.
     async fn forget(&self, key: &str) -> Result<Swept>;
 }
 
-/// Kept snapshots, in batches.
+/// Kept snapshots, in batches of 1 to 4,096.
 pub type SnapshotBatches = BoxStream<'static, Result<Vec<SnapshotInfo>>>;
 
 /// A snapshot as a store gives it back.
@@ -79,7 +95,7 @@ pub enum Keep {
     /// The newest snapshot only.
     #[default]
     Newest,
-    /// The last n, by version.
+    /// The last n, by version and not by the time of their save.
     Last(NonZeroU32),
     /// All of them.
     All,
@@ -90,10 +106,10 @@ pub enum Keep {
 pub enum Saved {
     /// It is kept.
     Stored {
-        /// How many older ones were pruned.
+        /// How many older ones were pruned; one at the same version that it replaced does not count.
         pruned: u64,
     },
-    /// A newer one is there and stays.
+    /// As many newer ones as may be kept are there and stay: the head of the newest of the slot.
     Superseded(Head),
 }
 

@@ -8,7 +8,9 @@ use crate::filter::Filter;
 use crate::snapshot::{Save, Saved, Slot};
 use crate::stream::{Head, StreamId, Version};
 
-/// Events for one or several streams, recorded all or not at all.
+/// Events for one or several streams, recorded all or not at all: at most [`Commit::MAX_EVENTS`], of at most
+/// [`MAX_PAYLOAD_BYTES`](crate::EventData::MAX_PAYLOAD_BYTES) each. How many bytes all of them may have is
+/// the store's to say, which refuses more as `Invalid`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Commit {

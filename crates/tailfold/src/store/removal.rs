@@ -10,19 +10,22 @@ use crate::stream::{Head, Version};
 /// What to remove of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// Everything, snapshots of every fold included, and the marker of a truncation: the idempotency keys of the stream
-    /// are forgotten, so that a command that is sent again happens again, in the stream's next life. A tombstone event
-    /// (type [`EventType::TOMBSTONE`], payload: the head that was erased, as JSON) takes a new position in the log;
-    /// filters of the stream's category match it.
-    /// The stream reads as empty afterwards and its versions start again at 1, with another genesis. A store may let it
-    /// replace the tombstone of an earlier life of the stream, which says nothing more to whoever has not seen either.
+    /// Everything, snapshots of every fold included, and the marker of a truncation: the idempotency keys of
+    /// the stream are forgotten, so that a command that is sent again happens again, in the stream's next
+    /// life. A tombstone event (type [`EventType::TOMBSTONE`], payload: the head that was erased, as JSON)
+    /// takes a new position in the log; filters of the stream's category match it. No read of the log finds
+    /// the events any more, whatever its filter. The stream reads as empty afterwards and its versions start
+    /// again at 1, with another genesis. A store may let it replace the tombstone of an earlier life of the
+    /// stream, which says nothing more to whoever has not seen either.
     Erase {
         /// Identity of the tombstone.
         id: EventId,
         /// Recorded-at of the tombstone.
         recorded_at: Timestamp,
     },
-    /// The events before a version, which must be an origin, with the snapshots below it. Versions stay as they are.
+    /// The events before a version, which must be an origin, with the stream's snapshots below it, of every
+    /// fold and serial: a load could not check them any more. Those at the origin and above stay, and
+    /// versions stay as they are.
     ///
     /// A marker (type [`EventType::TRUNCATED`], payload: a [`Truncation`](crate::Truncation)) takes a new position in the log:
     /// filters that match the stream match it, as they do a tombstone. It is not part of the stream: reads of the stream, its
@@ -45,9 +48,10 @@ pub enum Removal {
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Number of events.
+    /// Number of events, the tombstone or marker of before not among them.
     pub events: u64,
-    /// Number of snapshots; those that a store keeps for other stores' events are not counted.
+    /// Number of snapshots: all of an erased stream, those below the origin of a truncated one. 0 where the
+    /// store keeps none; those in tiers beside it are the repository's to remove and are not counted.
     pub snapshots: u64,
     /// Where the tombstone stands; `None` for a truncation, or where there was nothing to erase.
     pub tombstone: Option<Position>,
