@@ -216,6 +216,10 @@ impl Reading {
         let end: i64 = rows::value(header, COLUMN_COUNT + 1)?;
         // The read ends where the stream ends now, however fast others append.
         self.to = self.to.min(end);
+        // And backward where it begins now: what is missing above that later on was cut off meanwhile.
+        if let Some(cut) = rows::value::<Option<i64>>(header, COLUMN_COUNT + 2)? {
+            self.from = self.from.max(cut);
+        }
         if self.from > self.to {
             return Ok((Vec::new(), None));
         }
@@ -280,9 +284,9 @@ impl Reading {
         match self.lowest().await? {
             None => Err(self.erased_meanwhile()),
             Some((lowest, _)) if lowest > self.to && self.last.is_none() && lowest == 1 => Ok(()),
-            Some((lowest, true)) if lowest > self.to => match (self.direction, self.last) {
-                (Direction::Forward, Some(_)) => Err(self.cut_off_meanwhile(self.from)),
-                _ => Ok(()),
+            Some((lowest, true)) if lowest > self.to => match self.last {
+                Some(_) => Err(self.cut_off_meanwhile(self.from)),
+                None => Ok(()),
             },
             Some(_) => Err(self.gap(self.from, self.to)),
         }

@@ -43,6 +43,14 @@ impl StreamCursor {
                 None => return Ok((Vec::new(), After::End)),
             },
         };
+        if self.direction == Direction::Backward
+            && self.last.is_none()
+            && let Some((lowest, true)) = lowest(&reader.connection, life)?
+        {
+            // Where the stream begins as the read begins. What is missing above that later on was cut off
+            // meanwhile.
+            self.from = self.from.max(lowest);
+        }
         if self.from > self.to {
             return Ok((Vec::new(), After::End));
         }
@@ -117,13 +125,7 @@ impl StreamCursor {
         if is_lowest && origin && self.direction == Direction::Forward {
             return match self.last {
                 None => Ok(()),
-                Some(_) => Err(Error::unavailable(
-                    Outcome::NotDone,
-                    format!(
-                        "the events from version {expected} were cut off while they were read; read again"
-                    ),
-                )
-                .into()),
+                Some(_) => Err(self.cut_off_meanwhile(expected)),
             };
         }
         Err(self.gap(expected.min(version + 1), expected.max(version - 1)))
@@ -148,23 +150,27 @@ impl StreamCursor {
         };
         match self.direction {
             Direction::Forward if last < self.to && self.to_exists => {
-                match self.was_erased(connection, life)? {
-                    true => Err(self.erased_meanwhile()),
-                    false => Err(self.gap(last + 1, self.to)),
-                }
+                Err(self.why_missing(connection, life, last + 1, self.to)?)
             }
             Direction::Forward if last < self.to && self.to < i64::MAX => {
                 self.refuse_later_than(connection, life, self.to, last + 1)
             }
-            Direction::Backward if last > self.from && self.was_erased(connection, life)? => {
-                Err(self.erased_meanwhile())
+            Direction::Backward if last > self.from => {
+                Err(self.why_missing(connection, life, self.from, last - 1)?)
             }
-            Direction::Backward if last > self.from => match lowest(connection, life)? {
-                Some((lowest, true)) if lowest == last => Ok(()),
-                _ => Err(self.gap(self.from, last - 1)),
-            },
             _ => Ok(()),
         }
+    }
+
+    /// Why events are not there that were when the read began: only what was erased or cut off may be gone.
+    fn why_missing(&self, connection: &Connection, life: i64, from: i64, to: i64) -> Result<Failure> {
+        if self.was_erased(connection, life)? {
+            return Ok(self.erased_meanwhile());
+        }
+        Ok(match lowest(connection, life)? {
+            Some((lowest, true)) if lowest > to => self.cut_off_meanwhile(from),
+            _ => self.gap(from, to),
+        })
     }
 
     fn was_erased(&self, connection: &Connection, life: i64) -> Result<bool> {
@@ -189,6 +195,11 @@ impl StreamCursor {
 
     fn gap(&self, from: i64, to: i64) -> Failure {
         Error::corrupt(format!("events {from}..={to} of stream `{}` are missing", self.stream)).into()
+    }
+
+    fn cut_off_meanwhile(&self, from: i64) -> Failure {
+        let message = format!("the events from version {from} were cut off while they were read; read again");
+        Error::unavailable(Outcome::NotDone, message).into()
     }
 
     fn erased_meanwhile(&self) -> Failure {

@@ -68,6 +68,8 @@ enum Loss {
 
 struct Backward {
     reading: Reading,
+    /// The version that it ends with, where that takes more than the newest commit.
+    ends_with: Option<Version>,
     decoder: Decoder,
     /// Commits, newest first.
     found: VecDeque<Commit>,
@@ -91,7 +93,12 @@ impl Reading {
         };
         let newest = Commit::of(newest)?;
         if direction == Direction::Backward {
-            let backward = Backward { reading: self, decoder: Decoder::default(), found: [newest].into() };
+            let ends_with = match newest.place.first > self.from {
+                true => Some(self.beginning().await?),
+                false => None,
+            };
+            let (decoder, found) = (Decoder::default(), [newest].into());
+            let backward = Backward { reading: self, ends_with, decoder, found };
             return Ok(stream::try_unfold(backward, Backward::batch).boxed());
         }
         let source = match self.to.since(self.from) < SHORT {
@@ -218,6 +225,20 @@ impl Reading {
         )))
     }
 
+    /// The first version wanted that there is: a read backward must know it as it begins, so that it does not
+    /// take what is cut off meanwhile for what was never there.
+    async fn beginning(&self) -> Result<Version> {
+        let first = self.shared.first_commit(&self.stream).await?;
+        let Some(first) = first.map(Commit::of).transpose()? else { return Err(self.lost().await) };
+        let (message, place, decoder) = (&first.message, first.place, &mut Decoder::default());
+        let events = self.shared.events_of(decoder, &self.stream, message, place).await?;
+        match events.first() {
+            Some(event) if event.version <= self.from => Ok(self.from),
+            Some(event) if event.data.origin => Ok(event.version),
+            _ => Err(self.lost().await),
+        }
+    }
+
     /// The oldest event that was found, of the commit at a sequence, must be the first wanted, or where the stream was
     /// cut off.
     async fn check_beginning(&self, seq: u64, oldest: Option<&RecordedEvent>) -> Result<()> {
@@ -329,6 +350,9 @@ impl Forward {
             let events = shared.events_of(&mut self.decoder, stream, &commit.message, place).await?;
             if self.before.is_none() {
                 self.reading.check_beginning(commit.message.seq, events.first()).await?;
+            } else if events.first().is_none_or(|first| first.version != place.first) {
+                // It was cut off in the middle of this commit.
+                return Err(self.reading.lost().await);
             }
             batch.extend(events.into_iter().filter(|event| self.reading.is_wanted(event)));
             self.before = Some(place);
@@ -352,8 +376,19 @@ impl Backward {
             }
             let Reading { shared, stream, .. } = &self.reading;
             let events = shared.events_of(&mut self.decoder, stream, &commit.message, commit.place).await?;
-            if self.found.is_empty() {
-                self.reading.check_beginning(commit.message.seq, events.first()).await?;
+            let beginning = events.first().map(|first| first.version);
+            match self.ends_with {
+                // It was cut off in the middle of this commit.
+                _ if !self.found.is_empty() && beginning != Some(commit.place.first) => {
+                    return Err(self.reading.lost().await);
+                }
+                Some(end) if self.found.is_empty() && beginning.is_none_or(|first| first > end) => {
+                    return Err(self.reading.lost().await);
+                }
+                None if self.found.is_empty() => {
+                    self.reading.check_beginning(commit.message.seq, events.first()).await?;
+                }
+                _ => {}
             }
             batch.extend(events.into_iter().rev().filter(|event| self.reading.is_wanted(event)));
         }

@@ -65,11 +65,19 @@ impl Statements {
         let nothing = "NULL::bigint, NULL::bigint, NULL::uuid, NULL::text, NULL::bigint, NULL::bigint, NULL::boolean, \
                        NULL::bytea, NULL::bytea, NULL::text[], NULL::bytea";
         let end = "(SELECT life FROM last WHERE type <> 'tailfold.erased'), (SELECT version FROM last)";
-        let none = "NULL::integer, NULL::bigint";
-        let first = |order: &str| {
+        let none = "NULL::integer, NULL::bigint, NULL::bigint";
+        let lowest = |life: &str| {
+            format!(
+                "SELECT e.version, e.origin FROM {schema}.events e WHERE e.stream = $1 AND e.life = {life}
+                 ORDER BY e.version LIMIT 1"
+            )
+        };
+        // Where the stream is cut off. A read forward sees that by its first event.
+        let cut = format!("(SELECT l.version FROM ({}) AS l WHERE l.origin)", lowest(living));
+        let first = |order: &str, cut: &str| {
             format!(
                 "WITH last AS MATERIALIZED ({last})
-                 SELECT {nothing}, {end}
+                 SELECT {nothing}, {end}, {cut}
                  UNION ALL
                  SELECT p.*, {none} FROM ({page}) AS p",
                 page = page_by_size(living, "$2", "$3", order),
@@ -78,7 +86,7 @@ impl Statements {
         Self {
             head: last.clone(),
             snapshot: placed("$1", "$2", "$3", "$4"),
-            first: [first("ASC"), first("DESC")],
+            first: [first("ASC", "NULL::bigint"), first("DESC", &cut)],
             next: ["ASC", "DESC"].map(|order| page("$2", "$3", "$4", order)),
             next_by_size: ["ASC", "DESC"].map(|order| page_by_size("$2", "$3", "$4", order)),
             // The envelope comes with the event that it is anchored at, and alone where there is none.
@@ -95,10 +103,7 @@ impl Statements {
                 columns = rows::columns_without_large(TAIL_LARGE),
                 snapshot = placed("$3", "$4", "$5", "$2"),
             ),
-            lowest: format!(
-                "SELECT e.version, e.origin FROM {schema}.events e WHERE e.stream = $1 AND e.life = $2
-                 ORDER BY e.version LIMIT 1"
-            ),
+            lowest: lowest("$2"),
         }
     }
 }

@@ -36,8 +36,8 @@ pub trait SnapshotStore: Send + Sync + fmt::Debug {
     /// What `save.keep` lets stay are the highest versions, the saved one among them; the rest is pruned.
     /// Where as many newer ones as may stay are there already, the save is [`Saved::Superseded`], keeps
     /// nothing and prunes nothing: with [`Keep::Newest`] one newer snapshot is enough, with [`Keep::Last`] it
-    /// takes n, with [`Keep::All`] that does not happen. One at the same version is replaced, whatever its
-    /// retention: head, bytes and day.
+    /// takes n, with [`Keep::All`] that does not happen. A save that is kept takes the place of one at the
+    /// same version: head, bytes and day.
     async fn save(&self, slot: &Slot, save: Save) -> Result<Saved>;
 
     /// What is kept, payloads aside, ordered by slot and version, in batches of 1 to 4,096.
