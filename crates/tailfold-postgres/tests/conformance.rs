@@ -9,7 +9,12 @@ use tailfold_testkit::servers::postgres_url;
 async fn store() -> Fixture<PostgresStore> {
     let (_, own) = EventId::fresh().as_uuid().as_u64_pair();
     let config: PostgresConfig = postgres_url().parse().unwrap();
-    Fixture::new(config.schema(format!("t_{own:016x}")).max_connections(6).connect().await.unwrap())
+    let config = config.schema(format!("t_{own:016x}")).max_connections(6);
+    let open = move || {
+        let config = config.clone();
+        async move { config.connect().await.unwrap() }
+    };
+    Fixture::new(open().await).reopening(open)
 }
 
 tailfold_testkit::store_conformance!(store);

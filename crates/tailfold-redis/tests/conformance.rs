@@ -8,7 +8,12 @@ use tailfold_testkit::servers::{redis_cluster_urls, redis_url};
 /// A store of its own on servers that others use too.
 async fn fixture(config: RedisConfig) -> Fixture<RedisSnapshots> {
     let name = EventId::fresh().to_string().replace('-', "");
-    Fixture::new(config.name(name).connect().await.expect("a server that lets us in"))
+    let config = config.name(name);
+    let open = move || {
+        let config = config.clone();
+        async move { config.connect().await.expect("a server that lets us in") }
+    };
+    Fixture::new(open().await).reopening(open)
 }
 
 mod one_server {

@@ -5,8 +5,12 @@ use tailfold_testkit::Fixture;
 
 async fn fixture() -> Fixture<SqliteStore> {
     let directory = tempfile::tempdir().expect("a directory for the store");
-    let store = SqliteStore::open(directory.path().join("store")).await.expect("an empty store");
-    Fixture::new(store).keeping(directory)
+    let path = directory.path().join("store");
+    let open = move || {
+        let path = path.clone();
+        async move { SqliteStore::open(path).await.expect("a store that is there or can be made") }
+    };
+    Fixture::new(open().await).reopening(open).keeping(directory)
 }
 
 tailfold_testkit::store_conformance!(fixture);

@@ -26,14 +26,18 @@
 //! 4. Write the reads in small batches that continue from a key, never from an offset, and hold nothing between two of
 //!    them. Then `remove` with its tombstone, then the snapshots.
 //! 5. Put this into `tests/conformance.rs`, with a fixture that opens an empty place, or connects to a server that other
-//!    tests use at the same time: every case works in names of its own.
+//!    tests use at the same time: every case works in names of its own. Some cases open the place more than once, as
+//!    processes do, so the fixture says how.
 //!
 //!    ```
 //!    use tailfold::MemoryStore;
 //!    use tailfold_testkit::Fixture;
 //!
 //!    async fn fixture() -> Fixture<MemoryStore> {
-//!        Fixture::new(MemoryStore::new()) // `.keeping(directory)` where something must outlive the store
+//!        let store = MemoryStore::new();
+//!        // `.keeping(directory)` where something must outlive the store; `.reopening(..)` opens the same place as another
+//!        // process would: `move || Store::open(path.clone())`, say.
+//!        Fixture::new(store.clone()).reopening(move || std::future::ready(store.clone()))
 //!    }
 //!
 //!    tailfold_testkit::store_conformance!(fixture);
@@ -60,7 +64,8 @@
 //!    use tailfold_testkit::Fixture;
 //!
 //!    async fn fixture() -> Fixture<MemoryStore> {
-//!        Fixture::new(MemoryStore::new())
+//!        let store = MemoryStore::new();
+//!        Fixture::new(store.clone()).reopening(move || std::future::ready(store.clone()))
 //!    }
 //!
 //!    tailfold_testkit::snapshot_store_conformance!(fixture);

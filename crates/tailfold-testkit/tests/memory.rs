@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::future::ready;
 use std::time::Duration;
 
 use tailfold::{
@@ -12,7 +13,9 @@ use tailfold_testkit::Fixture;
 use tailfold_testkit::repository::folds::{Ledger, events};
 
 async fn fixture() -> Fixture<MemoryStore> {
-    Fixture::new(MemoryStore::new())
+    let store = MemoryStore::new();
+    // It does not outlive its process, so that a clone is the same place opened again.
+    Fixture::new(store.clone()).reopening(move || ready(store.clone()))
 }
 
 tailfold_testkit::store_conformance!(fixture);

@@ -1,5 +1,6 @@
 //! The whole contract of snapshot stores, on a real memcached.
 
+use std::future::ready;
 use std::sync::OnceLock;
 
 use memcached_tier::MemcachedTier;
@@ -13,7 +14,9 @@ async fn fixture() -> Fixture<MemcachedTier> {
     let start = || MemcachedServer::with_items_up_to(64).expect("memcached starts");
     // Starting a server blocks.
     let address = tokio::task::block_in_place(|| SERVER.get_or_init(start).address());
-    Fixture::new(MemcachedTier::new(&address, &EventId::fresh().to_string()))
+    let name = EventId::fresh().to_string();
+    let open = move || ready(MemcachedTier::new(&address, &name));
+    Fixture::new(open().await).reopening(open)
 }
 
 tailfold_testkit::snapshot_store_conformance!(fixture);

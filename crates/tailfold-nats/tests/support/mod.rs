@@ -8,8 +8,12 @@ use tailfold_testkit::Fixture;
 #[allow(dead_code, reason = "the other test binary takes only the name")]
 /// A store of its own on a server that others use too.
 pub(crate) async fn fixture(servers: Vec<String>, replicas: usize) -> Fixture<NatsStore> {
-    let store = NatsConfig::new(servers).name(fresh_name()).replicas(replicas).connect().await;
-    Fixture::new(store.expect("a new store"))
+    let config = NatsConfig::new(servers).name(fresh_name()).replicas(replicas);
+    let open = move || {
+        let config = config.clone();
+        async move { config.connect().await.expect("a store that is there or can be made") }
+    };
+    Fixture::new(open().await).reopening(open)
 }
 
 /// The name of a store that nobody else has.

@@ -180,14 +180,14 @@ pub async fn an_acknowledged_append_is_seen_by_everybody(store: Events) {
     for number in 1..=20u64 {
         let stream = space.stream(&number.to_string());
         let (writer, commit) = (store.clone(), Commit::new(stream.clone(), Expected::NoStream, facts(1..=3)));
-        let committed = tokio::spawn(async move { writer.append(commit).await.unwrap() }).await.unwrap();
+        let committed = joined(tokio::spawn(async move { writer.append(commit).await.unwrap() })).await;
         let (reader, filter) = (store.clone(), space.filter());
         let seen = tokio::spawn(async move {
             assert_eq!(reader.head(&stream).await.unwrap(), Some(committed.writes[0].head));
             assert_eq!(read(&reader, &stream).await.len(), 3);
             log(&reader, Position::ZERO, filter).await.last().map(|event| event.position)
         });
-        assert_eq!(seen.await.unwrap(), Some(committed.position));
+        assert_eq!(joined(seen).await, Some(committed.position), "the end of the log, seen by another task");
     }
 }
 
@@ -356,7 +356,7 @@ pub async fn the_store_id_is_stable(store: Events) {
     record(&store, &Space::fresh().stream("a"), &facts(1..=3)).await;
     assert_eq!(store.store_id().await.unwrap(), id);
     let other = store.clone();
-    assert_eq!(tokio::spawn(async move { other.store_id().await.unwrap() }).await.unwrap(), id);
+    assert_eq!(joined(tokio::spawn(async move { other.store_id().await.unwrap() })).await, id);
 }
 
 /// What the store computed as chains is what anybody recomputes from its log.

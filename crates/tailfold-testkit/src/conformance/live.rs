@@ -34,7 +34,8 @@ pub async fn a_live_read_catches_up_then_follows(store: Events) {
     record(&store, &space.stream("a"), &facts(1..=600)).await;
     let reader = tokio::spawn(follow(store.clone(), space.clone(), space.filter(), 1000));
     append_slowly(store.clone(), space.stream("b"), 400, 1).await;
-    assert_eq!(reader.await.unwrap(), log(&store, Position::ZERO, space.filter()).await);
+    let recorded = log(&store, Position::ZERO, space.filter()).await;
+    assert_events(&joined(reader).await, &recorded, "a live read");
 }
 
 /// Several live readers that begin at any time beside concurrent writers each see every event once, in order.
@@ -54,12 +55,12 @@ pub async fn live_readers_miss_and_repeat_nothing(store: Events) {
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
     for (_, writer) in writers {
-        writer.await.unwrap();
+        joined(writer).await;
     }
     let all = log(&store, Position::ZERO, space.filter()).await;
-    assert_eq!(all.len() as u64, total);
-    for reader in readers {
-        assert_eq!(reader.await.unwrap(), all);
+    assert_eq!(all.len() as u64, total, "events in the log after all writers have ended");
+    for (number, reader) in readers.into_iter().enumerate() {
+        assert_events(&joined(reader).await, &all, &format!("live reader {number} of 6"));
     }
 }
 
@@ -79,8 +80,8 @@ pub async fn a_slow_consumer_misses_nothing(store: Events) {
         }
     })
     .await;
-    writer.await.unwrap();
-    assert_eq!(seen, read(&store, &space.stream("a")).await);
+    joined(writer).await;
+    assert_events(&seen, &read(&store, &space.stream("a")).await, "a live read");
 }
 
 /// A filter applies to what is there and to what comes.
@@ -106,9 +107,9 @@ pub async fn a_live_read_filters(store: Events) {
         record(&store, &Space::fresh().stream("a"), &[fact(number)]).await;
     }
     let expected = log(&store, Position::ZERO, filter).await;
-    assert_eq!(expected.len(), 20);
-    for reader in readers {
-        assert_eq!(reader.await.unwrap(), expected);
+    assert_eq!(expected.len(), 20, "matching events in the log");
+    for (reader, by) in readers.into_iter().zip(["category and type", "tag"]) {
+        assert_events(&joined(reader).await, &expected, &format!("a live read by {by}"));
     }
 }
 
@@ -140,7 +141,7 @@ pub async fn a_live_read_waits_for_the_next_event(store: Events) {
             }
         })
         .await;
-        assert_eq!(event.version, Version(number));
+        assert_eq!(event.version, Version(number), "the event that a live read had waited for");
     }
 }
 
@@ -162,6 +163,6 @@ pub async fn a_live_read_resumes_after_what_it_has_checked(store: Events) {
         }
     })
     .await;
-    writer.await.unwrap();
-    assert_eq!(seen, read(&store, &space.stream("a")).await);
+    joined(writer).await;
+    assert_events(&seen, &read(&store, &space.stream("a")).await, "a live read");
 }

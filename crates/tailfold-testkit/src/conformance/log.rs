@@ -159,8 +159,9 @@ pub async fn a_stream_is_found_after_any_position(store: Events) {
     }
 }
 
-/// A read can go on after the `checked_to` of any batch, whatever the filter; it never goes back, and at the end it has
-/// checked what is recorded and nothing that is yet to come.
+/// A read can go on after the `checked_to` of any batch, whatever the filter; it never goes back, and at the
+/// end it has checked what is recorded and nothing that is yet to come. Batches hold at most 4,096 events and
+/// tell how many were visited.
 pub async fn a_read_resumes_after_any_batch(store: Events) {
     let space = Space::fresh();
     let events: Vec<_> = (1..=3000)
@@ -173,10 +174,11 @@ pub async fn a_read_resumes_after_any_batch(store: Events) {
         })
         .collect();
     record(&store, &space.stream("a"), &events).await;
-    record(&store, &space.stream("b"), &facts(1..=600)).await;
+    record(&store, &space.stream("b"), &facts(1..=1600)).await;
     let last = log(&store, Position::ZERO, space.filter()).await.last().unwrap().position;
     for (filter, count) in [
-        (space.filter(), 3600),
+        // More than one batch may hold.
+        (space.filter(), 4600),
         (space.filter().and_types([event_type("test.rare")]), 4),
         (space.filter().and_types([event_type("test.never")]), 0),
     ] {
@@ -185,7 +187,9 @@ pub async fn a_read_resumes_after_any_batch(store: Events) {
         let mut batches = store.read_all(Position::ZERO, filter.clone(), Follow::ToEnd);
         let (mut seen, mut checked_to, mut number) = (0, Position::ZERO, 0);
         while let Some(batch) = batches.try_next().await.unwrap() {
-            assert!(batch.events.len() <= 4096);
+            let events = batch.events.len();
+            assert!(events <= 4096, "a batch of {events} events");
+            assert!(batch.visited >= events as u64, "{} visited to find {events} events", batch.visited);
             assert!(batch.checked_to >= checked_to);
             assert!(batch.events.iter().all(|event| event.position > checked_to));
             assert!(batch.events.iter().all(|event| event.position <= batch.checked_to));
@@ -228,7 +232,7 @@ pub async fn a_returning_reader_misses_nothing(store: Events) {
             checked_to = batch.checked_to;
         }
     }
-    writers.await.unwrap();
+    joined(writers).await;
     assert_eq!(seen.len(), 2 * 6 * 300 + 6 * 40);
     assert_eq!(seen, positions(&log(&store, Position::ZERO, space.filter()).await));
 }
@@ -254,6 +258,38 @@ pub async fn a_read_to_the_end_ends_beside_writers(store: Events) {
     })
     .await;
     writer.abort();
+}
+
+/// A commit becomes visible as a whole: a read to the end that begins beside it holds all of its events or
+/// none, of one stream and of several.
+pub async fn a_read_to_the_end_holds_whole_commits(store: Events) {
+    let space = Space::fresh();
+    let several = store.capabilities().several_streams;
+    let writer = tokio::spawn({
+        let (store, space) = (store.clone(), space.clone());
+        async move {
+            for number in 0..40u64 {
+                let commit = Commit::new(space.stream("a"), Expected::Any, facts(number..=number + 2));
+                let commit = match several {
+                    true => commit.and(space.stream("b"), Expected::Any, facts(number..=number + 3)),
+                    false => commit,
+                };
+                store.append(commit).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let size = if several { 7 } else { 3 };
+    let mut ended = false;
+    while !ended {
+        // A store that never waits would otherwise not let the writer begin.
+        tokio::task::yield_now().await;
+        ended = writer.is_finished();
+        let seen = log(&store, Position::ZERO, space.filter()).await.len();
+        assert_eq!(seen % size, 0, "{seen} events of commits of {size}: a commit is visible in part");
+    }
+    joined(writer).await;
+    assert_eq!(log(&store, Position::ZERO, space.filter()).await.len(), 40 * size);
 }
 
 /// Reads of the log that end just before, at and just after any page a store may have are complete.

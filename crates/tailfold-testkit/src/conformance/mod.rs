@@ -11,10 +11,12 @@ pub mod erase;
 pub mod live;
 pub mod log;
 pub mod read;
+pub mod reopen;
 pub mod repeat;
 pub mod several_streams;
 pub mod snapshot_list;
 pub mod snapshot_remove;
+pub mod snapshot_reopen;
 pub mod snapshot_save;
 pub mod streams;
 mod support;
@@ -62,6 +64,7 @@ macro_rules! event_store_conformance {
                 the_same_ids_with_other_contents_conflict,
                 other_ids_or_another_order_conflict,
                 the_same_events_after_another_history_conflict,
+                a_part_of_a_larger_commit_is_recognised,
                 a_commit_that_expects_anything_is_recorded_each_time,
                 racing_copies_of_one_commit_are_recorded_once,
             }
@@ -86,6 +89,7 @@ macro_rules! event_store_conformance {
                 an_empty_stream_reads_as_nothing,
                 a_range_includes_both_ends,
                 backward_is_forward_in_reverse,
+                a_read_begins_when_it_is_first_polled,
                 reads_are_complete_around_page_limits,
                 a_tail_of_70_000_events_is_read_whole,
                 a_reader_beside_writers_sees_a_gapless_prefix,
@@ -99,6 +103,7 @@ macro_rules! event_store_conformance {
                 a_read_resumes_after_any_batch,
                 a_returning_reader_misses_nothing,
                 a_read_to_the_end_ends_beside_writers,
+                a_read_to_the_end_holds_whole_commits,
                 reads_of_the_log_are_complete_around_page_limits,
             }
             live {
@@ -117,6 +122,7 @@ macro_rules! event_store_conformance {
                 erasing_an_empty_stream_does_nothing,
                 positions_are_never_used_again,
                 erasing_beside_appends_stays_consistent,
+                a_read_beside_an_erase_is_whole_or_fails,
                 a_tombstone_changes_a_boundary,
             }
             truncate {
@@ -130,11 +136,24 @@ macro_rules! event_store_conformance {
                 markers_remember_commands_until_the_stream_is_erased,
                 a_marker_changes_a_boundary,
                 truncating_beside_appends_and_readers_stays_consistent,
+                a_read_beside_a_truncation_is_whole_or_fails,
             }
             streams {
                 streams_are_listed_in_the_order_of_their_bytes,
                 a_list_goes_on_after_any_name,
                 a_list_is_filtered_by_category_and_stream,
+            }
+        }
+        $crate::__conformance_tests! { reopening conformance, $fixture;
+            reopen {
+                the_store_id_outlives_the_process,
+                what_was_acknowledged_is_there_when_opened_again,
+                every_process_sees_an_acknowledged_append_at_once,
+                expectations_hold_between_processes,
+                boundaries_hold_between_processes,
+                a_live_read_follows_other_processes,
+                a_removal_counts_in_every_process,
+                positions_are_never_used_again_by_any_process,
             }
         }
     };
@@ -159,6 +178,8 @@ macro_rules! snapshot_store_conformance {
                 the_last_n_are_kept_by_version,
                 all_are_kept_if_asked,
                 only_a_save_that_is_kept_prunes,
+                a_reader_beside_saves_always_finds_the_newest,
+                a_dropped_call_leaves_no_answer_behind,
             }
             snapshot_remove {
                 what_was_read_is_removed_once,
@@ -173,6 +194,12 @@ macro_rules! snapshot_store_conformance {
             snapshot_list {
                 a_list_is_ordered_by_slot_and_version,
                 long_lists_come_in_pages_without_loss,
+            }
+        }
+        $crate::__conformance_tests! { reopening conformance, $fixture;
+            snapshot_reopen {
+                what_was_saved_is_there_when_opened_again,
+                what_one_process_removes_no_other_serves,
             }
         }
     };
@@ -192,9 +219,12 @@ macro_rules! store_conformance {
             together {
                 a_snapshot_travels_with_its_commit,
                 a_commit_decides_the_fate_of_its_snapshot_and_never_the_reverse,
+                a_repeated_commit_keeps_no_snapshot,
                 erasing_a_stream_forgets_its_snapshots,
+                an_erase_that_was_dropped_is_finished_by_the_next,
                 truncating_a_stream_removes_the_snapshots_below,
                 snapshot_and_tail_come_together,
+                a_long_tail_comes_in_small_batches,
             }
         }
     };
@@ -203,6 +233,18 @@ macro_rules! store_conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
+    (reopening $home:ident, $fixture:expr; $($part:ident { $($case:ident,)+ })+) => {$(
+        mod $part {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+            $(
+                #[test]
+                fn $case() {
+                    $crate::conformance::run_reopening($fixture, |fixture| $crate::$home::$part::$case(fixture));
+                }
+            )+
+        }
+    )+};
     ($home:ident, $fixture:expr; $($part:ident { $($case:ident,)+ })+) => {$(
         mod $part {
             #[allow(unused_imports, reason = "the fixture may be named by a path")]
@@ -227,21 +269,41 @@ where
     F: Future<Output = Fixture<S>>,
     C: Future<Output = ()>,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
-    runtime.expect("a test can start a runtime").block_on(async {
+    run_to_end(async {
         let fixture = fixture().await;
-        let case = Box::pin(case(fixture.store()));
-        if tokio::time::timeout(PATIENCE, case).await.is_err() {
-            panic!("the case did not end in {PATIENCE:?}");
-        }
+        within_patience(case(fixture.store())).await;
     });
+}
+
+/// As [`run`], for a case that opens the fixture's place more than once.
+///
+/// # Panics
+/// As [`run`]; and if the fixture does not say how its place is [opened again](Fixture::reopening).
+pub fn run_reopening<S, F, C>(fixture: impl FnOnce() -> F, case: impl FnOnce(Fixture<S>) -> C)
+where
+    S: ?Sized,
+    F: Future<Output = Fixture<S>>,
+    C: Future<Output = ()>,
+{
+    run_to_end(async { within_patience(case(fixture().await)).await });
+}
+
+fn run_to_end(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+    runtime.expect("a test can start a runtime").block_on(test);
+}
+
+async fn within_patience(case: impl Future<Output = ()>) {
+    if tokio::time::timeout(PATIENCE, Box::pin(case)).await.is_err() {
+        panic!("the case did not end in {PATIENCE:?}");
+    }
 }
 
 /// Counts the cases in `sources` and makes sure that each is in `list`.
 #[cfg(test)]
 pub(crate) fn listed_cases(list: &str, sources: &[&str]) -> usize {
     let lines = sources.iter().flat_map(|source| source.lines());
-    let cases = lines.filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());
+    let cases = lines.filter_map(|line| line.strip_prefix("pub async fn ")?.split(['(', '<']).next());
     cases
         .inspect(|case| {
             assert!(list.contains(&format!("                {case},\n")), "`{case}` is not listed")
@@ -266,10 +328,12 @@ mod tests {
             include_str!("erase.rs"),
             include_str!("truncate.rs"),
             include_str!("streams.rs"),
+            include_str!("reopen.rs"),
             include_str!("together.rs"),
             include_str!("snapshot_save.rs"),
             include_str!("snapshot_remove.rs"),
             include_str!("snapshot_list.rs"),
+            include_str!("snapshot_reopen.rs"),
         ];
         assert!(super::listed_cases(list, &sources) > 80);
     }

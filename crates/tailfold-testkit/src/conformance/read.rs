@@ -54,6 +54,28 @@ pub async fn backward_is_forward_in_reverse(store: Events) {
     assert_eq!(forward, backward);
 }
 
+/// A read begins when its first batch is asked for, not when it is made: what was acknowledged in between is
+/// there.
+pub async fn a_read_begins_when_it_is_first_polled(store: Events) {
+    let space = Space::fresh();
+    let stream = space.stream("a");
+    record(&store, &stream, &facts(1..=2)).await;
+    let reads = BOTH.map(|direction| store.read(&stream, VersionRange::ALL, direction));
+    let of_log = store.read_all(Position::ZERO, space.filter(), Follow::ToEnd);
+    let list = store.streams(space.filter(), None);
+    record(&store, &stream, &facts(3..=4)).await;
+    record(&store, &space.stream("b"), &facts(1..=1)).await;
+    for (read, direction) in reads.into_iter().zip(BOTH) {
+        let seen: Vec<_> = read.try_concat().await.unwrap();
+        assert_eq!(seen.len(), 4, "events of a read {direction:?} that was made before two of them");
+    }
+    let batches: Vec<_> = of_log.try_collect().await.unwrap();
+    let seen: usize = batches.iter().map(|batch| batch.events.len()).sum();
+    assert_eq!(seen, 5, "events of a read of the log that was made before three of them");
+    let listed: Vec<_> = list.try_concat().await.unwrap();
+    assert_eq!(listed.len(), 2, "streams of a list that was made before one of them");
+}
+
 /// Reads that end just before, at and just after any page a store may have are complete.
 pub async fn reads_are_complete_around_page_limits(store: Events) {
     let space = Space::fresh();
@@ -101,8 +123,15 @@ pub async fn a_tail_of_70_000_events_is_read_whole(store: Events) {
         }
     }
     assert_eq!(next, 70_011);
-    let backward = read_range(&store, &stream, range(11, None), Direction::Backward).await;
-    assert!(versions(&backward).into_iter().eq((11..=70_010).rev()));
+    let mut batches = store.read(&stream, range(11, None), Direction::Backward);
+    let mut last = 70_010;
+    while let Some(batch) = batches.try_next().await.unwrap() {
+        assert!(!batch.is_empty() && batch.len() <= 4096, "a batch of {}, backward", batch.len());
+        let wanted = last + 1 - batch.len() as u64..=last;
+        assert!(versions(&batch).into_iter().eq(wanted.rev()), "backward from version {last}");
+        last -= batch.len() as u64;
+    }
+    assert_eq!(last, 10);
 }
 
 /// A reader beside writers sees a gapless prefix of the stream that holds all that was acknowledged before it began.
@@ -130,7 +159,7 @@ pub async fn a_reader_beside_writers_sees_a_gapless_prefix(store: Events) {
         assert!(backward.len() >= forward.len());
         assert!(versions(&backward).into_iter().eq((1..=backward.len() as u64).rev()));
     }
-    writer.await.unwrap();
+    joined(writer).await;
     assert_eq!(read(&store, &stream).await.len(), 1201);
 }
 

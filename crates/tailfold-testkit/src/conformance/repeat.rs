@@ -102,6 +102,34 @@ pub async fn the_same_events_after_another_history_conflict(store: Events) {
     assert_eq!(store.head(&stream).await.unwrap(), Some(head));
 }
 
+/// Events are compared, not commits: what was recorded as a part of a larger commit, or by several, has
+/// happened before.
+pub async fn a_part_of_a_larger_commit_is_recognised(store: Events) {
+    let stream = Space::fresh().stream("a");
+    let events = facts(1..=6);
+    for part in [&events[..4], &events[4..]] {
+        let expected = Expected::from_head(store.head(&stream).await.unwrap());
+        store.append(Commit::new(stream.clone(), expected, part.to_vec())).await.unwrap();
+    }
+    let recorded = assert_history(&store, &stream, &events).await;
+    for (from, to) in [(0, 1), (0, 2), (0, 6), (1, 3), (2, 6), (3, 5), (5, 6)] {
+        let expected = match from {
+            0 => Expected::NoStream,
+            _ => Expected::Head(recorded[from - 1].head()),
+        };
+        let again = Commit::new(stream.clone(), expected, events[from..to].to_vec());
+        let written = Written {
+            stream: stream.clone(),
+            first: Version(from as u64 + 1),
+            head: recorded[to - 1].head(),
+        };
+        let position = recorded[to - 1].position;
+        let receipt = Committed { writes: vec![written], position, snapshot: None, repeated: true };
+        assert_eq!(store.append(again).await.unwrap(), receipt, "events {} to {to} of 6", from + 1);
+    }
+    assert_history(&store, &stream, &events).await;
+}
+
 /// A commit that expects anything is recorded as often as it is sent.
 pub async fn a_commit_that_expects_anything_is_recorded_each_time(store: Events) {
     let stream = Space::fresh().stream("a");

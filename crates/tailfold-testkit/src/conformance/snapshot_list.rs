@@ -38,7 +38,8 @@ pub async fn a_list_is_ordered_by_slot_and_version(store: Snapshots) {
     }
     let everything = store.list_to_vec(SlotFilter::all()).await.unwrap();
     let ours = |info: &SnapshotInfo| info.slot.fold().ends_with(space.category());
-    assert_eq!(everything.into_iter().filter(ours).collect::<Vec<_>>(), expected);
+    let ours_of_all: Vec<_> = everything.into_iter().filter(ours).collect();
+    assert_eq!(ours_of_all, expected, "the list of everything, by slot and version");
     for filter in [
         SlotFilter::fold(space.fold("one")),
         SlotFilter::key(slots[0].key()),
@@ -52,7 +53,8 @@ pub async fn a_list_is_ordered_by_slot_and_version(store: Snapshots) {
     }
     let by_serial =
         store.list_to_vec(SlotFilter { serial: Some(serial_of(1)), ..SlotFilter::all() }).await.unwrap();
-    assert_eq!(by_serial.into_iter().filter(ours).count(), expected.len() / 2);
+    let found = by_serial.into_iter().filter(ours).count();
+    assert_eq!(found, expected.len() / 2, "snapshots of one serial of two");
 }
 
 /// Long lists, of many slots or many versions of one, come in pages without loss.
@@ -70,12 +72,13 @@ pub async fn long_lists_come_in_pages_without_loss(store: Snapshots) {
         let mut listed = Vec::new();
         let mut batches = store.list(filter.clone());
         while let Some(batch) = batches.try_next().await.unwrap() {
-            assert!(batch.len() <= 4096);
+            assert!(!batch.is_empty() && batch.len() <= 4096, "a batch of {}", batch.len());
             listed.extend(batch.into_iter().map(|info| (info.slot, info.head.version)));
         }
-        assert_eq!(listed.len() as u64, slots * versions);
-        assert!(listed.is_sorted_by(|a, b| a < b));
+        let all = slots * versions;
+        assert_eq!(listed.len() as u64, all, "listed of {slots} slots with {versions} versions each");
+        assert!(listed.is_sorted_by(|a, b| a < b), "not by slot and version, or some twice");
         let count = store.count(filter).await.unwrap();
-        assert_eq!(count, Swept { snapshots: slots * versions, bytes: 2 * slots * versions });
+        assert_eq!(count, Swept { snapshots: all, bytes: 2 * all }, "what counting tells of them");
     }
 }

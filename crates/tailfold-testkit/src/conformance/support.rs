@@ -85,6 +85,13 @@ pub(super) async fn record(store: &Events, stream: &StreamId, events: &[NewEvent
     head.unwrap()
 }
 
+/// Records as many events as more than one batch of a read holds, in many commits.
+pub(super) async fn record_many(store: &Events, stream: &StreamId, events: &[NewEvent]) {
+    for events in events.chunks(100) {
+        record(store, stream, events).await;
+    }
+}
+
 pub(super) async fn read(store: &Events, stream: &StreamId) -> Vec<RecordedEvent> {
     store.read_to_vec(stream, VersionRange::ALL).await.unwrap()
 }
@@ -111,6 +118,54 @@ pub(super) async fn log_of(
 ) -> Vec<RecordedEvent> {
     let ours = |event: &RecordedEvent| spaces.iter().any(|space| space.category == event.stream.category());
     log(store, after, filter).await.into_iter().filter(ours).collect()
+}
+
+/// What the log holds of one stream after a position, by that filter; `None` where the store cannot find
+/// events by tag.
+pub(super) async fn log_of_stream(
+    store: &Events,
+    stream: &StreamId,
+    after: Position,
+    filter: Filter,
+) -> Option<Vec<RecordedEvent>> {
+    let by_tag = filter.clauses().iter().any(|clause| !clause.tags.is_empty());
+    let mut found = store.read_all_to_vec(after, filter).await;
+    if by_tag && !store.capabilities().tag_index && found.is_err() {
+        assert_unsupported(found);
+        return None;
+    }
+    found.as_mut().unwrap().retain(|event| event.stream == *stream);
+    found.ok()
+}
+
+/// Goes on with a read whose events are removed meanwhile: it gives what was there when it began, whole and
+/// in order, or an error that says that the same read may be tried again. Never less, and never what was
+/// recorded since.
+pub(super) async fn assert_whole_or_failed(
+    mut seen: Vec<RecordedEvent>,
+    mut rest: EventBatches,
+    expected: &[RecordedEvent],
+) {
+    loop {
+        match rest.try_next().await {
+            Ok(Some(batch)) => seen.extend(batch),
+            Ok(None) => {
+                let (read, all) = (seen.len(), expected.len());
+                assert_eq!(
+                    read, all,
+                    "a read beside a removal ended without an error after {read} of {all} events"
+                );
+                break;
+            }
+            Err(error) => {
+                let again = ErrorKind::Unavailable(Outcome::NotDone);
+                assert_eq!(error.kind(), &again, "the kind of a read whose events were removed: {error}");
+                break;
+            }
+        }
+    }
+    let begun_in = &expected[..seen.len().min(expected.len())];
+    assert_events(&seen, begun_in, "a read beside a removal, of what was there when it began");
 }
 
 /// Appends a commit with a boundary, past the tombstones and markers of other cases on the same server.
@@ -195,7 +250,49 @@ where
     F: Future<Output = T> + Send + 'static,
 {
     let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
-    join_all(tasks).await.into_iter().map(|result| result.expect("a task of the case failed")).collect()
+    let mut results = Vec::new();
+    for result in join_all(tasks).await {
+        results.push(result.unwrap_or_else(|error| fail_as(error)));
+    }
+    results
+}
+
+/// Waits for a task of the case, and fails as it has failed: what that was about is told, and not that a task
+/// ended.
+pub(super) async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
+    task.await.unwrap_or_else(|error| fail_as(error))
+}
+
+fn fail_as(error: tokio::task::JoinError) -> ! {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => panic!("a task of the case did not end by itself: {error}"),
+    }
+}
+
+/// The events are exactly these, in this order; fails with the first that is missing, too many, or another
+/// one.
+pub(super) fn assert_events(seen: &[RecordedEvent], expected: &[RecordedEvent], what: &str) {
+    let differ = |index: &usize| seen.get(*index) != expected.get(*index);
+    let Some(index) = (0..seen.len().max(expected.len())).find(differ) else { return };
+    let told = |event: Option<&RecordedEvent>| match event {
+        Some(event) => {
+            format!("version {} of `{}` at position {}", event.version, event.stream, event.position)
+        }
+        None => "nothing".to_owned(),
+    };
+    let (found, wanted) = (seen.get(index), expected.get(index));
+    let (found, wanted, counts) = (told(found), told(wanted), (seen.len(), expected.len()));
+    if found == wanted {
+        panic!(
+            "{what}: event {index}, {found}, has other contents: {:?} instead of {:?}",
+            seen[index], expected[index]
+        );
+    }
+    panic!(
+        "{what}: {} events where {} are recorded; after {index} that are right came {found}, not {wanted}",
+        counts.0, counts.1
+    );
 }
 
 /// Fails where something waits that must not.

@@ -48,6 +48,12 @@ pub async fn what_is_left_stays_as_it_was(store: Events) {
         let mut logged = log(&store, Position::ZERO, Filter::stream(stream.clone())).await;
         logged.retain(|event| !event.data.event_type.is_truncation());
         assert_eq!(logged, all[left..]);
+        for filter in [Filter::all(), space.filter().and_types([event_type("test.counted")])] {
+            let before = Position(all[0].position.0 - 1);
+            let mut logged = log_of_stream(&store, &stream, before, filter.clone()).await.unwrap();
+            logged.retain(|event| !event.data.event_type.is_truncation());
+            assert_eq!(logged, all[left..], "what {filter:?} finds in the log of a truncated stream");
+        }
     }
     assert_invalid(truncate(&store, &stream, 4).await);
     assert_history(&store, &other, &events).await;
@@ -177,7 +183,7 @@ pub async fn every_filter_of_the_category_sees_the_marker(store: Events) {
         assert!(log(&store, before, filter).await.is_empty());
     }
     // A store that records the marker before the events go and again after shows it to a live reader twice.
-    let first = soon("a live reader and a marker", live).await.unwrap();
+    let first = soon("a live reader and a marker", joined(live)).await;
     assert!(first.data.event_type.is_truncation() && first.stream == stream && first.position <= position);
 }
 
@@ -241,6 +247,44 @@ pub async fn a_marker_changes_a_boundary(store: Events) {
     store.append(commit().unchanged(filter, marker)).await.unwrap();
 }
 
+/// A read that is under way while the beginning of its stream is cut off gives what was there when it began
+/// or fails; it never leaves out what is gone as if it had not been, and nothing of it is told as damage.
+pub async fn a_read_beside_a_truncation_is_whole_or_fails(store: Events) {
+    let space = Space::fresh();
+    let (forward, backward) = (Direction::Forward, Direction::Backward);
+    for (number, (direction, to, origin)) in [
+        // At the beginning of a commit, in the middle of one, and after all that is wanted.
+        (forward, None, 4901),
+        (backward, None, 4901),
+        (forward, None, 4950),
+        (backward, None, 4950),
+        (backward, None, 4097),
+        (forward, Some(Version(3000)), 4950),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (stream, range) = (space.stream(&number.to_string()), VersionRange::ALL.up_to(to));
+        let events = (1..=5000).map(|number| fact_with(number, |data| data.origin = number == origin));
+        match number {
+            // In two commits, of which the second is cut off in part.
+            2 | 3 => {
+                record(&store, &stream, &events.collect::<Vec<_>>()).await;
+            }
+            _ => record_many(&store, &stream, &events.collect::<Vec<_>>()).await,
+        }
+        let all = read_range(&store, &stream, range, direction).await;
+        let mut batches = store.read(&stream, range, direction);
+        let seen = batches.try_next().await.unwrap().unwrap();
+        truncate(&store, &stream, origin).await.unwrap();
+        assert_whole_or_failed(seen, batches, &all).await;
+        // Begun again, it gives what is left.
+        let left = read_range(&store, &stream, range, direction).await;
+        let expected: Vec<_> = all.into_iter().filter(|event| event.version >= Version(origin)).collect();
+        assert_events(&left, &expected, "a read after a truncation");
+    }
+}
+
 /// Truncations beside appends and readers: every reader of the log has events and marker in an order that a fold can follow.
 pub async fn truncating_beside_appends_and_readers_stays_consistent(store: Events) {
     let space = Space::fresh();
@@ -276,8 +320,8 @@ pub async fn truncating_beside_appends_and_readers_stays_consistent(store: Event
         assert!(seen.is_sorted_by(|one, next| one.position < next.position));
         tokio::task::yield_now().await;
     }
-    writer.await.unwrap();
-    cutter.await.unwrap();
+    joined(writer).await;
+    joined(cutter).await;
     let left = read(&store, &stream).await;
     assert_eq!((left[0].version, left.last().unwrap().version), (Version(16), Version(60)));
     let mut logged = log(&store, Position::ZERO, filter.clone()).await;

@@ -142,7 +142,7 @@ pub async fn of_64_racing_tasks_none_overbooks_a_category(store: Events) {
     }))
     .await;
     stop.notify_one();
-    noise.await.unwrap();
+    joined(noise).await;
     assert_eq!(log(&store, Position::ZERO, booked).await.len(), 10);
     assert_eq!(won.into_iter().filter(|won| *won).count(), 10);
     // Whoever came next of the category came next of its own stream, too.
