@@ -1,7 +1,9 @@
 //! `cargo xtask test`: all tests of the workspace, and how many passed.
 
 use std::env;
+use std::num::NonZero;
 use std::process::Stdio;
+use std::thread;
 
 use crate::running::Servers;
 use crate::servers;
@@ -53,30 +55,33 @@ fn run_steps(runner: Runner, count: &mut Count) -> Result<(), String> {
         command.envs(servers.environment.iter().map(|(name, value)| (name, value)));
         command
     };
+    let at_once = tests_at_once().to_string();
     match runner {
         Runner::Nextest => {
-            let tests = ["nextest", "run", "--workspace", "--no-fail-fast"];
+            let tests = ["nextest", "run", "--workspace", "--no-fail-fast", "--test-threads", &at_once];
             run_watched(&mut cargo(&tests), Watched::Stderr, |line| count.see_nextest(line))?;
         }
         Runner::CargoTest => {
             let tests = ["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"];
-            run_watched(&mut cargo(&tests), Watched::Stdout, |line| count.see_libtest(line))?;
+            let mut tests = cargo(&tests);
+            tests.env("RUST_TEST_THREADS", &at_once);
+            run_watched(&mut tests, Watched::Stdout, |line| count.see_libtest(line))?;
         }
     }
-    // With a feature that some dependency of a user's may switch on, for one crate, so that nothing else is built with it.
-    let with_feature = [
-        "--package",
-        "tailfold",
-        "--features",
-        "serde_json/arbitrary_precision",
-        "--test",
-        "arbitrary_precision",
-    ];
-    run_watched(&mut cargo(&[&["test"], &with_feature[..]].concat()), Watched::Stdout, |line| {
-        count.see_libtest(line)
-    })?;
+    run_watched(&mut cargo(&WITH_ARBITRARY_PRECISION), Watched::Stdout, |line| count.see_libtest(line))?;
     let doctests = ["test", "--workspace", "--doc", "--no-fail-fast"];
     run_watched(&mut cargo(&doctests), Watched::Stdout, |line| count.see_libtest(line))
+}
+
+/// One test with a feature that some dependency of a user's may switch on. Of the whole workspace, although
+/// it is in one crate: with the features of that crate alone, every dependency would be built again, and not
+/// only `serde_json` and what uses it.
+const WITH_ARBITRARY_PRECISION: [&str; 6] =
+    ["test", "--workspace", "--features", "serde_json/arbitrary_precision", "--test", "arbitrary_precision"];
+
+/// More than there are processors: most tests wait most of their time, for a server, a disk or a timeout.
+fn tests_at_once() -> usize {
+    2 * thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 impl Count {

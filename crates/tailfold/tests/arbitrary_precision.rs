@@ -1,5 +1,6 @@
-//! What `serde_json/arbitrary_precision` does, which any dependency of a program can switch on. `cargo xtask test` runs this
-//! with the feature too: `cargo test -p tailfold --features serde_json/arbitrary_precision --test arbitrary_precision`.
+//! What `serde_json/arbitrary_precision` does, which any dependency of a program can switch on. `cargo xtask
+//! test` runs this with the feature too: `cargo test --workspace --features serde_json/arbitrary_precision
+//! --test arbitrary_precision`.
 
 use std::sync::{Arc, Mutex};
 
