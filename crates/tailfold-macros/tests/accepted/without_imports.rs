@@ -1,12 +1,15 @@
 //! The derives need no import, no prelude and no serde of the user's own, and work inside functions.
 #![no_implicit_prelude]
 
-fn main() {
+#[test]
+fn derives_need_nothing_in_scope() {
     #[derive(::tailfold::Event)]
     #[event(category = "bare")]
     enum Bare {
         #[event(tag = "number:{number}")]
-        Opened { number: u8 },
+        Opened {
+            number: u8,
+        },
         Closed,
     }
 

@@ -65,8 +65,21 @@ macro_rules! every_key {
 }
 
 every_key!(
-    "every", "every.opened", 2, 1, 1, every_old, "number:{the_number:?}", hash, json, "every", "v2", "v1",
-    Option<u8>, "camelCase", 7
+    "every",
+    "every.opened",
+    2,
+    1,
+    1,
+    every_old,
+    "number:{the_number:?}",
+    hash,
+    json,
+    "every",
+    "v2",
+    "v1",
+    Option<u8>,
+    "camelCase",
+    7
 );
 
 fn every_old(number: u8) -> EveryFact {
@@ -88,11 +101,15 @@ macro_rules! inner {
 }
 outer!("v9");
 
-fn main() {
+#[test]
+fn types_of_a_macro_are_what_its_arguments_say() {
     use tailfold::State as _;
     assert_eq!((EveryState::LABEL, Numbered::LABEL, Nested::LABEL), (Some("v2"), Some("7"), Some("v9")));
     let opened = EveryFact::Opened { the_number: None };
-    assert_eq!((opened.schema().version, opened.schema().oldest, opened.tags()), (2, 1, vec!["number:None".to_owned()]));
+    assert_eq!(
+        (opened.schema().version, opened.schema().oldest, opened.tags()),
+        (2, 1, vec!["number:None".to_owned()])
+    );
     assert_eq!(
         tailfold::Shape::of::<EveryState>(),
         concat!(

@@ -50,7 +50,8 @@ impl tailfold::Projection for Stock {
     }
 }
 
-fn main() {
+#[test]
+fn a_projection_of_unions_is_loaded_by_its_key() {
     let store = tailfold::MemoryStore::new();
     let stock = tailfold::Repository::<Stock>::builder(store).build().expect("build");
     let _load: tailfold::LoadProjection<Stock> = stock.load(7u64);
