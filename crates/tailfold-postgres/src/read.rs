@@ -17,17 +17,25 @@ use self::pages::batches;
 pub(crate) use self::statements::Statements;
 use self::statements::TAIL_EVENTS;
 use crate::rows::{self, COLUMN_COUNT, PAGE_EVENTS, Rows, signed};
-use crate::store::Inner;
+use crate::store::{Inner, another};
 
 impl Inner {
     /// The last event of a stream that is not empty.
     pub(crate) async fn head_of(&self, stream: &StreamId) -> Result<Option<Head>> {
-        let rows = self.connections.rows(&self.statements.read.head, &[&stream.as_str()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        if rows::value::<&str>(row, 3)? == EventType::TOMBSTONE {
-            return Ok(None);
+        let row = self.connections.row(&self.statements.read.head, &[&stream.as_str()]).await?;
+        self.check_own(&row, 0)?;
+        match rows::value::<Option<&str>>(&row, 3)? {
+            None | Some(EventType::TOMBSTONE) => Ok(None),
+            Some(_) => rows::head(&row, 1, 2).map(Some),
         }
-        rows::head(row, 1, 2).map(Some)
+    }
+
+    /// Fails if a row says that the schema holds another store by now, whose streams may have the same names.
+    fn check_own(&self, row: &Row, column: usize) -> Result<()> {
+        match rows::value::<bool>(row, column)? {
+            true => Ok(()),
+            false => Err(another(&self.schema, self.id)),
+        }
     }
 
     /// The newest snapshot of a slot.
@@ -109,6 +117,7 @@ impl Reading {
                 &[&self.stream.as_str(), &self.to, &slot.fold(), &slot.serial().as_str(), &slot.key()],
             )
             .await?;
+        self.inner.check_own(header(&found)?, COLUMN_COUNT + 5)?;
         let snapshot = self.snapshot_among(&found, slot).await?;
         if let Some(snapshot) = &snapshot {
             self.from = signed(snapshot.head.version.0).max(1);
@@ -210,6 +219,7 @@ impl Reading {
     /// Rows of which the first tells where the stream ends.
     async fn first_page(mut self, found: &[Row]) -> Result<Page> {
         let header = header(found)?;
+        self.inner.check_own(header, COLUMN_COUNT + 3)?;
         let life: Option<i32> = rows::value(header, COLUMN_COUNT)?;
         let Some(life) = life else { return Ok((Vec::new(), None)) };
         self.life = Some(life);

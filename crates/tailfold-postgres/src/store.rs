@@ -66,7 +66,7 @@ impl Statements {
     pub(crate) fn new(schema: &str, id: StoreId) -> Self {
         Self {
             append: append::Statements::new(schema, id),
-            read: read::Statements::new(schema),
+            read: read::Statements::new(schema, id),
             frontier: frontier::Statements::new(schema, id),
             streams: streams::statement(schema),
             remove: remove::Statements::new(schema, id),

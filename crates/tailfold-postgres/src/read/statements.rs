@@ -1,4 +1,7 @@
-//! The statements of reads.
+//! The statements of reads. Those that a read begins with tell in their first row whether the schema still
+//! holds the store.
+
+use tailfold::StoreId;
 
 use crate::rows::{self, COLUMNS, PAGE_BYTES, PAGE_EVENTS};
 
@@ -21,7 +24,8 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: &str, id: StoreId) -> Self {
+        let is_own = format!("EXISTS (SELECT FROM {schema}.meta WHERE store_id = '{id}')");
         let last = format!(
             "SELECT life, version, chain, type FROM {schema}.events WHERE stream = $1 ORDER BY life DESC, version DESC LIMIT 1"
         );
@@ -65,7 +69,7 @@ impl Statements {
         let nothing = "NULL::bigint, NULL::bigint, NULL::uuid, NULL::text, NULL::bigint, NULL::bigint, NULL::boolean, \
                        NULL::bytea, NULL::bytea, NULL::text[], NULL::bytea";
         let end = "(SELECT life FROM last WHERE type <> 'tailfold.erased'), (SELECT version FROM last)";
-        let none = "NULL::integer, NULL::bigint, NULL::bigint";
+        let none = "NULL::integer, NULL::bigint, NULL::bigint, NULL::boolean";
         let lowest = |life: &str| {
             format!(
                 "SELECT e.version, e.origin FROM {schema}.events e WHERE e.stream = $1 AND e.life = {life}
@@ -77,14 +81,16 @@ impl Statements {
         let first = |order: &str, cut: &str| {
             format!(
                 "WITH last AS MATERIALIZED ({last})
-                 SELECT {nothing}, {end}, {cut}
+                 SELECT {nothing}, {end}, {cut}, {is_own}
                  UNION ALL
                  SELECT p.*, {none} FROM ({page}) AS p",
                 page = page_by_size(living, "$2", "$3", order),
             )
         };
         Self {
-            head: last.clone(),
+            head: format!(
+                "SELECT {is_own}, l.version, l.chain, l.type FROM (SELECT) AS one LEFT JOIN ({last}) AS l ON true"
+            ),
             snapshot: placed("$1", "$2", "$3", "$4"),
             first: [first("ASC", "NULL::bigint"), first("DESC", &cut)],
             next: ["ASC", "DESC"].map(|order| page("$2", "$3", "$4", order)),
@@ -92,7 +98,7 @@ impl Statements {
             // The envelope comes with the event that it is anchored at, and alone where there is none.
             with_snapshot: format!(
                 "SELECT {columns}, e.life, s.version, s.chain, s.used,
-                        CASE WHEN e.version <= s.version OR e.version IS NULL THEN s.envelope END
+                        CASE WHEN e.version <= s.version OR e.version IS NULL THEN s.envelope END, {is_own}
                  FROM (SELECT) AS one
                  LEFT JOIN ({snapshot}) AS s ON true
                  LEFT JOIN LATERAL (

@@ -107,16 +107,27 @@ async fn a_process_whose_schema_holds_another_store_now_records_nothing_there() 
     refused(store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap_err());
     let mut live = store.read_all(Position::ZERO, Filter::all(), Follow::Live);
     refused(soon("the end of a live read", live.try_next()).await.unwrap_err());
+    // A stream of the same name is somebody else's.
+    append(&other, "d/1", events(2)).await;
+    let d = stream("d/1");
+    refused(store.head(&d).await.unwrap_err());
+    for direction in [Direction::Forward, Direction::Backward] {
+        refused(store.read(&d, VersionRange::ALL, direction).try_next().await.unwrap_err());
+    }
+    let both = store.snapshot_and_tail().unwrap();
+    refused(both.newest_with_tail(&slot("d/1"), &d, None).await.map(drop).unwrap_err());
+    other.remove(&d, Removal::erase(Timestamp::from_micros(1))).await.unwrap();
     refused(store.renew_id().await.unwrap_err());
-    assert!(log(&other).await.is_empty());
+    assert_eq!(payloads(&read(&other, "d/1").await), Vec::<String>::new());
 
-    // The other one has the same stream: it is not erased for somebody who means another.
+    // Nor is anything erased for somebody who means another.
     append(&other, "a/1", events(2)).await;
     let erase = Removal::erase(Timestamp::from_micros(1));
     refused(store.remove(&stream("a/1"), erase).await.unwrap_err());
     let truncate = Removal::before_origin(Version(2), Timestamp::from_micros(1));
     store.remove(&stream("a/1"), truncate).await.unwrap_err();
-    assert_eq!(log(&other).await, ["0", "1"]);
+    assert_eq!(payloads(&read(&other, "a/1").await), ["0", "1"]);
+    assert_eq!(log(&other).await.len(), 3, "a tombstone and two events");
     assert_eq!(log(&connect(&moved_to).await).await, ["0", "1", "2"]);
 }
 
