@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod demo;
 mod error;
+mod numbers;
 mod output;
 mod payload;
 mod progress;

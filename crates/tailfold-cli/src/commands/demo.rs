@@ -17,6 +17,7 @@ use crate::demo::flights::{EMBEDDED_ROWS, Input};
 use crate::demo::import::Import;
 use crate::demo::oracle::Oracle;
 use crate::error::{Error, Result};
+use crate::numbers::whole;
 use crate::output::{Output, grouped};
 use crate::progress::Progress;
 use crate::store::{Access, Location, Open};
@@ -59,7 +60,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Appends under way at most, for each of the two kinds of actors.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(
+        long, value_name = "N", default_value_t = 32, allow_negative_numbers = true,
+        value_parser = whole(1..=1024_u16, "a whole number of appends, 1 to 1024, as in `--lanes 32`")
+    )]
     lanes: u16,
 }
 

@@ -8,6 +8,7 @@ use tailfold::{
 };
 
 use crate::error::{Error, Result};
+use crate::numbers::{stream, whole};
 use crate::output::Output;
 use crate::payload::Readable;
 use crate::store::Open;
@@ -24,12 +25,19 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The stream, written `category/id`.
+    #[arg(value_parser = stream)]
     stream: StreamId,
     /// First version shown.
-    #[arg(long, value_name = "V", default_value_t = 1)]
+    #[arg(
+        long, value_name = "V", default_value_t = 1, allow_negative_numbers = true,
+        value_parser = whole(0..=u64::MAX, "a version, a whole number, as in `--from 1000`")
+    )]
     from: u64,
     /// Last version shown; default: the last there is.
-    #[arg(long, value_name = "V")]
+    #[arg(
+        long, value_name = "V", allow_negative_numbers = true,
+        value_parser = whole(0..=u64::MAX, "a version, a whole number, as in `--to 1000`")
+    )]
     to: Option<u64>,
 }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 use tailfold::{Envelope, Rejection, SlotFilter, SnapshotInfo, StreamId};
 
 use crate::error::Result;
+use crate::numbers::stream;
 use crate::output::{Output, bytes};
 use crate::slot_kind::SlotKind;
 use crate::table::{Align, Table};
@@ -29,7 +30,8 @@ Examples:
 /// Of which stream.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Only snapshots of this stream.
+    /// Only snapshots of this stream, written `category/id`.
+    #[arg(value_parser = stream)]
     stream: Option<StreamId>,
     /// Only snapshots of this fold.
     #[arg(long)]

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use tailfold::{Direction, EventStore as _, Head, StreamId, Timestamp, Version, VersionRange};
 
 use crate::error::{Error, Result};
+use crate::numbers::{stream, whole};
 use crate::output::Output;
 use crate::store::Open;
 
@@ -26,9 +27,13 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The stream, written `category/id`.
+    #[arg(value_parser = stream)]
     stream: StreamId,
     /// Right after the event of this version.
-    #[arg(long, value_name = "V", conflicts_with = "as_of")]
+    #[arg(
+        long, value_name = "V", conflicts_with = "as_of", allow_negative_numbers = true,
+        value_parser = whole(0..=u64::MAX, "a version, a whole number, as in `--at 1000`; of a time, say `--as-of 2026-01-31`")
+    )]
     at: Option<u64>,
     /// As it was known at this time: up to the first event that was recorded later. RFC 3339, or a date for its first
     /// moment in UTC.

@@ -5,6 +5,7 @@ use serde_json::json;
 use tailfold::{EventStore as _, Filter, StreamSummary};
 
 use crate::error::Result;
+use crate::numbers::whole;
 use crate::output::Output;
 use crate::store::Open;
 
@@ -22,7 +23,10 @@ pub struct Options {
     #[arg(long)]
     category: Option<String>,
     /// At most that many.
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long, value_name = "N", allow_negative_numbers = true,
+        value_parser = whole(0..=u64::MAX, "a whole number of streams, as in `--limit 10`")
+    )]
     limit: Option<u64>,
 }
 

@@ -4,6 +4,7 @@ use serde_json::json;
 use tailfold::{Clock as _, SlotFilter, Swept, SystemClock};
 
 use crate::error::Result;
+use crate::numbers::whole;
 use crate::output::{Output, bytes, grouped};
 use crate::tier::Tiers;
 
@@ -21,7 +22,10 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Removes what was last used more than that many days ago.
-    #[arg(long, value_name = "DAYS")]
+    #[arg(
+        long, value_name = "DAYS", allow_negative_numbers = true,
+        value_parser = whole(0..=u32::MAX, "a whole number of days, as in `--unused-for 21`")
+    )]
     unused_for: u32,
     /// Only snapshots of this fold.
     #[arg(long)]

@@ -7,6 +7,7 @@
 )]
 
 mod demo;
+mod messages;
 mod moving;
 mod nats;
 mod passwords;
