@@ -48,8 +48,10 @@ async fn dispatch(
         Command::Demo(_) => Ok(()),
         Command::Restore(options) => restore::run(&location, options, output).await,
         Command::Import(options) => {
+            // Before a store is created for nothing.
+            let import = import::begin(options).await?;
             let open = location.open(Access::Create).await?;
-            closing(&open, Box::pin(import::run(&open, options, output)).await).await
+            closing(&open, Box::pin(import.run(&open, output)).await).await
         }
         Command::Sweep(options) => {
             let open = location.open(Access::Write).await?;

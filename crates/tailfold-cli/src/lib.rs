@@ -11,6 +11,7 @@ mod demo;
 mod error;
 mod numbers;
 mod output;
+mod partial_file;
 mod payload;
 mod progress;
 mod projections;

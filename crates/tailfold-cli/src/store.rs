@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::Permissions;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -171,6 +172,15 @@ impl Open {
             Self::Sqlite(store) => store.check().await,
             Self::Postgres(_) | Self::Nats(_) => Ok(()),
         }
+    }
+
+    /// Who may read and write the store's file, for copies of it; `None` for a store on a server.
+    pub(crate) fn permissions(&self) -> Result<Option<Permissions>> {
+        let Self::Sqlite(store) = self else { return Ok(None) };
+        let looked = std::fs::metadata(store.path());
+        let metadata =
+            looked.map_err(|error| Error::io(format!("look at `{}`", store.path().display()), error))?;
+        Ok(Some(metadata.permissions()))
     }
 
     /// Bytes on disk, the log that is not yet in the file included; on a server, the bytes that it tells.

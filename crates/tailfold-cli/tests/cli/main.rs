@@ -7,6 +7,7 @@
 )]
 
 mod demo;
+mod exports;
 mod messages;
 mod moving;
 mod nats;

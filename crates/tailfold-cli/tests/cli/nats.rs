@@ -12,6 +12,7 @@ use crate::support::{Desk, first_rows};
 #[test]
 fn a_server_that_is_not_there_is_named_at_once() {
     let desk = Desk::new();
+    desk.write("nothing.jsonl", "{\"end\":{\"events\":0}}\n");
     // Bound and let go: nobody listens there.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let store = format!("nats://ada:geheim@127.0.0.1:{port}/bank");
