@@ -1,7 +1,10 @@
 //! Looking after a store: backup, restore, reindex, check.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tailfold::{Error, EventId, Outcome, Result};
@@ -15,7 +18,7 @@ use crate::store::SqliteStore;
 impl SqliteStore {
     /// Writes a copy of the store to a new file while it goes on being used: one consistent state, compacted, on disk
     /// when this returns. Appends do not wait for it. The copy is a store of the same name; [`SqliteStore::restore`] gives
-    /// it a new one.
+    /// it a new one. Whoever may read the store's file may read the copy. Dropped before it is done, it stops and leaves nothing.
     ///
     /// # Errors
     /// `Invalid` if the target exists or cannot be written; `Unavailable` if the disk is full. No partial file is left
@@ -23,17 +26,19 @@ impl SqliteStore {
     pub async fn backup_to(&self, target: impl AsRef<Path>) -> Result<()> {
         let (source, target) = (self.path().to_owned(), target.as_ref().to_owned());
         let operation = format!("back up store `{}` to `{}`", source.display(), target.display());
-        blocking(operation, move || {
+        blocking(operation, move |work| {
             let config = SqliteConfig::new(source).read_only(true);
-            let connection = schema::connect(&config, Role::Reader)?;
-            copy_to(&connection, &target, |_| Ok(()))
+            let mut connection = schema::connect(&config, Role::Reader)?;
+            work.stops(&mut connection)?;
+            copy_to(work, &connection, &config.path, &target, |_| Ok(()))
         })
         .await
     }
 
     /// Makes a new store of a backup, or of any store's file. It gets a new store id, so that what was anchored in the
     /// positions of the original, and may lie in the future of the copy, does not match it. A backup of an earlier format
-    /// becomes a store of this one; the backup itself stays as it is.
+    /// becomes a store of this one; the backup itself stays as it is. Whoever may read the backup may read the store. Dropped
+    /// before it is done, it stops and leaves nothing.
     ///
     /// # Errors
     /// `Invalid` if the target exists or the backup is not a store, `Corrupt` if the backup is damaged, `Unsupported` if
@@ -41,7 +46,7 @@ impl SqliteStore {
     pub async fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
         let (backup, target) = (backup.as_ref().to_owned(), target.as_ref().to_owned());
         let operation = format!("restore backup `{}` to `{}`", backup.display(), target.display());
-        blocking(operation, move || {
+        blocking(operation, move |work| {
             let config = SqliteConfig::new(backup).read_only(true);
             schema::check_path(&config.path, true)?;
             let opened = || {
@@ -49,9 +54,10 @@ impl SqliteStore {
                 schema::prepare(&mut connection, &config)?;
                 Ok(connection)
             };
-            let connection = opened().map_err(|failure| error::of_open(&config.path, failure))?;
+            let mut connection = opened().map_err(|failure| error::of_open(&config.path, failure))?;
+            work.stops(&mut connection)?;
             check_pages(&connection)?;
-            copy_to(&connection, &target, |copy| {
+            copy_to(work, &connection, &config.path, &target, |copy| {
                 schema::migrate(copy)?;
                 schema::renew_store_id(copy)
             })
@@ -75,9 +81,11 @@ impl SqliteStore {
     pub async fn check(&self) -> Result<()> {
         let path = self.path().to_owned();
         let operation = format!("check store `{}`", path.display());
-        blocking(operation, move || {
+        blocking(operation, move |work| {
             let config = SqliteConfig::new(path).read_only(true);
-            check_pages(&schema::connect(&config, Role::Reader)?)
+            let mut connection = schema::connect(&config, Role::Reader)?;
+            work.stops(&mut connection)?;
+            check_pages(&connection)
         })
         .await
     }
@@ -85,13 +93,49 @@ impl SqliteStore {
 
 async fn blocking<T: Send + 'static>(
     operation: String,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    work: impl FnOnce(&Arc<Work>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T> {
-    let result = match tokio::task::spawn_blocking(work).await {
+    let waiting = Waiting(Arc::default());
+    let shared = waiting.0.clone();
+    let result = match tokio::task::spawn_blocking(move || work(&shared)).await {
         Ok(result) => result.map_err(Error::from),
         Err(stopped) => Err(Error::unavailable(Outcome::Unknown, "stopped").caused_by(stopped)),
     };
     result.map_err(|error| error.during(operation))
+}
+
+/// Steps of SQLite's machine between two looks at whether the work is still wanted: some thousandths of a second.
+const STEPS: i32 = 100_000;
+
+/// What is done on a thread for a future that waits for it.
+#[derive(Default)]
+struct Work {
+    given_up: AtomicBool,
+    /// The file that is being written.
+    partial: Mutex<Option<PathBuf>>,
+}
+
+impl Work {
+    /// Lets a connection's statements fail once nobody waits for them.
+    fn stops(self: &Arc<Self>, connection: &mut Connection) -> Result<(), Failure> {
+        let work = self.clone();
+        Ok(connection.progress_handler(STEPS, Some(move || work.given_up.load(Ordering::Relaxed)))?)
+    }
+
+    fn writes(&self, partial: Option<&Path>) {
+        *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = partial.map(Path::to_owned);
+    }
+}
+
+/// Gives the work up when it is dropped: a process that ends does not wait for the thread, which may hang in a sync.
+struct Waiting(Arc<Work>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.given_up.store(true, Ordering::Relaxed);
+        let partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(partial.map(Partial));
+    }
 }
 
 fn check_pages(connection: &Connection) -> Result<(), Failure> {
@@ -105,7 +149,9 @@ fn check_pages(connection: &Connection) -> Result<(), Failure> {
 
 /// Copies under a passing name and gives the file its own only when all of it is on disk.
 fn copy_to(
+    work: &Work,
     source: &Connection,
+    source_path: &Path,
     target: &Path,
     finish: impl FnOnce(&Connection) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -116,22 +162,29 @@ fn copy_to(
     name.push(format!(".{}.part", EventId::fresh()));
     let partial = Partial(PathBuf::from(name));
     let path = partial.0.to_str().ok_or_else(|| Error::invalid("the target's path is not UTF-8"))?;
-    // Claims the name, and says clearly if the directory is the problem.
-    File::create_new(&partial.0).map_err(|error| unwritable(target, error))?;
+    work.writes(Some(&partial.0));
+    // Claims the name, and says clearly if the directory is the problem. What is written before the permissions are set is
+    // nobody else's to read.
+    private().write(true).create_new(true).open(&partial.0).map_err(|error| unwritable(target, error))?;
     source.execute("VACUUM INTO ?1", [path])?;
     let copy = Connection::open(&partial.0)?;
     finish(&copy)?;
     copy.close().map_err(|(_, error)| error)?;
-    let synced = File::options().write(true).open(&partial.0).and_then(|file| file.sync_all());
+    let permissions = fs::metadata(source_path).map(|metadata| of_copy(metadata.permissions()));
+    let synced = File::options().write(true).open(&partial.0).and_then(|file| {
+        file.set_permissions(permissions?)?;
+        file.sync_all()
+    });
     synced.map_err(|error| unwritable(target, error))?;
     // A link does not replace what is there; not every file system has links.
     match fs::hard_link(&partial.0, target) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             return Err(occupied(target).into());
         }
         Err(_) => fs::rename(&partial.0, target).map_err(|error| unwritable(target, error))?,
     }
+    work.writes(None);
     drop(partial);
     let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Directories cannot be opened, or synced, everywhere.
@@ -147,12 +200,41 @@ struct Partial(PathBuf);
 impl Drop for Partial {
     fn drop(&mut self) {
         match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::warn!(%error, path = %self.0.display(), "a partial copy of a store is left");
             }
             _ => {}
         }
     }
+}
+
+#[cfg(unix)]
+fn private() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+#[cfg(not(unix))]
+fn private() -> OpenOptions {
+    OpenOptions::new()
+}
+
+/// Those of the original; its owner may write a copy of what may not be written.
+#[cfg(unix)]
+fn of_copy(original: Permissions) -> Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    Permissions::from_mode(original.mode() & 0o777 | 0o600)
+}
+
+#[cfg(not(unix))]
+#[allow(clippy::permissions_set_readonly_false, reason = "where this is compiled, it makes nothing writable for others")]
+fn of_copy(mut original: Permissions) -> Permissions {
+    original.set_readonly(false);
+    original
 }
 
 fn occupied(target: &Path) -> Error {
