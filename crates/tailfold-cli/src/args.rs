@@ -51,7 +51,11 @@ Exit codes:
   1  failed: the message on stderr names the operation and the thing
   2  the command line is wrong
   3  a check found something: `verify` damage, `demo` a state that differs
-  130  interrupted"
+  130  interrupted
+  143  ended by SIGTERM
+With --json, a failure is an object on stderr: kind, message, and line where one of an input is wrong. Kinds: usage (the command
+line), what a store says (conflict, unavailable, invalid, corrupt, codec, unsupported), line, io, refused, found, interrupted,
+terminated."
 )]
 pub struct Args {
     /// The store: a path, `sqlite:PATH`, `postgres://[USER:PASSWORD@]HOST[:PORT][/DATABASE][?schema=NAME]`, or
@@ -67,7 +71,8 @@ pub struct Args {
     #[arg(long, global = true, value_name = "TIER", value_parser = SnapshotLocationParser)]
     pub snapshots: Option<SnapshotLocation>,
 
-    /// Writes JSON to stdout and nothing else: one object, or one object a line where the command lists things.
+    /// Writes JSON to stdout and nothing else: one object, or one object a line where the command lists things. A failure is an
+    /// object on stderr: {"kind", "message"}.
     #[arg(long, global = true)]
     pub json: bool,
 

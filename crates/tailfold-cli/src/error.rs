@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 
+use serde_json::{Value, json};
+use tailfold::ErrorKind;
+
 /// Shorthand for results of commands.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,6 +39,8 @@ pub enum Error {
     Closed,
     /// Ctrl-C.
     Interrupted,
+    /// SIGTERM.
+    Terminated,
 }
 
 impl Error {
@@ -53,14 +58,47 @@ impl Error {
     }
 
     /// How the process ends: 0 where the reader of the output went away, 1 for a failure, 3 for what a check found, 130
-    /// after Ctrl-C. 2 is clap's, for a command line that is wrong.
+    /// after Ctrl-C, 143 after SIGTERM. 2 is clap's, for a command line that is wrong.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Closed => 0,
             Self::Store(_) | Self::Line { .. } | Self::Io { .. } | Self::Refused(_) => 1,
             Self::Found(_) => 3,
             Self::Interrupted => 130,
+            Self::Terminated => 143,
         }
+    }
+
+    /// The word for what kind of failure it is, for programs: that of a store's error (`conflict`, `unavailable`, `invalid`,
+    /// `corrupt`, `codec`, `unsupported`), or `line`, `io`, `refused`, `found`, `closed`, `interrupted`, `terminated`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Store(error) => match error.kind() {
+                ErrorKind::Conflict(_) => "conflict",
+                ErrorKind::Unavailable(_) => "unavailable",
+                ErrorKind::Invalid => "invalid",
+                ErrorKind::Corrupt => "corrupt",
+                ErrorKind::Codec => "codec",
+                ErrorKind::Unsupported => "unsupported",
+                _ => "store",
+            },
+            Self::Line { .. } => "line",
+            Self::Io { .. } => "io",
+            Self::Refused(_) => "refused",
+            Self::Found(_) => "found",
+            Self::Closed => "closed",
+            Self::Interrupted => "interrupted",
+            Self::Terminated => "terminated",
+        }
+    }
+
+    /// As `--json` tells it. The message is the error's own, without what must stay secret.
+    pub(crate) fn object(&self, message: &str) -> Value {
+        let mut object = json!({ "kind": self.kind(), "message": message });
+        if let (Some(fields), Self::Line { line, .. }) = (object.as_object_mut(), self) {
+            fields.insert("line".to_owned(), json!(line));
+        }
+        object
     }
 
     pub(crate) fn is_silent(&self) -> bool {
@@ -76,7 +114,8 @@ impl fmt::Display for Error {
             Self::Io { operation, source } => write!(f, "{operation}: {source}"),
             Self::Refused(message) | Self::Found(message) => f.write_str(message),
             Self::Closed => f.write_str("write the output: nobody reads it any more"),
-            Self::Interrupted => f.write_str("interrupted; what was acknowledged stays"),
+            Self::Interrupted => f.write_str("interrupted; what was recorded stays"),
+            Self::Terminated => f.write_str("terminated by a signal; what was recorded stays"),
         }
     }
 }

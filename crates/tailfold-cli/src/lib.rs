@@ -16,6 +16,7 @@ mod payload;
 mod progress;
 mod projections;
 mod secret;
+mod signals;
 mod slot_kind;
 mod store;
 mod table;
@@ -36,29 +37,32 @@ pub fn main() -> ExitCode {
     manage(Projections::new())
 }
 
-/// The command, with projections of your own: reads the command line, does what it says, and reports what went wrong on stderr.
-/// The whole of a program's `main`.
+/// The command, with projections of your own: reads the command line, does what it says, and reports what went wrong on stderr,
+/// with `--json` as an object. The whole of a program's `main`.
 pub fn manage(projections: Projections) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
+    let json = args.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return report(&Error::io("start the runtime", error)),
+        Err(error) => return report(&Error::io("start the runtime", error), json),
     };
     let done = runtime.block_on(async {
         // Dropping what runs ends it cleanly: what was acknowledged stays, temporary files go.
         tokio::select! {
+            // What is done is done.
+            biased;
             done = run(args, &projections) => done,
-            _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),
+            ended = signals::first(move |error| report(error, json)) => Err(ended),
         }
     });
     // A reader that is blocked on a slow disk must not keep an interrupted command alive.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(signals::CLEANING_UP);
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+        Err(error) => report(&error, json),
     }
 }
 
@@ -70,20 +74,29 @@ pub async fn run(args: Args, projections: &Projections) -> Result<()> {
     commands::run(args, projections).await
 }
 
-/// Says what clap has to say: help on stdout, what is wrong on stderr.
+/// Says what clap has to say: help on stdout, what is wrong on stderr, without the logins of URLs.
 fn usage(error: &clap::Error) -> ExitCode {
+    // What is wrong may be that `--json` was not understood.
+    let json = error.use_stderr() && std::env::args_os().any(|arg| arg == "--json");
     let told = error.to_string();
     let without = secret::without_logins(&told);
-    if told == without {
+    if json {
+        let message = without.strip_prefix("error: ").unwrap_or(&without).trim_end();
+        eprintln!("{}", serde_json::json!({ "kind": "usage", "message": message }));
+    } else if told == without {
         error.exit();
+    } else {
+        eprint!("{without}");
     }
-    eprint!("{without}");
     ExitCode::from(2)
 }
 
-fn report(error: &Error) -> ExitCode {
-    if !error.is_silent() {
-        eprintln!("error: {}", secret::without_logins(&error.to_string()));
+fn report(error: &Error, json: bool) -> ExitCode {
+    let message = secret::without_logins(&error.to_string());
+    match (error.is_silent(), json) {
+        (true, _) => {}
+        (false, true) => eprintln!("{}", error.object(&message)),
+        (false, false) => eprintln!("error: {message}"),
     }
     ExitCode::from(error.exit_code())
 }

@@ -231,7 +231,10 @@ fn of_copy(original: Permissions) -> Permissions {
 }
 
 #[cfg(not(unix))]
-#[allow(clippy::permissions_set_readonly_false, reason = "where this is compiled, it makes nothing writable for others")]
+#[allow(
+    clippy::permissions_set_readonly_false,
+    reason = "where this is compiled, it makes nothing writable for others"
+)]
 fn of_copy(mut original: Permissions) -> Permissions {
     original.set_readonly(false);
     original

@@ -15,6 +15,8 @@ mod passwords;
 mod postgres;
 mod projections;
 mod reading;
+#[cfg(unix)]
+mod signals;
 mod support;
 mod tier;
 mod verify;

@@ -34,8 +34,18 @@ impl Run {
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        if self.stderr.starts_with('{') {
+            return self.error()["message"].as_str().expect(&self.stderr).to_owned();
+        }
         assert!(self.stderr.starts_with("error: "), "{}", self.stderr);
         self.stderr
+    }
+
+    /// The one object on stderr.
+    #[track_caller]
+    pub(crate) fn error(&self) -> Value {
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        serde_json::from_str(&self.stderr).expect(&self.stderr)
     }
 
     /// The one object on stdout.
