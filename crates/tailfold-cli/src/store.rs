@@ -60,6 +60,15 @@ impl Location {
     }
 
     pub(crate) async fn open(&self, access: Access) -> Result<Open> {
+        match self.connect(access).await {
+            Err(Error::Store(error)) if *error.kind() == ErrorKind::Invalid => {
+                Err(self.not_a_store(error).await)
+            }
+            opened => opened,
+        }
+    }
+
+    async fn connect(&self, access: Access) -> Result<Open> {
         let create = access == Access::Create;
         Ok(match self {
             Self::Sqlite(path) => {
@@ -75,6 +84,24 @@ impl Location {
                 Open::Nats(config.as_ref().clone().create_if_missing(create).connect().await?)
             }
         })
+    }
+
+    /// Says of a place that is no store what it is, where that can be told: read models are in places of their own, and easily
+    /// taken for the store that they follow.
+    async fn not_a_store(&self, error: tailfold::Error) -> Error {
+        let read_models = match self {
+            Self::Sqlite(path) => tailfold_sqlite::checkpoints(path),
+            Self::Postgres(config) => tailfold_postgres::checkpoints(config.as_ref().clone()).await,
+            Self::Nats(_) => Ok(Vec::new()),
+        };
+        match read_models {
+            Ok(found) if !found.is_empty() => Error::Store(tailfold::Error::invalid(format!(
+                "{error}. It holds read models; to see them, name the store that they follow: \
+                 `tailfold --store STORE projections --read-models {self}`"
+            ))),
+            // Nothing that helps.
+            Ok(_) | Err(_) => error.into(),
+        }
     }
 
     /// Makes a new store here of a backup.

@@ -22,8 +22,8 @@ line is embedded in your program), those that match are counted; of others it ca
 the number is at most that: `<= 1,234`. Positions are no count: on PostgreSQL and NATS they have gaps. RECORDED UP TO is when the latest
 event in the snapshot was recorded. SERIAL bears a star if it is that of the fold as this program has it: what `project rebuild` builds.
 
-Subscriptions that keep their checkpoints among snapshots are listed after the instances. Where read models have tables of their own,
-name the place: --read-models FILE, or postgres://HOST/DATABASE?schema=NAME, as often as there are places. Here, BEHIND is the events of any
+Subscriptions that keep their checkpoints among snapshots are listed after the instances. Read models with tables of their own are
+found only if their place is named: --read-models FILE, or postgres://HOST/DATABASE?schema=NAME, as often as there are places. Here, BEHIND is the events of any
 kind after the checkpoint, SINCE when the first of them was recorded, PARKED how many events were put aside, MOVED when the checkpoint did.
 
 Reads the log from what is farthest behind. With --snapshots, those of the tier come first. With --json, one object a line. Of a
@@ -81,9 +81,15 @@ pub(crate) async fn run(
     } else {
         instances::print(&instances, tiers.are_several(), output)?;
     }
-    if standings.is_empty() {
-        return Ok(());
+    if !standings.is_empty() {
+        output.line("")?;
+        subscriptions::print(&standings, output)?;
     }
-    output.line("")?;
-    subscriptions::print(&standings, output)
+    if options.read_models.is_empty() && options.fold.is_none() {
+        output.line("")?;
+        output.line(
+            "not looked for: read models in tables of their own; name their file or schema with --read-models PLACE",
+        )?;
+    }
+    Ok(())
 }

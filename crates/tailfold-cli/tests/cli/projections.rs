@@ -6,9 +6,10 @@ use clap::Parser as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tailfold::{
-    ByPosition, Commit, Delivery, Erased, Event, EventData, EventMeta, EventStore as _, EventType, Expected,
-    Filter, Fold, NewEvent, Policy, Position, Projection, Removal, Repository, SlotFilter, SnapshotConfig,
-    SnapshotStoreExt as _, Source, State, Store, StreamId, Subscription, Tag, Timestamp,
+    ByPosition, Commit, Day, Delivery, Erased, Event, EventData, EventMeta, EventStore as _, EventType,
+    Expected, Filter, Fold, Keep, NewEvent, Policy, Position, Projection, Removal, Repository, Save,
+    SlotFilter, SnapshotConfig, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, StreamId,
+    Subscription, Tag, Timestamp,
 };
 use tailfold_cli::{Args, Projections};
 use tailfold_sqlite::SqliteReadModel;
@@ -281,6 +282,46 @@ fn where_read_models_stand_is_listed(desk: &Desk) {
     let stats = desk.run(&["stats", "--json"]).succeeded().object();
     assert_eq!((&stats["checkpoints"], &stats["parked"]), (&1.into(), &1.into()));
     desk.run(&["verify"]).succeeded();
+    // Neither is swept as one, though nobody has used it for long.
+    block_on(async {
+        let store = desk.open("tailfold").await;
+        for info in store.list_to_vec(SlotFilter::all()).await.unwrap() {
+            let stored = store.newest(&info.slot, None).await.unwrap().unwrap();
+            let (head, bytes, day) = (stored.head, stored.bytes, Day(info.used.0 - 91));
+            store.save(&info.slot, Save { head, bytes, keep: Keep::Newest, day }).await.unwrap();
+        }
+    });
+    desk.run(&["sweep", "--unused-for", "90"]).succeeded();
+    let left = desk.run(&["snapshots", "--json"]).succeeded().objects();
+    let left: Vec<_> = left.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert_eq!(left, ["checkpoint", "parked"]);
+}
+
+#[test]
+fn a_read_model_is_not_taken_for_a_store() {
+    let desk = Desk::with_flights(10);
+    block_on(async {
+        let store = desk.open("tailfold").await;
+        let last = order(&store, 0..2).await;
+        let model =
+            SqliteReadModel::<OrderEvent, _>::open(desk.path("orders.sqlite"), |_, _| Ok(())).unwrap();
+        let listed = Subscription::builder(store, "listed", model).start().unwrap();
+        listed.wait_for(last).await.unwrap();
+        listed.stop().await.unwrap();
+    });
+    for command in [&["projections"][..], &["stats"], &["sweep", "--unused-for", "1"]] {
+        let message = desk.run(&[&["--store", "orders.sqlite"], command].concat()).failed(1);
+        for part in ["orders.sqlite", "read model", "--store STORE projections --read-models orders.sqlite"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    // Nobody has named a place, so nobody knows of it.
+    let text = desk.run(&["projections"]).succeeded().stdout;
+    assert!(text.contains("--read-models"), "{text}");
+    let text = desk.run(&["projections", "--read-models", "orders.sqlite"]).succeeded().stdout;
+    assert!(!text.contains("--read-models"), "{text}");
+    let message = desk.run(&["projections", "--read-models", "tailfold.db"]).failed(1);
+    assert!(message.contains("tailfold.db") && message.contains("is a tailfold store"), "{message}");
 }
 
 #[test]
