@@ -88,6 +88,7 @@ impl Shared {
 
     async fn append_checked(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
         self.refuse_what_cannot_be(&commit)?;
+        self.look_after_log().await?;
         let deadline = self.deadline();
         let bodies: Vec<Body> = commit
             .writes
@@ -200,8 +201,12 @@ impl Shared {
         let mut backoff = Backoff::new();
         let mut outcome = Outcome::NotDone;
         loop {
+            let before = self.continuity.highest();
             let failure = match self.attempt(id, sendings).await {
-                Ok(last) => return Ok(Fate::Stored { last }),
+                Ok(last) => {
+                    Box::pin(self.note_acknowledged(before, last)).await?;
+                    return Ok(Fate::Stored { last });
+                }
                 Err(failure) => failure,
             };
             tracing::debug!(?failure, id, "an append without acknowledgement");
@@ -220,6 +225,12 @@ impl Shared {
                         && sendings.iter().any(Sending::may_be_beaten_unseen) =>
                 {
                     return Ok(Fate::Beaten);
+                }
+                // The message that it comes after is not there any more.
+                Ok(None) if failure.is_refused(code::WRONG_LAST_SEQUENCE) => {
+                    if let Some(error) = Box::pin(self.why_refused(sendings)).await {
+                        return Err(error);
+                    }
                 }
                 Ok(None) => {}
                 Err(unsettled) => tracing::debug!(?unsettled, id, "not settled"),
@@ -264,6 +275,19 @@ impl Shared {
             }
         }
         Ok(None)
+    }
+
+    /// What is wrong where messages are refused although nothing came after what they name; `None`: nothing, or it cannot be said.
+    async fn why_refused(&self, sendings: &[Sending<'_>]) -> Option<Error> {
+        for sending in sendings {
+            let (subject, known) = (sending.subject.as_str(), sending.end.seq);
+            let last = self.wire.leader_get(&self.names.events, &Get::last(subject)).await.ok()?;
+            let last = last.map_or(0, |last| last.seq);
+            if last < known {
+                return self.why_shorter(subject, known, last).await;
+            }
+        }
+        None
     }
 
     pub(crate) async fn ends_from_leader(

@@ -125,6 +125,7 @@ impl Shared {
             headers_only: false,
             from: *sequences.start(),
             to: Some(*sequences.end()),
+            witness: None,
         };
         let mut scan = Scan::new(self.clone(), wanted);
         let mut copied = 0;

@@ -155,7 +155,7 @@ impl Guarded {
         {
             return Ok(());
         }
-        let mut added = shared.read_all_up_to(self.checked_to, self.filter.clone(), Some(last));
+        let mut added = shared.read_all_up_to(self.checked_to, self.filter.clone(), last).await?;
         while let Some(batch) = added.try_next().await? {
             if let Some(first) = batch.events.first() {
                 return Err(Error::changed(first.position));

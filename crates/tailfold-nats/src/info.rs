@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tailfold::Result;
 
@@ -13,6 +14,38 @@ use crate::store::Shared;
 pub(crate) struct StreamFacts {
     pub(crate) config: ConfigFacts,
     pub(crate) state: StateFacts,
+    /// Where the server is one of a cluster.
+    #[serde(default)]
+    cluster: Option<ClusterFacts>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ClusterFacts {
+    /// All but the leader.
+    #[serde(default)]
+    replicas: Vec<ReplicaFacts>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ReplicaFacts {
+    #[serde(default)]
+    current: bool,
+    #[serde(default)]
+    offline: bool,
+    /// Nanoseconds since the leader has heard from it; 0 where it never has.
+    #[serde(default)]
+    active: u64,
+}
+
+impl StreamFacts {
+    /// Whether the leader that tells this has heard from a majority of the replicas, itself among them, within that time.
+    pub(crate) fn is_heard_by_a_majority(&self, within: Duration) -> bool {
+        let lately = |replica: &&ReplicaFacts| {
+            replica.current && !replica.offline && (1..within.as_nanos()).contains(&replica.active.into())
+        };
+        let others = self.cluster.iter().flat_map(|cluster| &cluster.replicas).filter(lately).count();
+        (others + 1) * 2 > self.config.num_replicas
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -24,6 +24,7 @@ mod backup;
 mod boundary;
 mod commit;
 mod config;
+mod continuity;
 mod ends;
 mod info;
 mod log;

@@ -4,15 +4,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::json;
 use tailfold::{
     Error, Filter, Follow, LogBatch, LogBatches, Position, RecordedEvent, Result, StreamBatches, StreamId,
     StreamSummary,
 };
 
 use crate::commit::{Decoder, POSITIONS, Place, end_of};
+use crate::info::StreamFacts;
 use crate::scan::{Scan, Wanted};
 use crate::store::Shared;
-use crate::wire::{Failure, Message};
+use crate::wire::{Failure, Get, Message};
 
 /// Events after which a batch is full.
 const BATCH: usize = 512;
@@ -38,6 +40,13 @@ fn selected(filter: &Filter) -> Option<(BTreeSet<&str>, BTreeSet<&StreamId>)> {
     Some((categories, streams))
 }
 
+/// Where a read of the log ends.
+struct End {
+    seq: u64,
+    /// The subject of a message that stands there or later.
+    witness: Option<String>,
+}
+
 struct Log {
     shared: Arc<Shared>,
     scan: Scan,
@@ -55,29 +64,91 @@ impl Shared {
         let shared = self.clone();
         let read = async move {
             let to = match follow {
-                Follow::ToEnd => Some(shared.last_sequence(&shared.names.events).await?),
-                Follow::Live => None,
+                Follow::ToEnd => Some(shared.end_of_log().await?),
+                Follow::Live => {
+                    shared.look_after_log().await?;
+                    None
+                }
             };
-            Ok(shared.read_all_up_to(after, filter, to))
+            Ok(shared.log_batches(after, filter, to))
         };
         let name = format!("read the log after position {after}");
         stream::once(read).try_flatten().map_err(move |error: Error| error.during(name.clone())).boxed()
     }
 
-    /// The events of the messages up to a sequence; `None`: for ever.
-    pub(crate) fn read_all_up_to(
+    /// The events of the messages up to a sequence.
+    pub(crate) async fn read_all_up_to(
         self: &Arc<Self>,
         after: Position,
         filter: Filter,
-        to: Option<u64>,
-    ) -> LogBatches {
+        to: u64,
+    ) -> Result<LogBatches> {
+        let ask = || async {
+            match self.witness(to).await? {
+                End { seq, .. } if seq < to => {
+                    Err(Failure::Silence(format!("the server's log does not go to {to}")))
+                }
+                end => Ok(end),
+            }
+        };
+        let end = self.deadline().insist(ask).await?;
+        Ok(self.log_batches(after, filter, Some(end)))
+    }
+
+    /// Where the log ends: not before what this process knows of it, and not before what was acknowledged to others, unless a leader
+    /// answers that was deposed.
+    async fn end_of_log(&self) -> Result<End> {
+        self.look_after_log().await?;
+        let known = self.continuity.highest();
+        let operation = format!("STREAM.INFO.{}", self.names.events);
+        let body = json!({});
+        let ask = || async {
+            let facts: StreamFacts = self.wire.api(&operation, &body).await?;
+            let seq = facts.state.last_seq;
+            if seq >= known {
+                return Ok(Ok(seq));
+            }
+            if let Err(error) = Box::pin(self.check_log()).await {
+                return Ok(Err(error));
+            }
+            Err(Failure::Silence(format!(
+                "the server's log ends at {seq}, although {known} was acknowledged"
+            )))
+        };
+        let seq = self.deadline().insist(ask).await??;
+        self.continuity.note(seq);
+        self.deadline().insist(|| self.witness(seq)).await
+    }
+
+    /// The end of a read up to a sequence: the message there, or a later one if that was removed, or the last one of all if that is
+    /// before it.
+    async fn witness(&self, seq: u64) -> Result<End, Failure> {
+        if !self.several_filters {
+            // Nor can a consumer be asked for one more subject.
+            return Ok(End { seq, witness: None });
+        }
+        for get in [Get::at(seq.max(1)), Get::last(">")] {
+            if let Some(found) = self.wire.leader_get(&self.names.events, &get).await? {
+                return Ok(End { seq: seq.min(found.seq), witness: Some(found.subject) });
+            }
+        }
+        Ok(End { seq: 0, witness: None })
+    }
+
+    /// The events of the messages up to an end; `None`: for ever.
+    fn log_batches(self: &Arc<Self>, after: Position, filter: Filter, to: Option<End>) -> LogBatches {
         let shared = self.clone();
+        let (to, witness) = match to {
+            Some(End { seq, witness }) => (Some(seq), witness),
+            None => (None, None),
+        };
         let wanted = Wanted {
             stream: shared.names.events.clone(),
             subjects: shared.logged_where(&filter),
             headers_only: false,
             from: after.0 / POSITIONS,
             to,
+            witness,
         };
         let scan = Scan::new(shared.clone(), wanted);
         let end = to.map(end_of);
@@ -200,8 +271,8 @@ impl Log {
             let found = match self.shared.events_of(&mut self.decoder, &stream, &message, place).await {
                 Ok(found) => found,
                 // A part may be missing because the commit was removed meanwhile.
-                Err(error) => match self.shared.still_there(&message).await {
-                    Ok(false) => Vec::new(),
+                Err(error) => match self.shared.is_removed(&message).await {
+                    Ok(true) => Vec::new(),
                     _ => return Err(error),
                 },
             };
@@ -222,8 +293,11 @@ impl Log {
 }
 
 impl Shared {
-    async fn still_there(&self, message: &Message) -> Result<bool, Failure> {
-        let get = crate::wire::Get::at(message.seq);
-        Ok(self.wire.leader_get(&self.names.events, &get).await?.is_some())
+    /// Whether a message is known to be gone, by a server that has a later one of the same stream: a tombstone, or what a truncation
+    /// has left. One that has neither may just not know of it.
+    async fn is_removed(&self, message: &Message) -> Result<bool, Failure> {
+        let get = Get::next(message.subject.as_str(), message.seq);
+        let next = self.wire.leader_get(&self.names.events, &get).await?;
+        Ok(next.is_some_and(|next| next.seq > message.seq))
     }
 }

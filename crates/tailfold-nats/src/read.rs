@@ -63,20 +63,28 @@ impl Shared {
         stream: &StreamId,
         deadline: Deadline,
     ) -> Result<Option<Message>> {
-        let get = Get::last(self.names.commits_of(stream));
+        self.look_after_log().await?;
+        let subject = self.names.commits_of(stream);
+        let get = Get::last(subject.as_str());
         let ask = || async {
+            let seen = self.ends.seen(stream);
             let last = self.wire.leader_get(&self.names.events, &get).await?;
             let seq = last.as_ref().map_or(0, |last| last.seq);
-            match self.ends.seen(stream) {
-                // A leader that was deposed and does not know it yet.
-                Seen::AtLeast(known) if seq < known => Err(Failure::Silence(format!(
-                    "the server's last commit of `{stream}` is {seq}, although {known} was acknowledged"
-                ))),
-                _ => Ok(last),
+            let Seen::AtLeast(known) = seen else { return Ok(Ok(last)) };
+            if seq >= known {
+                return Ok(Ok(last));
             }
+            if let Some(error) = Box::pin(self.why_shorter(&subject, known, seq)).await {
+                return Ok(Err(error));
+            }
+            // A leader that was deposed and does not know it yet.
+            Err(Failure::Silence(format!(
+                "the server's last commit of `{stream}` is {seq}, although {known} was acknowledged"
+            )))
         };
-        let last = deadline.insist(ask).await?;
+        let last = deadline.insist(ask).await??;
         if let Some(last) = &last {
+            self.continuity.note(last.seq);
             self.ends.note(stream, End::after(stream, last)?);
         }
         Ok(last)
@@ -84,6 +92,7 @@ impl Shared {
 
     /// The last message of a stream, from any replica; never older than what this process knows.
     pub(crate) async fn last_seen(&self, stream: &StreamId) -> Result<Option<Message>> {
+        self.look_after_log().await?;
         let known = match self.ends.seen(stream) {
             Seen::AtLeast(known) => Some(known),
             Seen::Forgotten if self.replicated => None,

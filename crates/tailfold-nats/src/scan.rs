@@ -1,6 +1,9 @@
 //! Reading many messages in the order of their sequences: a pull consumer, and the leader where that is behind or gone.
 //!
-//! A consumer lives on one replica, which may be behind. So it never decides where a read ends: the leader does.
+//! A consumer lives on one replica, which may be behind, and so may a leader that was deposed and does not know it yet. Each has
+//! the beginning of the log without a gap, but where its log ends says nothing of the end of ours. So "there is nothing more" is
+//! believed of nobody where it matters: a read of the log up to a message ends when it has met that message, its *witness*, which
+//! is asked for besides what is wanted and comes after it from the same replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use serde_json::json;
 use tailfold::{Outcome, Result};
 use tokio::time::timeout;
 
+use crate::names::covers;
 use crate::patience::Backoff;
 use crate::store::Shared;
 use crate::wire::{Failure, Get, Message};
@@ -39,6 +43,22 @@ pub(crate) struct Wanted {
     pub(crate) from: u64,
     /// The last sequence wanted; `None`: for ever.
     pub(crate) to: Option<u64>,
+    /// The subject of the last message wanted, or of a later one: the read does not end before it has met it. `None`: it ends
+    /// where the leader knows of nothing more.
+    pub(crate) witness: Option<String>,
+}
+
+impl Wanted {
+    /// What a consumer is to deliver.
+    fn delivered(&self) -> Vec<&str> {
+        let wanted = self.subjects.iter().map(String::as_str);
+        let witness = self.witness.as_deref().filter(|witness| !self.is_wanted(witness));
+        wanted.chain(witness).collect()
+    }
+
+    fn is_wanted(&self, subject: &str) -> bool {
+        self.subjects.iter().any(|wanted| covers(wanted, subject))
+    }
 }
 
 /// A read of messages in order.
@@ -48,6 +68,20 @@ pub(crate) struct Scan {
     consumer: Option<Consumer>,
     /// Messages that the server still owes of the last request.
     owed: usize,
+    /// The consumer had nothing more, although there is more.
+    is_behind: bool,
+}
+
+/// What follows where a consumer has nothing more.
+enum Rest {
+    /// The next message.
+    Message(Message),
+    /// Nothing: the read is at its end.
+    End,
+    /// Nothing yet.
+    Later,
+    /// It is to be asked for again.
+    Unknown(Failure),
 }
 
 struct Consumer {
@@ -70,7 +104,7 @@ enum Arrived {
 
 impl Scan {
     pub(crate) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
-        Self { shared, wanted, consumer: None, owed: 0 }
+        Self { shared, wanted, consumer: None, owed: 0, is_behind: false }
     }
 
     /// The next messages, at least one; `None` at the end. Fails if the server does not answer until the deadline.
@@ -81,21 +115,29 @@ impl Scan {
             if self.wanted.to.is_some_and(|to| self.wanted.from > to) {
                 return Ok(None);
             }
-            let failure = match self.arrived().await {
+            let is_live = self.wanted.to.is_none();
+            let is_new = self.consumer.is_none();
+            let arrived = self.arrived().await;
+            if is_live && is_new {
+                // Not before it has a consumer: what that delivers is of the log that is looked at now.
+                self.shared.check_log().await?;
+            }
+            let failure = match arrived {
                 Arrived::Messages(messages) => {
+                    self.is_behind = false;
                     let page = self.advance(messages);
                     if page.is_empty() { continue } else { return Ok(Some(page)) }
                 }
-                Arrived::Nothing => match self.ask_leader().await {
-                    Ok(Some(message)) => {
+                Arrived::Nothing => match self.rest().await? {
+                    Rest::Message(message) => {
                         // The consumer's replica is behind, or the consumer has missed it.
                         self.consumer = None;
                         let page = self.advance(vec![message]);
                         if page.is_empty() { continue } else { return Ok(Some(page)) }
                     }
-                    Ok(None) if self.wanted.to.is_some() => return Ok(None),
-                    Ok(None) => continue,
-                    Err(failure) => failure,
+                    Rest::End => return Ok(None),
+                    Rest::Later => continue,
+                    Rest::Unknown(failure) => failure,
                 },
                 Arrived::Lost(failure) => {
                     self.consumer = None;
@@ -115,9 +157,99 @@ impl Scan {
         let (from, to) = (self.wanted.from, self.wanted.to.unwrap_or(u64::MAX));
         if let Some(last) = messages.last() {
             self.wanted.from = self.wanted.from.max(last.seq + 1);
+            if self.wanted.stream == self.shared.names.events {
+                self.shared.continuity.note(last.seq);
+            }
         }
-        messages.retain(|message| (from..=to).contains(&message.seq));
+        messages.retain(|message| {
+            (from..=to).contains(&message.seq)
+                && (self.wanted.witness.is_none() || self.wanted.is_wanted(&message.subject))
+        });
         messages
+    }
+
+    /// What follows where the consumer has nothing more.
+    async fn rest(&mut self) -> Result<Rest> {
+        let asked = match self.wanted.to {
+            None => self.rest_of_live().await?,
+            Some(to) if self.wanted.witness.is_some() => self.rest_before_witness(to).await?,
+            Some(to) => self.rest_by_leader(to).await?,
+        };
+        Ok(asked.unwrap_or_else(Rest::Unknown))
+    }
+
+    async fn rest_of_live(&mut self) -> Result<Result<Rest, Failure>> {
+        self.shared.check_log().await?;
+        Ok(match self.ask_leader().await {
+            Ok(Some(message)) => Ok(self.following(message)),
+            Ok(None) => Ok(Rest::Later),
+            Err(failure) => Err(failure),
+        })
+    }
+
+    /// Only the witness ends the read; the leader is asked why it does not come.
+    async fn rest_before_witness(&mut self, to: u64) -> Result<Result<Rest, Failure>> {
+        let get = Get::at(to);
+        match self.shared.wire.leader_get(&self.wanted.stream, &get).await {
+            Ok(Some(_)) => {
+                return Ok(match self.ask_leader().await {
+                    Ok(Some(message)) => Ok(self.following(message)),
+                    Ok(None) => Ok(self.again("the consumer's replica is behind")),
+                    Err(failure) => Err(failure),
+                });
+            }
+            Ok(None) => {}
+            Err(failure) => return Ok(Err(failure)),
+        }
+        // It was removed, or is not known there. What was recorded later will do as well.
+        match self.shared.wire.leader_get(&self.wanted.stream, &Get::last(">")).await {
+            Ok(Some(later)) if later.seq >= to => {
+                self.consumer = None;
+                self.wanted.witness = Some(later.subject);
+                Ok(Ok(self.again("the last message was removed")))
+            }
+            // One server holds all there is: what it does not have was removed, unless its log went back.
+            Ok(_) if !self.shared.replicated => self.rest_by_leader(to).await,
+            Ok(_) => {
+                self.shared.check_log().await?;
+                Ok(Ok(self.again("no server that answers knows the log that far")))
+            }
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    /// What the leader has up to a sequence, if its log goes that far.
+    async fn rest_by_leader(&mut self, to: u64) -> Result<Result<Rest, Failure>> {
+        match self.ask_leader().await {
+            Ok(Some(message)) => return Ok(Ok(Rest::Message(message))),
+            Ok(None) => {}
+            Err(failure) => return Ok(Err(failure)),
+        }
+        if self.shared.last_sequence(&self.wanted.stream).await? >= to {
+            return Ok(Ok(Rest::End));
+        }
+        if self.wanted.stream == self.shared.names.events {
+            self.shared.continuity.note(to);
+        }
+        self.shared.check_log().await?;
+        Ok(Ok(self.again("the server's log does not go that far")))
+    }
+
+    /// What a leader says comes next, where it can be believed: it has the beginning of the log, so nothing is before it on its
+    /// subject. Of several subjects, each answer may be of another moment, or of another leader.
+    fn following(&mut self, message: Message) -> Rest {
+        match self.wanted.subjects.len() {
+            1 => Rest::Message(message),
+            _ => self.again("the consumer's replica is behind"),
+        }
+    }
+
+    /// The consumer gets another chance; the second time there will be another one, which may live elsewhere.
+    fn again(&mut self, reason: &str) -> Rest {
+        if std::mem::replace(&mut self.is_behind, true) {
+            self.consumer = None;
+        }
+        Rest::Unknown(Failure::Silence(reason.to_owned()))
     }
 
     async fn arrived(&mut self) -> Arrived {
@@ -229,9 +361,9 @@ impl Consumer {
             "inactive_threshold": INACTIVE.as_nanos() as u64,
         });
         if let Some(config) = config.as_object_mut() {
-            match wanted.subjects.as_slice() {
-                [only] => config.insert("filter_subject".to_owned(), only.as_str().into()),
-                several => config.insert("filter_subjects".to_owned(), several.into()),
+            match wanted.delivered().as_slice() {
+                [only] => config.insert("filter_subject".to_owned(), (*only).into()),
+                several => config.insert("filter_subjects".to_owned(), json!(several)),
             };
         }
         let body = json!({ "stream_name": wanted.stream, "config": config });

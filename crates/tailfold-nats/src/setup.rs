@@ -12,12 +12,13 @@ use tailfold::{Error, Outcome, Result, StoreId};
 use self::check::{CHECKS_CATEGORIES, Release, check, check_snapshots, replicas_of};
 use crate::boundary::Turns;
 use crate::config::{NatsConfig, Storage};
+use crate::continuity::Continuity;
 use crate::ends::{Ends, WrittenSubjects};
-use crate::names::Names;
 use crate::info::StreamFacts;
+use crate::names::Names;
 use crate::patience::Deadline;
 use crate::store::{NatsStore, Shared};
-use crate::wire::{EXPECTED_LAST, Failure, Get, Wire, code};
+use crate::wire::{EXPECTED_LAST, Failure, Get, Message, Wire, code};
 
 /// Of what is stored; FORMAT.md.
 const FORMAT: u32 = 1;
@@ -79,7 +80,6 @@ pub(crate) async fn open(
         let is_right = |there: &Config| check(settings, there, release, &names);
         open_stream(&wire, merged(&shape, [Some(own), extra]), create, deadline, is_right).await?
     };
-    check(settings, &events, release, &names.events)?;
     // Before there is more of it, a store that is being restored must look like none to everybody else.
     let id = identity(&wire, &names, create, purpose, deadline).await?;
     // Both streams of a store are alike.
@@ -101,13 +101,13 @@ pub(crate) async fn open(
         let is_right = |there: &Config| check_snapshots(there, &names);
         open_stream(&wire, merged(&shape, [Some(own), Some(expiry)]), create, deadline, is_right).await?
     };
-    check_snapshots(&snapshots, &names.snapshots)?;
 
     let is_on = |config: &Config, name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
     let shared = Shared {
         ends: Ends::new(),
         written: WrittenSubjects::new(),
         id,
+        continuity: Continuity::new(),
         deadline: settings.deadline,
         replicated: replicas_of(&events) > 1,
         immutable: is_on(&events, "deny_purge"),
@@ -271,6 +271,11 @@ async fn identity(
         }
         _ => Ok(identity.store_id),
     }
+}
+
+/// The store's id, from the message that holds it.
+pub(crate) fn id_of(message: &Message) -> Option<StoreId> {
+    serde_json::from_slice::<Identity>(&message.payload).ok().map(|identity| identity.store_id)
 }
 
 /// Lets everybody open a store that was filled from a backup.

@@ -206,7 +206,8 @@ impl Shared {
         let mut found = Vec::new();
         for subject in self.names.snapshots_where(filter) {
             let (stream, subjects) = (stream.clone(), vec![subject]);
-            let wanted = Wanted { stream, subjects, headers_only: true, from: 1, to: Some(last) };
+            let wanted =
+                Wanted { stream, subjects, headers_only: true, from: 1, to: Some(last), witness: None };
             let mut scan = Scan::new(self.clone(), wanted);
             while let Some(page) = scan.page().await? {
                 for message in page {

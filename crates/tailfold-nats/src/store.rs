@@ -16,6 +16,7 @@ use tailfold::{
 use crate::boundary::Turns;
 use crate::commit::Place;
 use crate::config::NatsConfig;
+use crate::continuity::Continuity;
 use crate::ends::{Ends, WrittenSubjects};
 use crate::names::Names;
 use crate::patience::Deadline;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     /// What this process has done to snapshots' subjects.
     pub(crate) written: WrittenSubjects,
     pub(crate) id: StoreId,
+    pub(crate) continuity: Continuity,
     pub(crate) deadline: Duration,
     /// More than one replica: an answer of any of them may be behind.
     pub(crate) replicated: bool,

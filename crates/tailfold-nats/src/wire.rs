@@ -151,6 +151,11 @@ impl Wire {
         Self { client, breaks, closed: Arc::default(), began: Instant::now(), deaf_since: Arc::default() }
     }
 
+    /// How often the connection has broken.
+    pub(crate) fn breaks(&self) -> u64 {
+        *self.breaks.borrow()
+    }
+
     /// Stores a message; answers its sequence.
     pub(crate) async fn publish(
         &self,
@@ -385,15 +390,15 @@ impl Failure {
             Self::Refused(refusal) if matches!(refusal.error, code::INVALID_STREAM | code::NO_REPLICAS) => {
                 Error::invalid("the server cannot have such a stream").caused_by(refusal.to_string())
             }
+            Self::Refused(refusal) if refusal.error == code::SUBJECT_OVERLAP => Error::invalid(
+                "another stream of the server has the store's subjects: remove it, or choose another name",
+            )
+            .caused_by(refusal.to_string()),
             Self::Refused(refusal) => {
                 Error::unavailable(outcome, "the server refused").caused_by(refusal.to_string())
             }
             Self::Nobody(reason) | Self::Silence(reason) => {
                 Error::unavailable(outcome, "the server did not answer").caused_by(reason)
-            Self::Refused(refusal) if refusal.error == code::SUBJECT_OVERLAP => Error::invalid(
-                "another stream of the server has the store's subjects: remove it, or choose another name",
-            )
-            .caused_by(refusal.to_string()),
             }
             Self::Closed => Error::unavailable(outcome, "the store was closed"),
         }

@@ -211,6 +211,7 @@ impl Reading {
             headers_only: false,
             from: oldest.map_or(1, |oldest| oldest.seq),
             to: Some(newest.seq),
+            witness: None,
         };
         Ok(Scan::new(self.shared.clone(), wanted))
     }

@@ -8,8 +8,10 @@ mod support;
 
 mod appends;
 mod damage;
+mod isolated_leader;
 mod loads;
 mod logins;
+mod other_log;
 mod parts;
 mod setup;
 mod snapshots;

@@ -44,14 +44,33 @@ make() {
         index=$((index + 1))
     done
 }
+# Lets one server and the others send each other nothing any more, or again; clients reach all of them.
+between_servers() {
+    index=1
+    while [ $index -le $size ]; do
+        if [ $index != "$2" ]; then
+            ip -n "$bridge-$2" route "$1" blackhole "$block.$index/32" &&
+                ip -n "$bridge-$index" route "$1" blackhole "$block.$2/32" || return 1
+        fi
+        index=$((index + 1))
+    done
+}
+change() {
+    case $1 in
+        part) between_servers add "$2" ;;
+        join) between_servers del "$2" ;;
+        *) ip link set "$bridge-$2" "$1" ;;
+    esac
+}
 if problem=$(make 2>&1); then
-    echo "$(ip -4 -oneline address show dev "$bridge" | sed 's/.* inet \([0-9.]*\)\.254.*/\1/')"
+    block=$(ip -4 -oneline address show dev "$bridge" | sed 's/.* inet \([0-9.]*\)\.254.*/\1/')
+    echo "$block"
 else
     echo "failed: $problem" | tr '\n' ' '
     echo
 fi
 while read -r state index; do
-    if problem=$(ip link set "$bridge-$index" "$state" 2>&1); then echo done; else echo "$problem" | tr '\n' ' '; echo; fi
+    if problem=$(change "$state" "$index" 2>&1); then echo done; else echo "$problem" | tr '\n' ' '; echo; fi
 done
 clean_up
 "#;
@@ -117,13 +136,24 @@ impl Network {
         self.tell("up", index)
     }
 
+    /// The server and the others reach each other no more; clients still reach all of them.
+    pub(crate) fn part(&self, index: usize) -> io::Result<()> {
+        self.tell("part", index)
+    }
+
+    pub(crate) fn join(&self, index: usize) -> io::Result<()> {
+        self.tell("join", index)
+    }
+
     fn tell(&self, state: &str, index: usize) -> io::Result<()> {
         let mut keeper = self.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut input = keeper.process.stdin.as_ref().expect("it was asked for a pipe");
         input.write_all(format!("{state} {}\n", index + 1).as_bytes())?;
         match keeper.listen()?.as_str() {
             "done" => Ok(()),
-            problem => Err(io::Error::other(format!("set the link of server {index} {state}: {problem}"))),
+            problem => {
+                Err(io::Error::other(format!("set the network of server {index} to {state}: {problem}")))
+            }
         }
     }
 }

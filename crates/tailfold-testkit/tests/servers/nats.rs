@@ -183,6 +183,14 @@ fn node_that_is_cut_off_is_heard_of_by_nobody_until_it_is_connected_again() {
     cluster.reconnect(leader).unwrap();
     cluster.wait_until_ready().unwrap();
     assert!(connects());
+    // Parted from the others, it is reached all the same, and they elect another leader.
+    let leader = cluster.meta_leader().unwrap();
+    let address = cluster.node(leader).url().strip_prefix("nats://").unwrap().parse().unwrap();
+    cluster.part_from_nodes(leader).unwrap();
+    assert!(TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok());
+    eventually(|| cluster.meta_leader().filter(|other| *other != leader));
+    cluster.join_nodes(leader).unwrap();
+    cluster.wait_until_ready().unwrap();
     drop(cluster);
     let own = format!("tf{:x}-", std::process::id());
     let links = || fs::read_dir("/sys/class/net").unwrap().map(|link| link.unwrap().file_name());

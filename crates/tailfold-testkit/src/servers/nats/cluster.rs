@@ -151,6 +151,37 @@ impl NatsCluster {
         Ok(())
     }
 
+    /// Parts a node from the other nodes, while clients go on to reach all of them: a leader that does not know yet that the others
+    /// have deposed it.
+    ///
+    /// # Errors
+    ///
+    /// As [`cut_off`](Self::cut_off).
+    ///
+    /// # Panics
+    ///
+    /// If there is no such node.
+    pub fn part_from_nodes(&mut self, index: usize) -> io::Result<()> {
+        self.network()?.part(index)?;
+        self.node_mut(index).cut_off = true;
+        Ok(())
+    }
+
+    /// Ends what [`part_from_nodes`](Self::part_from_nodes) began.
+    ///
+    /// # Errors
+    ///
+    /// As [`cut_off`](Self::cut_off).
+    ///
+    /// # Panics
+    ///
+    /// If there is no such node.
+    pub fn join_nodes(&mut self, index: usize) -> io::Result<()> {
+        self.network()?.join(index)?;
+        self.node_mut(index).cut_off = false;
+        Ok(())
+    }
+
     fn network(&self) -> io::Result<&Network> {
         let problem = "the nodes of this cluster share a network: start it with `own_networks`";
         self.network.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, problem))
