@@ -192,6 +192,7 @@ impl Shared {
         let origin = truncation.origin();
         if origin.version >= first {
             // An erase that was interrupted leaves the marker of the life before.
+        let pending = pending || truncation.is_pending();
             let range = VersionRange::from(origin.version).up_to(Some(origin.version));
             let there = self.read_to_vec(stream, range).await?;
             if there.first().map(tailfold::RecordedEvent::head) != Some(origin) {
@@ -243,6 +244,8 @@ impl Shared {
         let marker = truncation.event(id, recorded_at)?;
         let payload = Body::of_one(&marker);
         if payload.len() + HEADER_ALLOWANCE > self.wire.client.max_payload() {
+        let pending = kind == Kind::Marker { pending: true };
+        let truncation = truncation.clone().with_pending(pending);
             return Err(Error::invalid(format!(
                 "the marker remembers {} idempotency keys in {} bytes, more than the server's max_payload: raise it to 1 MiB",
                 truncation.commands(),

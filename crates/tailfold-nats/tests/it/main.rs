@@ -13,5 +13,6 @@ mod loads;
 mod logins;
 mod other_log;
 mod parts;
+mod removal;
 mod setup;
 mod snapshots;

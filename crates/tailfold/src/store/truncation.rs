@@ -32,6 +32,9 @@ struct Cut {
     /// Key of the last command, if more of its events may be left: by it the next truncation recognises them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unfinished: Option<String>,
+    /// The events may still be there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pending: bool,
 }
 
 /// A command whose events were cut off, all or the first of them: digest of its key, version of its first event, number of its
@@ -69,11 +72,12 @@ impl Truncation {
     pub fn begin(stream: &StreamId, origin: Head, earlier: Option<Self>) -> TruncationNotes {
         let (noted, commands, forgotten, key) = match earlier {
             None => (Version::ZERO, VecDeque::new(), 0, None),
-            Some(Self { truncated: Cut { origin, commands, forgotten, unfinished } }) => {
+            Some(Self { truncated: Cut { origin, commands, forgotten, unfinished, .. } }) => {
                 (Version(origin.version.0.saturating_sub(1)), commands, forgotten, unfinished)
             }
         };
-        let truncation = Self { truncated: Cut { origin, commands, forgotten, unfinished: None } };
+        let truncation =
+            Self { truncated: Cut { origin, commands, forgotten, unfinished: None, pending: false } };
         TruncationNotes { stream: stream.clone(), truncation, noted, key }
     }
 
@@ -113,6 +117,20 @@ impl Truncation {
     /// Version and chain of the first event that was left.
     pub fn origin(&self) -> Head {
         self.truncated.origin
+    }
+
+    /// The same marker, recorded before the events are removed (`true`) or after (`false`, as it is made). For stores that cannot do
+    /// both in one step: they record it twice, so that an interruption shows.
+    #[must_use]
+    pub fn with_pending(mut self, pending: bool) -> Self {
+        self.truncated.pending = pending;
+        self
+    }
+
+    /// Whether the events that it tells of may still be there: the truncation is under way, or was interrupted and has to be done
+    /// again.
+    pub fn is_pending(&self) -> bool {
+        self.truncated.pending
     }
 
     /// What the marker's event bears as version and chain: the version of the origin, and a chain that links from there. It is

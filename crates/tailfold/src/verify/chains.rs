@@ -64,6 +64,9 @@ pub enum Fault {
     Tombstone,
     /// A marker of a truncation that does not follow from the origin that it names, or names one of another history.
     Marker,
+    /// A marker of a truncation that was interrupted, or is under way: what it says was cut off may still be there. Nothing is lost;
+    /// truncating again completes it.
+    Unfinished,
     /// The store's list of streams says something else than its log.
     Head,
 }
@@ -207,13 +210,16 @@ impl Life {
         }
         if event.data.event_type.is_truncation() {
             // It names the stream's first event, unless a release that knew no markers has cut off more.
-            let follows = Truncation::from_event(event).is_ok_and(|truncation| {
-                let origin = truncation.origin();
-                event.head() == truncation.place(&event.data)
-                    && self.first.is_none_or(|first| first == origin || first.version != origin.version)
-            });
+            let Ok(truncation) = Truncation::from_event(event) else { return wrong(Fault::Marker) };
+            let origin = truncation.origin();
+            let follows = event.head() == truncation.place(&event.data)
+                && self.first.is_none_or(|first| first == origin || first.version != origin.version);
             if !follows {
                 wrong(Fault::Marker);
+            } else if truncation.is_pending()
+                || self.first.is_some_and(|first| first.version < origin.version)
+            {
+                wrong(Fault::Unfinished);
             }
             return;
         }
@@ -247,6 +253,7 @@ impl Fault {
             Self::Order => "order",
             Self::Tombstone => "tombstone",
             Self::Marker => "marker",
+            Self::Unfinished => "unfinished",
             Self::Head => "head",
         }
     }
@@ -260,6 +267,7 @@ impl fmt::Display for Fault {
             Self::Order => "its position is not higher than the one before",
             Self::Tombstone => "it does not follow from the head that it says was erased",
             Self::Marker => "it does not follow from the origin that it says the stream begins with",
+            Self::Unfinished => "a truncation before it is under way or was interrupted: truncate again",
             Self::Head => "the list of streams and the log name different last events",
         })
     }
@@ -309,6 +317,33 @@ mod tests {
         assert_eq!((seen.streams, seen.erased, seen.truncated), (3, 2, 1));
         assert_eq!(seen.events, 4 + 2 + 3 + 1 + 2 + 5);
         assert!(batches > 0);
+    }
+
+    /// A marker beside events that it says were cut off, and one that was recorded before they were.
+    #[tokio::test]
+    async fn an_interrupted_truncation_is_told() {
+        let store = MemoryStore::new();
+        append(&store, "a/1", 5).await;
+        let stream: StreamId = "a/1".parse().unwrap();
+        let events: Vec<RecordedEvent> =
+            store.read(&stream, VersionRange::ALL, Direction::Forward).try_concat().await.unwrap();
+        let origin = events[2].head();
+        let marker = |pending| {
+            let truncation = Truncation::begin(&stream, origin, None).finish().with_pending(pending);
+            let data = truncation.event(crate::EventId::fresh(), Timestamp::from_micros(0)).unwrap();
+            let Head { version, chain } = truncation.place(&data);
+            RecordedEvent { position: Position(9), stream: stream.clone(), version, chain, data }
+        };
+        for (from, pending, fault) in [
+            (0, true, Some(Fault::Unfinished)),
+            (0, false, Some(Fault::Unfinished)),
+            (2, true, Some(Fault::Unfinished)),
+            (2, false, None),
+        ] {
+            let (mut seen, mut life) = (Verification::default(), Life::first(&stream));
+            events[from..].iter().chain([&marker(pending)]).for_each(|event| life.follow(event, &mut seen));
+            assert_eq!(seen.damages.first().map(|damage| damage.fault), fault, "{from} {pending}");
+        }
     }
 
     #[test]

@@ -1,0 +1,36 @@
+//! Truncations that are interrupted, and what is read of truncated streams.
+
+use tailfold::{Fault, verify_chains};
+
+use crate::support::*;
+
+const TRUNCATER: &str = r#"authorization { users: [
+    { user: all, password: all }
+    { user: some, password: some, permissions: { publish: { deny: ["$JS.API.STREAM.PURGE.>"] } } }
+] }"#;
+
+/// A truncation that is interrupted before anything is cut off is told by `verify`, and completed by truncating again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_truncation_is_told_by_verify_until_it_is_done_again() {
+    let start = || NatsServer::builder(NatsVersion::V2_15_1).config_line(TRUNCATER).start().unwrap();
+    let server = tokio::task::spawn_blocking(start).await.unwrap();
+    let connect = |user: &'static str| {
+        let config = NatsConfig::new([server.url()]).user_and_password(user, user);
+        config.deadline(Duration::from_secs(1)).connect()
+    };
+    let (all, some) = (connect("all").await.unwrap(), connect("some").await.unwrap());
+    let stream = stream("ledger/1");
+    append(&all, &stream, vec![event("1"), event("2")]).await;
+    append(&all, &stream, vec![origin("3"), event("4")]).await;
+    let removal = || Removal::before_origin(3, Timestamp::from_micros(0));
+    let error = some.remove(&stream, removal()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+    let seen = verify_chains(&all, Filter::all(), |_| {}).await.unwrap();
+    let damages: Vec<_> = seen.damages.iter().map(|damage| (damage.version, damage.fault)).collect();
+    assert_eq!(damages, [(Version(3), Fault::Unfinished)]);
+    assert!(seen.damages[0].to_string().contains("truncate again"));
+    all.remove(&stream, removal()).await.unwrap();
+    let seen = verify_chains(&all, Filter::all(), |_| {}).await.unwrap();
+    assert!(seen.is_sound(), "{seen:?}");
+    assert_eq!((seen.truncated, seen.events), (1, 3));
+}
