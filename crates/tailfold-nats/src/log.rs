@@ -12,7 +12,8 @@ use tailfold::{
 
 use crate::commit::{Decoder, POSITIONS, Place, end_of};
 use crate::info::StreamFacts;
-use crate::scan::{Scan, Wanted};
+use crate::merge::Merge;
+use crate::scan::Wanted;
 use crate::store::Shared;
 use crate::wire::{Failure, Get, Message};
 
@@ -22,6 +23,8 @@ const BATCH: usize = 512;
 const MAX_BATCH: u64 = 4096;
 /// Subjects up to which the server is asked for just these; beyond, it is asked for all, and the rest is left out here.
 const MAX_SUBJECTS: usize = 64;
+/// The same where a consumer takes one subject only: each is read twice, for commits and for markers.
+const MAX_MERGED: usize = 4;
 /// Streams whose heads are asked for at once, and in one batch of a list.
 const HEADS_AT_ONCE: usize = 64;
 const STREAM_BATCH: usize = 256;
@@ -49,7 +52,7 @@ struct End {
 
 struct Log {
     shared: Arc<Shared>,
-    scan: Scan,
+    scan: Merge,
     filter: Filter,
     after: Position,
     decoder: Decoder,
@@ -144,13 +147,13 @@ impl Shared {
         };
         let wanted = Wanted {
             stream: shared.names.events.clone(),
-            subjects: shared.logged_where(&filter),
+            subjects: shared.logged_where(&filter, to.is_some()),
             headers_only: false,
             from: after.0 / POSITIONS,
             to,
             witness,
         };
-        let scan = Scan::new(shared.clone(), wanted);
+        let scan = Merge::new(&shared, wanted);
         let end = to.map(end_of);
         let (decoder, found) = (Decoder::default(), VecDeque::new());
         let log = Log { shared, scan, filter, after, decoder, found, end, checked_to: after };
@@ -158,8 +161,9 @@ impl Shared {
     }
 
     /// Subjects of commits and of markers that hold all that matches, none of which matches what another matches.
-    fn logged_where(&self, filter: &Filter) -> Vec<String> {
-        if !self.several_filters {
+    fn logged_where(&self, filter: &Filter, has_end: bool) -> Vec<String> {
+        let is_selected = self.several_filters || has_end && self.is_merged(filter);
+        if !is_selected {
             // What is neither is left out here.
             return vec![self.names.everything()];
         }
@@ -172,6 +176,11 @@ impl Shared {
             _ => subjects.push(self.names.all_markers()),
         }
         subjects
+    }
+
+    /// Whether so few subjects hold what matches that a scan for each costs less than one of everything.
+    fn is_merged(&self, filter: &Filter) -> bool {
+        selected(filter).is_some_and(|(categories, streams)| categories.len() + streams.len() <= MAX_MERGED)
     }
 
     /// Subjects of commits that hold all that matches, none of which matches what another matches.
@@ -187,6 +196,7 @@ impl Shared {
             0 => vec![self.names.commits_of_category("-")],
             1 => subjects,
             2..=MAX_SUBJECTS if self.several_filters => subjects,
+            2..=MAX_MERGED => subjects,
             _ => vec![self.names.all_commits()],
         }
     }

@@ -34,3 +34,38 @@ async fn an_interrupted_truncation_is_told_by_verify_until_it_is_done_again() {
     assert!(seen.is_sound(), "{seen:?}");
     assert_eq!((seen.truncated, seen.events), (1, 3));
 }
+
+/// Servers before 2.10 filter by one subject: what a filter selects is read subject by subject, and nothing else is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_server_is_asked_for_what_matches_only() {
+    let url = tokio::task::spawn_blocking(|| nats_url(NatsVersion::V2_9_10)).await.unwrap();
+    let store = open(&url, &fresh_name()).await;
+    let (one, two, many) = (stream("ledger/1"), stream("till/2"), stream("noise/1"));
+    for round in 0..60 {
+        append(&store, &many, events(5)).await;
+        append(&store, &one, vec![origin(round.to_string())]).await;
+        if round % 2 == 0 {
+            append(&store, &two, events(1)).await;
+        }
+        if round == 30 {
+            store.remove(&one, Removal::before_origin(20, Timestamp::from_micros(0))).await.unwrap();
+        }
+    }
+    let log = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+    for filter in [
+        Filter::stream(one.clone()),
+        Filter::category("ledger"),
+        Filter::stream(one.clone()).or(Filter::category("till")),
+    ] {
+        let expected: Vec<_> = log.iter().filter(|event| filter.matches(event)).cloned().collect();
+        assert!(expected.iter().any(|event| event.data.event_type.is_truncation()));
+        let (mut read, mut visited) = (Vec::new(), 0);
+        let mut batches = store.read_all(Position::ZERO, filter, Follow::ToEnd);
+        while let Some(batch) = batches.try_next().await.unwrap() {
+            visited += batch.visited;
+            read.extend(batch.events);
+        }
+        assert_eq!(read, expected);
+        assert_eq!(visited, expected.len() as u64, "nothing else is looked at");
+    }
+}
