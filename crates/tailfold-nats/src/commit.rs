@@ -21,6 +21,8 @@ static PREVIOUS: HeaderName = HeaderName::from_static("Tf-Prev");
 /// Set on the marker of a truncation while the events are not removed yet.
 static PENDING: HeaderName = HeaderName::from_static("Tf-Pending");
 static BATCH_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Batch-Sequence");
+/// Sequence at which a tombstone stood, on the copy that was recorded before it went.
+static STOOD_AT: HeaderName = HeaderName::from_static("Tf-At");
 /// Set where the commit is a tombstone.
 static ERASED: HeaderName = HeaderName::from_static("Tf-Erased");
 
@@ -203,6 +205,24 @@ pub(crate) fn is_tombstone(message: &Message) -> bool {
 /// Whether the message was stored by that attempt to append.
 pub(crate) fn is_of(message: &Message, id: &str) -> bool {
     message.header(&COMMIT) == Some(id)
+}
+
+/// The headers of a copy of a tombstone; it takes the place of the stream's copy before.
+pub(crate) fn moved_headers(tombstone: &Message) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in [&COMMIT, &VERSIONS, &CHAINS, &ERASED] {
+        if let Some(value) = tombstone.header(name) {
+            headers.insert(name.clone(), value);
+        }
+    }
+    headers.insert(STOOD_AT.clone(), tombstone.seq.to_string());
+    headers.insert("Nats-Rollup", "sub");
+    headers
+}
+
+/// Where the tombstone stood that a message is a copy of.
+pub(crate) fn stood_at(copy: &Message) -> Option<u64> {
+    copy.header(&STOOD_AT)?.parse().ok()
 }
 
 /// Whether two messages were stored by the same attempt to append.

@@ -29,6 +29,7 @@ mod ends;
 mod info;
 mod log;
 mod merge;
+mod moved;
 mod names;
 mod parts;
 mod patience;

@@ -13,6 +13,7 @@ use tailfold::{
 use crate::commit::{Decoder, POSITIONS, Place, end_of};
 use crate::info::StreamFacts;
 use crate::merge::Merge;
+use crate::moved::Moved;
 use crate::scan::Wanted;
 use crate::store::Shared;
 use crate::wire::{Failure, Get, Message};
@@ -55,6 +56,7 @@ struct Log {
     scan: Merge,
     filter: Filter,
     after: Position,
+    moved: Moved,
     decoder: Decoder,
     found: VecDeque<Message>,
     /// The position up to which a read to the end is to look; `None`: for ever.
@@ -156,11 +158,12 @@ impl Shared {
         let scan = Merge::new(&shared, wanted);
         let end = to.map(end_of);
         let (decoder, found) = (Decoder::default(), VecDeque::new());
-        let log = Log { shared, scan, filter, after, decoder, found, end, checked_to: after };
+        let moved = Moved::after((after.0 / POSITIONS).saturating_sub(1));
+        let log = Log { shared, scan, moved, filter, after, decoder, found, end, checked_to: after };
         stream::try_unfold(log, Log::batch).boxed()
     }
 
-    /// Subjects of commits and of markers that hold all that matches, none of which matches what another matches.
+    /// Subjects of commits, of markers and of moved tombstones that hold all that matches, none of which matches what another matches.
     fn logged_where(&self, filter: &Filter, has_end: bool) -> Vec<String> {
         let is_selected = self.several_filters || has_end && self.is_merged(filter);
         if !is_selected {
@@ -175,6 +178,7 @@ impl Shared {
             }
             _ => subjects.push(self.names.all_markers()),
         }
+        subjects.push(self.names.all_moved_tombstones());
         subjects
     }
 
@@ -251,6 +255,13 @@ impl Shared {
 }
 
 impl Log {
+    /// The next messages; `None` at the end.
+    async fn page(&mut self) -> Result<Option<VecDeque<Message>>> {
+        let page = self.scan.page().await?;
+        let end = self.end.map(|end| end.0 / POSITIONS);
+        self.moved.put_back(&self.shared, page, self.scan.is_at_end(), end).await
+    }
+
     async fn batch(mut self) -> Result<Option<(LogBatch, Self)>> {
         let mut events: Vec<RecordedEvent> = Vec::new();
         let mut looked_at = 0;
@@ -260,12 +271,12 @@ impl Log {
                 if looked_at > 0 && self.end.is_none() {
                     break;
                 }
-                match self.scan.page().await? {
-                    Some(page) => self.found = page.into(),
+                match self.page().await? {
+                    Some(page) => self.found = page,
                     None => break,
                 }
             }
-            let Some(message) = self.found.pop_front() else { break };
+            let Some(message) = self.found.pop_front() else { continue };
             if !self.shared.names.is_of_the_log(&message.subject) {
                 looked_at += 1;
                 self.checked_to = end_of(message.seq);

@@ -39,6 +39,14 @@ impl Merge {
         Self { parts: each.into_iter().map(part).collect() }
     }
 
+    /// As [`Scan::is_at_end`]; where there are several, it cannot be said.
+    pub(crate) fn is_at_end(&self) -> bool {
+        match self.parts.as_slice() {
+            [only] => only.scan.is_at_end(),
+            _ => false,
+        }
+    }
+
     /// As [`Scan::page`].
     pub(crate) async fn page(&mut self) -> Result<Option<Vec<Message>>> {
         if let [only] = self.parts.as_mut_slice() {

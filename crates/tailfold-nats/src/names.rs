@@ -4,6 +4,7 @@
 //! tf.ev.<category>.<id>                      commits of a stream, one message each
 //! tf.ch.<category>.<id>                      parts of its commits that are too large for a message
 //! tf.ch.cut.<category>.<id>                  the marker of its last truncation
+//! tf.ch.erased.<category>.<id>               a copy of its tombstone, if a truncation has taken that from its place
 //! tf.id                                      the store's id
 //! tf.sn.<fold>.<serial>.<key>                the newest snapshot of a slot
 //! tf.sn.<fold>.<serial>.<key>.<version>      an older one
@@ -16,6 +17,9 @@ use std::fmt::Write as _;
 
 use tailfold::{Error, Result, Slot, SlotFilter, StreamId, Version};
 
+use crate::commit;
+use crate::wire::Message;
+
 #[derive(Debug)]
 pub(crate) struct Names {
     prefix: String,
@@ -27,6 +31,9 @@ pub(crate) struct Names {
 
 /// What the subjects of commits and of markers begin with, after the store's name.
 const LOGGED: [&str; 2] = ["ev.", "ch.cut."];
+
+/// What the subjects of moved tombstones begin with, after the store's name. Where parts are, as with markers.
+const MOVED: &str = "ch.erased.";
 
 /// What a subject of the snapshots' stream stands for.
 pub(crate) struct SnapshotName {
@@ -57,6 +64,11 @@ impl Names {
         })
     }
 
+    /// What all subjects of the store begin with: its name.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(crate) fn subjects_of_events(&self) -> Vec<String> {
         vec![self.all_commits(), format!("{}.ch.>", self.prefix), self.identity()]
     }
@@ -64,11 +76,6 @@ impl Names {
     pub(crate) fn subjects_of_snapshots(&self) -> Vec<String> {
         vec![format!("{}.sn.>", self.prefix), format!("{}.sp.>", self.prefix)]
     }
-    /// What all subjects of the store begin with: its name.
-    pub(crate) fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
 
     pub(crate) fn identity(&self) -> String {
         format!("{}.id", self.prefix)
@@ -133,6 +140,30 @@ impl Names {
             // commits is not passed over.
             rest.starts_with(commits) || rest.strip_prefix(markers).is_some_and(|names| names.contains('.'))
         })
+    }
+
+    pub(crate) fn all_moved_tombstones(&self) -> String {
+        format!("{}.{MOVED}*.*", self.prefix)
+    }
+
+    /// Where the copy of a tombstone is, given the subject of its stream's commits.
+    pub(crate) fn moved_tombstone_of(&self, commits: &str) -> Option<String> {
+        let [kind, _] = LOGGED;
+        Some(self.absolute(&format!("{MOVED}{}", self.relative(commits)?.strip_prefix(kind)?)))
+    }
+
+    pub(crate) fn is_moved_tombstone(&self, subject: &str) -> bool {
+        // Parts of a category `erased` have a name less.
+        let rest = self.relative(subject).and_then(|rest| rest.strip_prefix(MOVED));
+        rest.is_some_and(|names| names.contains('.'))
+    }
+
+    /// A copy of a tombstone as the message that it is a copy of.
+    pub(crate) fn moved_back(&self, copy: Message) -> Option<Message> {
+        let [kind, _] = LOGGED;
+        let names = self.relative(&copy.subject)?.strip_prefix(MOVED)?;
+        let subject = self.absolute(&format!("{kind}{names}"));
+        Some(Message { seq: commit::stood_at(&copy)?, subject, ..copy })
     }
 
     fn of_stream(&self, kind: &str, stream: &StreamId) -> String {
@@ -206,6 +237,19 @@ impl Names {
     }
 }
 
+/// Whether one pattern of subjects, or one subject, matches all that another matches.
+pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(token), Some(other)) if token == other => {}
+            _ => return false,
+        }
+    }
+}
+
 fn tokens(slot: &Slot) -> String {
     format!("{}.{}.{}", token(slot.fold()), token(slot.serial().as_str()), token(slot.key()))
 }
@@ -237,19 +281,6 @@ fn push_token(to: &mut String, text: &str) {
         }
     }
 }
-/// Whether one pattern of subjects, or one subject, matches all that another matches.
-pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
-    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
-    loop {
-        match (wide.next(), narrow.next()) {
-            (None, None) | (Some(">"), Some(_)) => return true,
-            (Some("*"), Some(token)) if token != ">" => {}
-            (Some(token), Some(other)) if token == other => {}
-            _ => return false,
-        }
-    }
-}
-
 
 pub(crate) fn text_of(token: &str) -> Option<String> {
     if !token.contains('%') {
@@ -316,13 +347,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_break_out_of_its_subjects() {
-        for name in ["", "a.b", "a*", "a b", "é", &"x".repeat(33)] {
-            assert!(Names::new(name).is_err(), "{name:?}");
-        }
-    }
-}
-    #[test]
     fn a_pattern_covers_what_it_matches() {
         for (wide, narrow) in [
             ("a.>", "a.b"),
@@ -348,3 +372,10 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_cannot_break_out_of_its_subjects() {
+        for name in ["", "a.b", "a*", "a b", "é", &"x".repeat(33)] {
+            assert!(Names::new(name).is_err(), "{name:?}");
+        }
+    }
+}

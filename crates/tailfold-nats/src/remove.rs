@@ -85,9 +85,11 @@ impl Shared {
     /// Removes what an erased stream has besides its commits. Answers how many snapshots there were.
     async fn remove_rest(self: &Arc<Self>, stream: &StreamId, tombstone: u64) -> Result<u64> {
         self.purge_parts(stream, tombstone).await?;
-        let marker = self.names.marker_of(stream);
-        let purge = || self.wire.purge(&self.names.events, &marker, Some(tombstone));
-        self.deadline().insist_on_change(purge).await?;
+        let copy = self.names.moved_tombstone_of(&self.names.commits_of(stream));
+        for beside in [self.names.marker_of(stream)].into_iter().chain(copy) {
+            let purge = || self.wire.purge(&self.names.events, &beside, Some(tombstone));
+            self.deadline().insist_on_change(purge).await?;
+        }
         Ok(self.forget(stream.as_str()).await?.snapshots)
     }
 
@@ -130,6 +132,7 @@ impl Shared {
         // Where nothing is to be cut off, only the tombstone of the life before would go, from which the first event follows.
         if first < origin {
             let subject = self.names.commits_of(stream);
+            self.copy_tombstone(&subject).await?;
             let purge = || self.wire.purge(&self.names.events, &subject, Some(commit.seq));
             self.deadline().insist_on_change(purge).await?;
         }
@@ -189,10 +192,10 @@ impl Shared {
         let events = self.events_of(&mut Decoder::default(), stream, &message, Place::of(&message)?).await?;
         let event = events.first().ok_or_else(|| Error::corrupt("a marker without an event"))?;
         let (truncation, pending) = (Truncation::from_event(event)?, commit::is_pending(&message));
+        let pending = pending || truncation.is_pending();
         let origin = truncation.origin();
         if origin.version >= first {
             // An erase that was interrupted leaves the marker of the life before.
-        let pending = pending || truncation.is_pending();
             let range = VersionRange::from(origin.version).up_to(Some(origin.version));
             let there = self.read_to_vec(stream, range).await?;
             if there.first().map(tailfold::RecordedEvent::head) != Some(origin) {
@@ -241,11 +244,11 @@ impl Shared {
         after: u64,
         deadline: Deadline,
     ) -> Result<Option<Position>> {
+        let pending = kind == Kind::Marker { pending: true };
+        let truncation = truncation.clone().with_pending(pending);
         let marker = truncation.event(id, recorded_at)?;
         let payload = Body::of_one(&marker);
         if payload.len() + HEADER_ALLOWANCE > self.wire.client.max_payload() {
-        let pending = kind == Kind::Marker { pending: true };
-        let truncation = truncation.clone().with_pending(pending);
             return Err(Error::invalid(format!(
                 "the marker remembers {} idempotency keys in {} bytes, more than the server's max_payload: raise it to 1 MiB",
                 truncation.commands(),

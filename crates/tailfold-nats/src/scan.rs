@@ -70,6 +70,8 @@ pub(crate) struct Scan {
     owed: usize,
     /// The consumer had nothing more, although there is more.
     is_behind: bool,
+    /// Messages that the consumer had still to deliver when it delivered the last one.
+    pending: Option<u64>,
 }
 
 /// What follows where a consumer has nothing more.
@@ -104,7 +106,7 @@ enum Arrived {
 
 impl Scan {
     pub(crate) fn new(shared: Arc<Shared>, wanted: Wanted) -> Self {
-        Self { shared, wanted, consumer: None, owed: 0, is_behind: false }
+        Self { shared, wanted, consumer: None, owed: 0, is_behind: false, pending: None }
     }
 
     /// The next messages, at least one; `None` at the end. Fails if the server does not answer until the deadline.
@@ -121,6 +123,10 @@ impl Scan {
             if is_live && is_new {
                 // Not before it has a consumer: what that delivers is of the log that is looked at now.
                 self.shared.check_log().await?;
+            }
+            if !matches!(arrived, Arrived::Messages(_)) {
+                // Messages may have come since.
+                self.pending = None;
             }
             let failure = match arrived {
                 Arrived::Messages(messages) => {
@@ -150,6 +156,11 @@ impl Scan {
             tracing::debug!(?failure, stream = self.wanted.stream, from = self.wanted.from, "reading again");
             backoff.pause().await;
         }
+    }
+
+    /// Whether nothing on its subjects came after the last page when that was read.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.pending == Some(0)
     }
 
     /// Takes note of how far the messages go, and drops what is outside.
@@ -280,8 +291,11 @@ impl Scan {
         while let Some(message) = next {
             match message.status {
                 None | Some(StatusCode::OK) => match (stored(message), &mut self.consumer) {
-                    (Some((message, delivery)), Some(consumer)) if delivery == consumer.delivered + 1 => {
+                    (Some((message, delivery, pending)), Some(consumer))
+                        if delivery == consumer.delivered + 1 =>
+                    {
                         consumer.delivered = delivery;
+                        self.pending = Some(pending);
                         messages.push(message);
                         self.owed = self.owed.saturating_sub(1);
                     }
@@ -406,15 +420,16 @@ impl Drop for Consumer {
     }
 }
 
-/// A message that a consumer delivered, and its number among those. Its reply subject tells,
-/// `$JS.ACK.<stream>.<consumer>.<attempts>.<sequence>.<number>...`, or with domain and account before the stream.
-fn stored(message: async_nats::Message) -> Option<(Message, u64)> {
+/// A message that a consumer delivered, its number among those, and how many it has still to deliver. Its reply subject tells,
+/// `$JS.ACK.<stream>.<consumer>.<attempts>.<sequence>.<number>.<time>.<pending>`, or with domain and account before the stream.
+fn stored(message: async_nats::Message) -> Option<(Message, u64, u64)> {
     let reply = message.reply.as_deref()?;
     let before = if reply.bytes().filter(|byte| *byte == b'.').count() >= 10 { 7 } else { 5 };
     let mut places = reply.split('.').skip(before);
     let seq = places.next()?.parse().ok()?;
     let delivery = places.next()?.parse().ok()?;
+    let pending = places.nth(1)?.parse().ok()?;
     let subject = message.subject.to_string();
     let headers = message.headers.unwrap_or_default();
-    Some((Message { seq, subject, headers, payload: message.payload }, delivery))
+    Some((Message { seq, subject, headers, payload: message.payload }, delivery, pending))
 }

@@ -69,3 +69,40 @@ async fn an_old_server_is_asked_for_what_matches_only() {
         assert_eq!(visited, expected.len() as u64, "nothing else is looked at");
     }
 }
+
+/// The copy of a tombstone that a truncation took from its place goes with the next erase, and every kind of server has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_tombstone_is_read_where_it_stood_until_the_stream_is_erased_again() {
+    for version in [NatsVersion::V2_9_10, NatsVersion::V2_15_1] {
+        let url = tokio::task::spawn_blocking(move || nats_url(version)).await.unwrap();
+        let name = fresh_name();
+        let (store, raw) = (open(&url, &name).await, Raw::connect(&url).await);
+        let erase = async |stream: &StreamId| {
+            store.remove(stream, Removal::erase(Timestamp::from_micros(0))).await.unwrap().tombstone.unwrap()
+        };
+        let streams: Vec<_> = (0..20).map(|number| stream(&format!("ledger/{number}"))).collect();
+        let mut tombstones = Vec::new();
+        for stream in &streams {
+            append(&store, stream, events(2)).await;
+            tombstones.push(erase(stream).await);
+            append(&store, stream, vec![event("1"), origin("2"), event("3")]).await;
+        }
+        for stream in &streams {
+            store.remove(stream, Removal::before_origin(2, Timestamp::from_micros(0))).await.unwrap();
+        }
+        let told = async |after| {
+            let log = store.read_all_to_vec(after, Filter::category("ledger")).await.unwrap();
+            assert!(log.windows(2).all(|pair| pair[0].position < pair[1].position));
+            let erased = log.iter().filter(|event| event.data.event_type.is_tombstone());
+            erased.map(|event| event.position).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Position::ZERO).await, tombstones);
+        assert_eq!(told(tombstones[7]).await, tombstones[8..]);
+        assert_eq!(told(Position(tombstones[7].0 - 1)).await, tombstones[7..]);
+        let (messages, copies) = (format!("{}_EVENTS", name.to_uppercase()), format!("{name}.ch.erased.*.*"));
+        assert_eq!(raw.count(&messages, &copies).await, 20);
+        let last = erase(&streams[0]).await;
+        assert_eq!(raw.count(&messages, &copies).await, 19);
+        assert_eq!(told(Position::ZERO).await, [&tombstones[1..], &[last]].concat());
+    }
+}

@@ -131,6 +131,7 @@ macro_rules! event_store_conformance {
                 appends_go_on_after_it,
                 everything_before_the_last_event_may_go,
                 a_truncated_stream_can_be_erased,
+                a_truncation_hides_no_erase_before_it,
                 a_marker_stands_in_the_log_alone,
                 every_filter_of_the_category_sees_the_marker,
                 markers_remember_commands_until_the_stream_is_erased,

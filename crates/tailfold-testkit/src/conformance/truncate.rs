@@ -105,6 +105,50 @@ pub async fn a_truncated_stream_can_be_erased(store: Events) {
     assert_eq!((verified.events, verified.erased, verified.truncated), (3, 1, 0));
 }
 
+/// Whoever has not read the log since a stream was erased hears of it although the next life was truncated meanwhile, and before what is
+/// left of that life.
+pub async fn a_truncation_hides_no_erase_before_it(store: Events) {
+    if !store.capabilities().erase {
+        return;
+    }
+    let space = Space::fresh();
+    let (stream, other) = (space.stream("a"), space.stream("b"));
+    record(&store, &stream, &facts(1..=3)).await;
+    record(&store, &other, &[fact(1)]).await;
+    let seen = log(&store, Position::ZERO, space.filter()).await.pop().unwrap().position;
+    store.remove(&stream, Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+    record(&store, &stream, &with_origins()).await;
+    record(&store, &other, &[fact(2)]).await;
+    let filters = || [space.filter(), space.filter().and_tag(space.tag("x")), Filter::stream(stream.clone())];
+    let mut before = Vec::new();
+    for filter in filters() {
+        before.push(log(&store, seen, filter).await);
+    }
+    let mut live = store.read_all(seen, space.filter(), Follow::Live);
+    for origin in [4u64, 7] {
+        let marker = truncate(&store, &stream, origin).await.unwrap().marker.unwrap();
+        for (filter, before) in filters().into_iter().zip(&before) {
+            let is_cut_off = |event: &RecordedEvent| {
+                event.stream == stream
+                    && event.version < Version(origin)
+                    && !event.data.event_type.tells_of_removal()
+            };
+            let expected: Vec<_> = before.iter().filter(|event| !is_cut_off(event)).cloned().collect();
+            assert!(expected[0].data.event_type.is_tombstone());
+            let mut after = log(&store, seen, filter.clone()).await;
+            assert_eq!(after.pop().map(|marker| marker.position), Some(marker), "{filter:?}");
+            assert_eq!(after, expected, "{filter:?}");
+            // Whoever has read it does not hear of it again.
+            let after = log(&store, expected[0].position, filter.clone()).await;
+            assert!(after.iter().all(|event| !event.data.event_type.is_tombstone()), "{filter:?}");
+        }
+        let verified = crate::verify_chain_where(&store, space.filter()).await.unwrap();
+        assert_eq!((verified.erased, verified.truncated), (1, 1));
+    }
+    let first = live.try_next().await.unwrap().unwrap().events;
+    assert!(first[0].data.event_type.is_tombstone());
+}
+
 /// The marker stands in the log, after everything that was there, and says where the stream begins; the stream knows nothing of it.
 pub async fn a_marker_stands_in_the_log_alone(store: Events) {
     let space = Space::fresh();

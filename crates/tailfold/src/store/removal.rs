@@ -30,7 +30,8 @@ pub enum Removal {
     /// A marker (type [`EventType::TRUNCATED`], payload: a [`Truncation`](crate::Truncation)) takes a new position in the log:
     /// filters that match the stream match it, as they do a tombstone. It is not part of the stream: reads of the stream, its
     /// head and the list of streams do not know of it. It replaces the marker that the stream's life had, remembers all that
-    /// this one did, and goes when the stream is erased. Where there is nothing to cut off, none is recorded.
+    /// this one did, and goes when the stream is erased. Where there is nothing to cut off, none is recorded. The tombstone of
+    /// an earlier life stays where it is in the log.
     ///
     /// Events and marker change places in one step. A store that cannot do that removes the events first and records the marker
     /// for good after: whoever meets `Unavailable` truncates again, which does what is left to do; and it records the marker
