@@ -136,12 +136,12 @@ impl Process {
                 break;
             };
             // Of a thread that has ended meanwhile there is nothing to read.
-            let states = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+            let mut states = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
             // The state follows the program's name, which is in brackets.
             let has_stopped = |stat: String| {
                 stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
             };
-            if states.map(has_stopped).all(|stopped| stopped) {
+            if states.all(has_stopped) {
                 break;
             }
             if Instant::now() > deadline {
