@@ -156,7 +156,7 @@ impl Inner {
     }
 
     /// Any commit, by the function in the database, which recognises what it has recorded before.
-    async fn call(&self, commit: &Commit, maybe_done: bool) -> Result<Committed> {
+    async fn call(self: &Arc<Self>, commit: &Commit, maybe_done: bool) -> Result<Committed> {
         let call = Call::of(commit, self)?;
         let mut patience = self.connections.patience();
         if maybe_done {
@@ -166,13 +166,28 @@ impl Inner {
             let attempt =
                 async { call.send(&self.connections.get().await?, &self.statements.append.call).await };
             match timeout_at(patience.until, attempt).await {
-                Ok(Ok(answer)) => return call.receipt(&answer),
+                Ok(Ok(answer)) => {
+                    return match call.receipt(&answer) {
+                        Err(conflict) if conflict.is_conflict() => {
+                            let receipt = self.receipt_of_earlier(commit).await;
+                            receipt.map_err(unsettled)?.ok_or(conflict)
+                        }
+                        answered => answered,
+                    };
+                }
                 Ok(Err(Failure::Final(error))) => return Err(error),
                 Ok(Err(failure)) => patience.pause(failure).await?,
                 Err(_) => return Err(patience.exhausted(true)),
             }
         }
     }
+}
+
+/// Whether a commit that met a conflict had been recorded before could not be found out.
+fn unsettled(error: Error) -> Error {
+    let told =
+        format!("there is a conflict, which may be with an earlier attempt of the same commit: {error}");
+    Error::unavailable(Outcome::Unknown, told)
 }
 
 /// The protocol carries 1 GiB at most.

@@ -26,6 +26,7 @@ mod positions;
 mod read;
 mod read_model;
 mod remove;
+mod repeated;
 mod rows;
 mod setup;
 mod snapshots;

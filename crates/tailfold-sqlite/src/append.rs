@@ -1,5 +1,6 @@
 //! Recording a commit: every check first, then every insert.
 
+use rusqlite::OptionalExtension as _;
 use tailfold::{Commit, Committed, Digest, Error, Expected, Head, Position, StreamWrite, Version, Written};
 
 use crate::error::Result;
@@ -64,11 +65,8 @@ impl Ledger<'_> {
     }
 
     fn written_earlier(&mut self, write: &StreamWrite, life: &Life) -> Result<Option<(Written, Position)>> {
-        let (Some(base), Some(reference), Some(head)) =
-            (write.expected.base_version(), life.reference, life.head)
-        else {
-            return Ok(None);
-        };
+        let (Some(reference), Some(head)) = (life.reference, life.head) else { return Ok(None) };
+        let Some(base) = self.base_of_earlier(write, reference)? else { return Ok(None) };
         let length = write.events.len() as u64;
         if head.version.since(base) < length {
             return Ok(None);
@@ -103,6 +101,21 @@ impl Ledger<'_> {
             let written = Written { stream: write.stream.clone(), first: base.next(), head: last.head() };
             (written, last.position)
         }))
+    }
+
+    /// The version before a write's first event, if it was recorded: where anything is expected, the event is looked for by its
+    /// id, through all of its stream.
+    fn base_of_earlier(&self, write: &StreamWrite, reference: i64) -> Result<Option<Version>> {
+        if let Some(base) = write.expected.base_version() {
+            return Ok(Some(base));
+        }
+        let Some(first) = write.events.first() else { return Ok(None) };
+        let mut statement = self.connection.prepare_cached(
+            "SELECT version - 1 FROM events WHERE stream = ?1 AND id = ?2 ORDER BY version DESC LIMIT 1",
+        )?;
+        let found = statement
+            .query_row((reference, first.data().id.as_uuid().as_bytes()), |row| row.get::<_, i64>(0));
+        Ok(found.optional()?.map(|base| Version(base.unsigned_abs())))
     }
 }
 

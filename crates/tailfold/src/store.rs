@@ -58,7 +58,9 @@ pub trait EventStore: Send + Sync + fmt::Debug {
     /// all are equal in every stream of the commit, it has happened before and the original receipt is
     /// returned, without a snapshot: that of the repeated commit is not kept. Events are compared and not
     /// commits, so that the events of a part of a larger commit, or of several, have happened before, too.
-    /// Expectations and repetition are looked at before [`Commit::unchanged`].
+    /// Expectations and repetition are looked at before [`Commit::unchanged`]. Where some writes expect
+    /// [anything](Expected::Any) and others do not, the latter decide, and the events of the former are looked
+    /// for by the id of the first one.
     ///
     /// A commit has at most [`Commit::MAX_EVENTS`] events of at most [`EventData::MAX_PAYLOAD_BYTES`] each;
     /// for the bytes of all of them a store may have a limit of its own.

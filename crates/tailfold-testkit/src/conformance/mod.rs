@@ -73,6 +73,7 @@ macro_rules! event_store_conformance {
                 one_conflict_writes_nothing,
                 a_stream_that_occurs_twice_is_invalid,
                 a_repeated_commit_counts_in_all_streams,
+                a_commit_is_recognised_by_the_writes_that_expect_something,
                 racing_commits_to_the_same_streams_neither_hang_nor_tear,
             }
             unchanged {

@@ -65,7 +65,8 @@ mutants! {
     ComparesVersionsOnly: append::head_of_another_history_conflicts, repeat::the_same_events_after_another_history_conflict,
         erase::the_next_life_is_another_history;
     KnowsNoRepeats: repeat::the_same_commit_again_returns_the_original_receipt,
-        repeat::racing_copies_of_one_commit_are_recorded_once, unchanged::a_repeated_commit_returns_its_receipt;
+        repeat::racing_copies_of_one_commit_are_recorded_once, unchanged::a_repeated_commit_returns_its_receipt,
+        several_streams::a_commit_is_recognised_by_the_writes_that_expect_something;
     RecognisesWholeCommitsOnly: repeat::a_part_of_a_larger_commit_is_recognised;
     TakesAnythingForARepeat: repeat::a_partly_recorded_commit_conflicts, repeat::the_same_ids_with_other_contents_conflict,
         repeat::other_ids_or_another_order_conflict;

@@ -208,7 +208,7 @@ impl Log {
 
     /// What a write did and the position of its last event, if all of its events stand where they would have been put.
     fn recorded(&self, write: &StreamWrite) -> Option<(Written, Position)> {
-        let base = write.expected.base_version()?;
+        let base = write.expected.base_version().or_else(|| self.recorded_after(write))?;
         let mut last: Option<&RecordedEvent> = None;
         for event in &write.events {
             let recorded = self.event(&write.stream, last.map_or(base, |last| last.version).next())?;
@@ -225,6 +225,15 @@ impl Log {
         }
         let last = last?;
         Some((Written { stream: write.stream.clone(), first: base.next(), head: last.head() }, last.position))
+    }
+
+    /// The version before a write that expects anything, by the id of its first event.
+    fn recorded_after(&self, write: &StreamWrite) -> Option<Version> {
+        let id = write.events.first()?.data().id;
+        let mut versions = self.streams.get(&write.stream)?.positions.iter().rev();
+        let (version, _) = versions
+            .find(|(_, position)| self.events.get(position).is_some_and(|event| event.data.id == id))?;
+        Some(Version(version.0.saturating_sub(1)))
     }
 
     fn write(&mut self, write: StreamWrite) -> Written {

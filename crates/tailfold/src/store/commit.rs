@@ -121,7 +121,7 @@ pub enum Expected {
     NoStream,
     /// The stream's last version is this one, whatever its history; 0 means empty.
     Version(Version),
-    /// Anything. Such an append is *not* idempotent: after an unknown outcome it may be recorded twice.
+    /// Anything. A commit that expects nothing else is *not* idempotent: after an unknown outcome it may be recorded twice.
     Any,
 }
 
