@@ -9,11 +9,11 @@ use tailfold::{
     Chain, Commit, Committed, Error, Expected, Head, NewEvent, Outcome, Position, Result, StoreId,
     StreamWrite, Version, Written,
 };
-use tokio::time::{timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::call::Call;
-use crate::error::{Failure, too_late};
+use crate::error::Failure;
+use crate::patience::Patience;
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
 use crate::together::Together;
@@ -21,6 +21,8 @@ use crate::wake::Wake;
 
 /// Bytes of payloads, metadata and snapshot in one commit.
 const MOST_BYTES: usize = 512 << 20;
+/// A commit of more bytes may take all of an operation's time on its way.
+const LARGE: usize = 8 << 20;
 
 /// The statements of appends.
 #[derive(Debug)]
@@ -100,17 +102,24 @@ impl Statements {
 
 impl Inner {
     pub(crate) async fn append_commit(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
-        check_size(&commit)?;
+        let bytes = check_size(&commit)?;
         let commit = Arc::new(commit);
+        let mut patience = Patience::new(&self.connections);
+        if bytes > LARGE {
+            patience = patience.at_leisure();
+        }
         let tried = match Single::of(&commit) {
-            Some(single) if single.chains.len() == 1 => Together::append(self, single).await,
-            Some(single) => self.append_many(&single).await,
+            Some(single) if single.chains.len() == 1 => Together::append(self, single, &patience).await,
+            Some(single) => self.append_many(&single, &patience).await,
             None => Ok(Tried::Open),
         };
         let committed = match tried? {
             Tried::Recorded(committed) => committed,
-            Tried::Open => self.call(&commit, false).await?,
-            Tried::MaybeRecorded => self.call(&commit, true).await?,
+            Tried::Open => self.call(&commit, patience).await?,
+            Tried::MaybeRecorded => {
+                patience.may_be_done();
+                self.call(&commit, patience).await?
+            }
         };
         self.seen.fetch_max(signed(committed.position.0), Ordering::AcqRel);
         if !committed.repeated {
@@ -120,9 +129,8 @@ impl Inner {
     }
 
     /// Several events for one stream.
-    async fn append_many(&self, single: &Single) -> Result<Tried> {
-        let sent = async {
-            let connection = self.connections.get().await?;
+    async fn append_many(&self, single: &Single, patience: &Patience) -> Result<Tried> {
+        let sent = patience.attempt(|connection| async move {
             let write = single.write();
             let columns = Columns::of(&write.events);
             let chains: Vec<_> = single.chains.iter().map(|chain| chain.as_bytes().as_slice()).collect();
@@ -145,40 +153,37 @@ impl Inner {
                 )
                 .await?;
             let position = found.first().map(|row| rows::value::<Option<i64>>(row, 0)).transpose()?;
-            Ok::<_, Failure>(position.flatten())
-        };
-        let deadline = self.connections.deadline();
-        match timeout(deadline, sent).await {
-            Ok(Ok(position)) => single.tried(position),
-            Ok(Err(failure)) => Tried::after(failure),
-            Err(_) => Err(too_late(deadline, Outcome::Unknown)),
+            Ok(position.flatten())
+        });
+        match sent.await {
+            Ok(position) => single.tried(position),
+            Err(failure) => Tried::after(failure),
         }
     }
 
     /// Any commit, by the function in the database, which recognises what it has recorded before.
-    async fn call(self: &Arc<Self>, commit: &Commit, maybe_done: bool) -> Result<Committed> {
+    async fn call(self: &Arc<Self>, commit: &Commit, mut patience: Patience) -> Result<Committed> {
         let call = Call::of(commit, self)?;
-        let mut patience = self.connections.patience();
-        if maybe_done {
-            patience.may_be_done();
-        }
+        let statement = &self.statements.append.call;
         loop {
-            let attempt =
-                async { call.send(&self.connections.get().await?, &self.statements.append.call).await };
-            match timeout_at(patience.until, attempt).await {
-                Ok(Ok(answer)) => {
-                    return match call.receipt(&answer) {
-                        Err(conflict) if conflict.is_conflict() => {
-                            let receipt = self.receipt_of_earlier(commit).await;
-                            receipt.map_err(unsettled)?.ok_or(conflict)
-                        }
-                        answered => answered,
-                    };
+            let sent = patience.attempt(|connection| {
+                let call = &call;
+                async move { call.send(&connection, statement).await }
+            });
+            let answer = match sent.await {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    patience.after(failure).await?;
+                    continue;
                 }
-                Ok(Err(Failure::Final(error))) => return Err(error),
-                Ok(Err(failure)) => patience.pause(failure).await?,
-                Err(_) => return Err(patience.exhausted(true)),
-            }
+            };
+            return match call.receipt(&answer) {
+                Err(conflict) if conflict.is_conflict() => {
+                    let receipt = self.receipt_of_earlier(commit).await;
+                    receipt.map_err(unsettled)?.ok_or(conflict)
+                }
+                answered => answered,
+            };
         }
     }
 }
@@ -191,14 +196,14 @@ fn unsettled(error: Error) -> Error {
 }
 
 /// The protocol carries 1 GiB at most.
-fn check_size(commit: &Commit) -> Result<()> {
+fn check_size(commit: &Commit) -> Result<usize> {
     let events = commit.writes.iter().flat_map(|write| &write.events).map(NewEvent::data);
     let events: usize = events.map(|data| data.payload.len() + data.metadata.len()).sum();
     let bytes = events + commit.snapshot.as_ref().map_or(0, |inline| inline.save.bytes.len());
     if bytes > MOST_BYTES {
         return Err(Error::invalid(format!("{bytes} bytes exceed the limit of {MOST_BYTES} a commit")));
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// How far a quick insert got.
@@ -207,7 +212,7 @@ pub(crate) enum Tried {
     Recorded(Committed),
     /// It recorded nothing: the head is another, or nobody was there.
     Open,
-    /// The connection broke.
+    /// The connection broke, or nobody answered.
     MaybeRecorded,
 }
 
@@ -217,7 +222,7 @@ impl Tried {
             Failure::Raced | Failure::NotSent(_) | Failure::Undone(_) | Failure::NotPrimary(_) => {
                 Ok(Self::Open)
             }
-            Failure::Lost(_) => Ok(Self::MaybeRecorded),
+            Failure::Lost(_) | Failure::Silent(_) => Ok(Self::MaybeRecorded),
             Failure::Final(error) => Err(error),
         }
     }

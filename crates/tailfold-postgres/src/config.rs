@@ -18,6 +18,9 @@ use crate::setup;
 use crate::store::{Inner, PostgresStore};
 use crate::tls::Tls;
 
+/// After this time without a word, and between the attempts to get one, the other machine is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// How to connect to a store; every setting has a default.
 ///
 /// ```no_run
@@ -67,7 +70,8 @@ impl PostgresConfig {
     /// The defaults over a pool that exists already, whose connections lead to the store's database.
     ///
     /// The store keeps none of its connections longer than for one operation, and holds two to connect if the
-    /// pool has two to give. Transactions must be `READ COMMITTED` by default,
+    /// pool has two to give; one whose request was given up, and which does not answer within a second, is
+    /// taken out of the pool and closed. Transactions must be `READ COMMITTED` by default,
     /// and a server's `statement_timeout` of about the store's deadline is advised. Without [`PostgresConfig::listen_at`], live
     /// reads look for news at the poll interval.
     pub fn over_pool(pool: Pool) -> Self {
@@ -100,7 +104,8 @@ impl PostgresConfig {
         self
     }
 
-    /// How long an operation is repeated that the server does not answer, as while it starts again. It is the
+    /// How long an operation is repeated that the server does not answer, as while it starts again. An attempt has a third of
+    /// it, so that another connection is tried where one has fallen silent; a commit of more than 8 MiB has all of it. It is the
     /// `statement_timeout` of the store's own connections, too. Default: 30 s.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -166,7 +171,8 @@ impl PostgresConfig {
             (None, Some(dialer)) => self.own_pool(dialer)?,
             (None, None) => return Err(Error::invalid("neither a server nor a pool is named")),
         };
-        Ok((Connections::new(pool, self.deadline, self.pool.is_none()), dialer))
+        let own = dialer.as_ref().filter(|_| self.pool.is_none()).map(|dialer| dialer.tls.clone());
+        Ok((Connections::new(pool, self.deadline, own), dialer))
     }
 
     fn check(&self) -> Result<()> {
@@ -327,6 +333,10 @@ impl FromStr for PostgresConfig {
         }
         if server.get_connect_timeout().is_none() {
             server.connect_timeout(Duration::from_secs(5));
+        }
+        if !settings.contains("keepalives") {
+            // A statement may take as long as it takes. Whether anybody is there is asked beside.
+            server.keepalives_idle(KEEPALIVE).keepalives_interval(KEEPALIVE).keepalives_retries(3);
         }
         if server.get_hosts().len() > 1 && !settings.contains("target_session_attrs") {
             server.target_session_attrs(TargetSessionAttrs::ReadWrite);

@@ -1,18 +1,23 @@
-//! Connections, and how long an operation insists on an answer.
+//! Connections, each of which is lent again only when all that was asked on it is answered.
 
 use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool, Timeouts, Transaction};
-use tailfold::{Error, Outcome, Result};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tailfold::{Error, Result};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, SimpleQueryMessage, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::{Failure, too_late};
+use crate::error::Failure;
+use crate::patience::Patience;
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the answer to a request that was given up is waited for. After that the connection is closed.
+const GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) type Values<'a> = [&'a (dyn ToSql + Sync)];
 
@@ -21,18 +26,18 @@ pub(crate) type Values<'a> = [&'a (dyn ToSql + Sync)];
 pub(crate) struct Connections {
     pool: Pool,
     deadline: Duration,
-    /// Whether the pool is the store's own.
-    own: bool,
-}
-
-/// One connection, for as long as it is held.
-pub(crate) struct Connection {
-    client: Object,
+    /// Where the pool is the store's own: how to speak to its server besides.
+    own: Option<MakeRustlsConnect>,
 }
 
 impl Connections {
-    pub(crate) fn new(pool: Pool, deadline: Duration, own: bool) -> Self {
+    pub(crate) fn new(pool: Pool, deadline: Duration, own: Option<MakeRustlsConnect>) -> Self {
         Self { pool, deadline, own }
+    }
+
+    fn lend(&self, client: Object) -> Connection {
+        let suspect = Suspect { client: Some(client), server: self.own.clone() };
+        Connection { suspect: Some(suspect), lent: Instant::now(), unanswered: AtomicBool::new(false) }
     }
 
     /// How long an operation is repeated that gets no answer.
@@ -40,20 +45,33 @@ impl Connections {
         self.deadline
     }
 
+    /// A connection, however long it takes until one is free.
     pub(crate) async fn get(&self) -> Result<Connection, Failure> {
-        Ok(Connection { client: self.pool.get().await? })
+        Ok(self.lend(self.pool.get().await?))
+    }
+
+    /// A connection that is free before `until`. To open one takes a part of that at most: others may be faster.
+    pub(crate) async fn get_before(&self, until: Instant, part: Duration) -> Result<Connection, Failure> {
+        let left = until.saturating_duration_since(Instant::now());
+        // A pool of somebody else may have no timer.
+        let opened_in = self.own.as_ref().map(|_| part.min(left));
+        let limits = Timeouts { wait: None, create: opened_in, recycle: opened_in };
+        match timeout_at(until, self.pool.timeout_get(&limits)).await {
+            Ok(client) => Ok(self.lend(client?)),
+            Err(_) => Err(Failure::none_free(self.deadline)),
+        }
     }
 
     /// One more beside those that are held; `None` if all are in use, or it cannot be had in that time.
     pub(crate) async fn another(&self, time: Duration) -> Option<Connection> {
         let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
         let client = timeout(time, self.pool.timeout_get(&at_once)).await.ok()?.ok()?;
-        Some(Connection { client })
+        Some(self.lend(client))
     }
 
     /// The rows of one statement. Only for what may be done twice.
     pub(crate) async fn rows(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>> {
-        self.insist(|| async move { self.get().await?.rows(sql, values).await }).await
+        self.insist(|connection| async move { connection.rows(sql, values).await }).await
     }
 
     /// The only row of one statement. Only for what may be done twice.
@@ -63,36 +81,37 @@ impl Connections {
     }
 
     /// Tries until it succeeds or fails for good, at most until the deadline. Only for what may be done twice.
-    pub(crate) async fn insist<T, F>(&self, attempt: impl Fn() -> F) -> Result<T>
+    pub(crate) async fn insist<T, F>(&self, attempt: impl Fn(Connection) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut patience = self.patience();
+        self.insist_with(Patience::new(self), attempt).await
+    }
+
+    pub(crate) async fn insist_with<T, F>(
+        &self,
+        mut patience: Patience,
+        attempt: impl Fn(Connection) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         loop {
-            match timeout_at(patience.until, attempt()).await {
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(Failure::Final(error))) => return Err(error),
-                Ok(Err(failure)) => patience.pause(failure).await?,
-                Err(_) => return Err(patience.exhausted(true)),
+            match patience.attempt(&attempt).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => patience.after(failure).await?,
             }
         }
     }
 
-    /// The time of one operation.
-    pub(crate) fn patience(&self) -> Patience {
-        Patience {
-            pool: self.pool.clone(),
-            until: Instant::now() + self.deadline,
-            deadline: self.deadline,
-            next: SHORTEST_PAUSE,
-            maybe_done: false,
-            last: None,
-        }
+    /// Closes the idle connections that nobody has borrowed for so long, if it is given.
+    pub(crate) fn close_idle(&self, unused_for: Option<Duration>) {
+        self.pool.retain(|_, metrics| unused_for.is_some_and(|unused| metrics.last_used() < unused));
     }
 
     /// Ends the store's own connections.
     pub(crate) fn close(&self) {
-        if self.own {
+        if self.own.is_some() {
             self.pool.close();
         }
     }
@@ -104,89 +123,112 @@ impl fmt::Debug for Connections {
     }
 }
 
+/// One connection, for as long as it is held.
+pub(crate) struct Connection {
+    /// `None` while it is being dropped.
+    suspect: Option<Suspect>,
+    lent: Instant,
+    /// Whether something was asked, and the answer is not there.
+    unanswered: AtomicBool,
+}
+
 impl Connection {
+    fn object(&self) -> &Object {
+        let client = self.suspect.as_ref().and_then(|suspect| suspect.client.as_ref());
+        client.expect("it is there until it is dropped")
+    }
+
     /// Runs a statement in one round trip; the first time on this connection in two.
     pub(crate) async fn rows(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>, Failure> {
         let statement = self.prepare(sql).await?;
-        Ok(self.client.query(&statement, values).await?)
+        self.unanswered.store(true, Ordering::Release);
+        let answer = self.object().query(&statement, values).await;
+        self.settled();
+        Ok(answer?)
     }
 
     /// Runs a statement without values, and without preparing it.
     pub(crate) async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
-        Ok(self.client.simple_query(sql).await?)
+        self.unanswered.store(true, Ordering::Release);
+        let answer = self.object().simple_query(sql).await;
+        self.settled();
+        Ok(answer?)
     }
 
     pub(crate) async fn prepare(&self, sql: &str) -> Result<Statement, Failure> {
-        self.client.prepare_cached(sql).await.map_err(|error| match Failure::from(error) {
-            // Preparing does nothing.
-            Failure::Lost(error) => Failure::NotSent(error),
-            other => other,
-        })
+        self.unanswered.store(true, Ordering::Release);
+        let prepared = self.object().prepare_cached(sql).await;
+        self.settled();
+        // Preparing does nothing.
+        prepared.map_err(|error| Failure::from(error).of_nothing_done())
     }
 
+    /// For more than one statement. Whoever is done with it says so by [`settled`](Self::settled).
     pub(crate) fn client(&mut self) -> &mut Object {
-        &mut self.client
+        self.unanswered.store(true, Ordering::Release);
+        let client = self.suspect.as_mut().and_then(|suspect| suspect.client.as_mut());
+        client.expect("it is there until it is dropped")
     }
 
-    /// Ends it, where it may be in the middle of something that nobody waits for any more.
-    pub(crate) fn abandon(self) {
-        drop(Object::take(self.client));
+    /// All that was asked is answered, and no transaction is open.
+    pub(crate) fn settled(&self) {
+        self.unanswered.store(false, Ordering::Release);
     }
 
     /// A transaction whose statements may take as long as they take.
     pub(crate) async fn transaction_at_leisure(&mut self) -> Result<Transaction<'_>, Failure> {
-        let transaction = self.client.transaction().await?;
+        let transaction = self.client().transaction().await?;
         transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
         Ok(transaction)
     }
 }
 
-/// What is left of an operation's time, and growing pauses between its attempts.
-pub(crate) struct Patience {
-    pool: Pool,
-    pub(crate) until: Instant,
-    deadline: Duration,
-    next: Duration,
-    /// Whether some attempt may have been carried out.
-    maybe_done: bool,
-    last: Option<Error>,
+impl Drop for Connection {
+    /// Whoever gave a request up may leave a connection behind on which the next one would wait for its answer, or for nobody.
+    fn drop(&mut self) {
+        let Some(mut suspect) = self.suspect.take() else { return };
+        if !self.unanswered.load(Ordering::Acquire) {
+            suspect.acquit();
+        } else if self.lent.elapsed() < GRACE
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(suspect.answer());
+        }
+    }
 }
 
-impl Patience {
-    /// Notes how an attempt failed and rests before the next; the error if there is no time for one.
-    pub(crate) async fn pause(&mut self, failure: Failure) -> Result<()> {
-        self.maybe_done |= matches!(failure, Failure::Lost(_));
-        if matches!(failure, Failure::NotPrimary(_)) {
-            // New connections lead to whoever is the primary now.
-            self.pool.retain(|_, _| false);
+/// A connection that is closed, and what runs on it cancelled, unless it answers.
+struct Suspect {
+    client: Option<Object>,
+    /// How to speak to its server besides, where that is known.
+    server: Option<MakeRustlsConnect>,
+}
+
+impl Suspect {
+    /// What is asked now is answered after all that was asked before.
+    async fn answer(mut self) {
+        let Some(client) = &self.client else { return };
+        if matches!(timeout(GRACE, client.simple_query("")).await, Ok(Ok(_))) {
+            self.acquit();
         }
-        let raced = matches!(failure, Failure::Raced);
-        tracing::debug!(?failure, "PostgreSQL: once more");
-        self.last = Some(failure.into_error());
-        let pause = if raced { Duration::ZERO } else { self.next.mul_f64(0.5 + fastrand::f64()) };
-        if Instant::now() + pause >= self.until {
-            return Err(self.exhausted(false));
-        }
-        sleep(pause).await;
-        if !raced {
-            self.next = (self.next * 2).min(LONGEST_PAUSE);
-        }
-        Ok(())
     }
 
-    /// Notes that an attempt may have been carried out.
-    pub(crate) fn may_be_done(&mut self) {
-        self.maybe_done = true;
+    /// Back to the pool.
+    fn acquit(&mut self) {
+        self.client = None;
     }
+}
 
-    /// The error after the last attempt; `in_flight`: it got no answer.
-    pub(crate) fn exhausted(&self, in_flight: bool) -> Error {
-        let outcome = if self.maybe_done || in_flight { Outcome::Unknown } else { Outcome::NotDone };
-        match &self.last {
-            Some(last) if !in_flight => {
-                Error::unavailable(outcome, format!("gave up after {:?}: {last}", self.deadline))
-            }
-            _ => too_late(self.deadline, outcome),
+impl Drop for Suspect {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take().map(Object::take) else { return };
+        if let (Some(server), Ok(runtime)) = (self.server.take(), Handle::try_current()) {
+            // The server does not notice that nobody listens while a statement waits for somebody's lock.
+            let running = client.cancel_token();
+            runtime.spawn(async move {
+                let cancelled = timeout(GRACE, running.cancel_query(server)).await;
+                tracing::debug!(?cancelled, "PostgreSQL: a request was given up");
+            });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{PoolError, TimeoutType};
 use tailfold::{Error, Outcome};
 use tokio_postgres::error::SqlState;
 
@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Undone(Error),
     /// The server undid it, since it takes no writes: it is not the primary any more.
     NotPrimary(Error),
+    /// Nobody answered for so long: what was sent may have been done, or may still be.
+    Silent(Duration),
     /// Somebody else recorded an event at the same version of the same stream in this moment.
     Raced,
     /// It makes no sense to try again.
@@ -26,6 +28,25 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// All connections of the pool were lent to others for so long.
+    pub(crate) fn none_free(after: Duration) -> Self {
+        let told = format!("no connection of the pool became free in {after:?}");
+        Self::NotSent(Error::unavailable(Outcome::NotDone, told))
+    }
+
+    /// Whether what was sent may have been done.
+    pub(crate) fn may_be_done(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Silent(_))
+    }
+
+    /// The same of a request that does nothing by itself: what was to come after it was not sent.
+    pub(crate) fn of_nothing_done(self) -> Self {
+        match self {
+            Self::Lost(error) => Self::NotSent(not_done(error)),
+            other => other,
+        }
+    }
+
     /// The error for a caller who does not try again.
     pub(crate) fn into_error(self) -> Error {
         match self {
@@ -34,6 +55,7 @@ impl Failure {
             | Self::Undone(error)
             | Self::NotPrimary(error)
             | Self::Final(error) => error,
+            Self::Silent(time) => too_late(time, Outcome::Unknown),
             Self::Raced => Error::unavailable(Outcome::NotDone, "others appended to the stream all the time"),
         }
     }
@@ -108,15 +130,18 @@ impl From<tokio_postgres::Error> for Failure {
 impl From<PoolError> for Failure {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Backend(error) => match Self::from(error) {
-                // Nothing was sent but a greeting.
-                Self::Lost(error) => Self::NotSent(not_done(error)),
+            // Nothing was sent but a greeting.
+            PoolError::Backend(error) => match Self::from(error).of_nothing_done() {
                 Self::Undone(error) => Self::NotSent(error),
                 other => other,
             },
-            PoolError::Timeout(_) => Self::NotSent(Error::unavailable(
+            PoolError::Timeout(TimeoutType::Wait) => Self::NotSent(Error::unavailable(
                 Outcome::NotDone,
                 "no connection of the pool became free in time",
+            )),
+            PoolError::Timeout(_) => Self::NotSent(Error::unavailable(
+                Outcome::NotDone,
+                "the server did not answer to a new connection in time",
             )),
             PoolError::Closed => Self::Final(closed()),
             error => Self::NotSent(

@@ -21,6 +21,7 @@ mod filter;
 mod frontier;
 mod locks;
 mod log;
+mod patience;
 mod pooler;
 mod positions;
 mod read;

@@ -21,20 +21,19 @@ const LOOKS: usize = 4;
 /// A pooler that goes round its sessions answers one connection from two of them. One that takes the session
 /// that became free last gives it to the next connection that asks. Where others use the pooler meanwhile,
 /// neither is sure, but likely each time.
-pub(crate) async fn refuse(connections: &Connections) -> Result<(), Failure> {
-    let first = connections.get().await?;
-    let of_first = sessions_of(&first, 2).await?;
+pub(crate) async fn refuse(connections: &Connections, first: &Connection) -> Result<(), Failure> {
+    let of_first = sessions_of(first, 2).await?;
     // If all are in use, one has to be enough.
     let is_shared = match connections.another(Duration::from_secs(1)).await {
         Some(second) => {
             let of_second = sessions_of(&second, 1).await?;
             are_shared(&of_first, &of_second) || {
                 let (more_first, more_second) =
-                    tokio::try_join!(sessions_of(&first, LOOKS), sessions_of(&second, LOOKS))?;
+                    tokio::try_join!(sessions_of(first, LOOKS), sessions_of(&second, LOOKS))?;
                 are_shared(&[of_first, more_first].concat(), &[of_second, more_second].concat())
             }
         }
-        None => are_shared(&[of_first, sessions_of(&first, LOOKS).await?].concat(), &[]),
+        None => are_shared(&[of_first, sessions_of(first, LOOKS).await?].concat(), &[]),
     };
     if is_shared { Err(shared().into()) } else { Ok(()) }
 }

@@ -25,8 +25,7 @@ struct State {
 /// Sets the sequence right where it is not. Answers the last position of the log.
 pub(crate) async fn check(connections: &Connections, schema: &str) -> Result<i64> {
     connections
-        .insist(|| async move {
-            let mut connection = connections.get().await?;
+        .insist(|mut connection| async move {
             let state = State::of(&connection.rows(&statement(schema), &[]).await?)?;
             if !state.is_right() {
                 set_right(&mut connection, schema).await?;
@@ -61,7 +60,9 @@ async fn set_right(connection: &mut Connection, schema: &str) -> Result<(), Fail
         );
         transaction.batch_execute(&set).await.map_err(|error| state.refused(error, &set))?;
     }
-    Ok(transaction.commit().await?)
+    transaction.commit().await?;
+    connection.settled();
+    Ok(())
 }
 
 impl State {

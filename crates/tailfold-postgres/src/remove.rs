@@ -9,6 +9,7 @@ use tailfold::{
 };
 
 use crate::error::Failure;
+use crate::patience::Patience;
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
 use crate::wake::Wake;
@@ -78,13 +79,13 @@ impl Inner {
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed> {
-        let mut patience = self.connections.patience();
+        let mut patience = Patience::new(&self.connections);
         loop {
             let Some(erased) = self.head_of(stream).await? else { return Ok(Removed::default()) };
             let tombstone = Tombstone::event(erased, id, recorded_at)?;
             let chain = erased.chain.link(Digest::of(&tombstone));
             let attempt = async {
-                let mut connection = self.connections.get().await?;
+                let mut connection = Patience::new(&self.connections).connection().await?;
                 let transaction = connection.transaction_at_leisure().await?;
                 let found = transaction
                     .query(
@@ -105,14 +106,14 @@ impl Inner {
                 // Behind the lock of `erase`: no truncation records one any more.
                 transaction.execute(&self.statements.remove.forget_marker, &[&stream.as_str()]).await?;
                 transaction.commit().await?;
+                connection.settled();
                 Ok(found)
             };
             let found = match attempt.await {
                 Ok(found) => found,
-                Err(Failure::Final(error)) => return Err(error),
                 // Somebody has appended meanwhile, or it does not know whether it was done: it looks again.
                 Err(failure) => {
-                    patience.pause(failure).await?;
+                    patience.after(failure).await?;
                     continue;
                 }
             };
@@ -136,15 +137,14 @@ impl Inner {
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed> {
-        let mut patience = self.connections.patience();
+        let mut patience = Patience::new(&self.connections);
         loop {
             match self.try_truncate(stream, before, id, recorded_at).await {
                 Ok(removed) => {
                     Wake::tell(self);
                     return Ok(removed);
                 }
-                Err(Failure::Final(error)) => return Err(error),
-                Err(failure) => patience.pause(failure).await?,
+                Err(failure) => patience.after(failure).await?,
             }
         }
     }
@@ -157,7 +157,7 @@ impl Inner {
         recorded_at: Timestamp,
     ) -> Result<Removed, Failure> {
         let statements = &self.statements.remove;
-        let mut connection = self.connections.get().await?;
+        let mut connection = Patience::new(&self.connections).connection().await?;
         let transaction = connection.transaction_at_leisure().await?;
         let found = transaction.query(&statements.origin, &[&stream.as_str(), &signed(before.0)]).await?;
         let row = found.first().filter(|row| matches!(rows::value::<bool>(row, 0), Ok(true)));
@@ -212,6 +212,7 @@ impl Inner {
             }
         };
         transaction.commit().await?;
+        connection.settled();
         Ok(Removed { events, snapshots, tombstone: None, marker })
     }
 }

@@ -15,6 +15,7 @@ use crate::config::PostgresConfig;
 use crate::connections::Connections;
 use crate::error::Failure;
 use crate::locks::Locks;
+use crate::patience::Patience;
 use crate::{pooler, positions};
 
 const MIGRATIONS: &[&[&str]] = &[
@@ -74,42 +75,46 @@ pub(crate) async fn prepare(connections: &Connections, config: &PostgresConfig) 
 
 async fn find_or_create(connections: &Connections, config: &PostgresConfig) -> Result<StoreId> {
     connections
-        .insist(|| async move {
-            pooler::refuse(connections).await?;
-            let mut connection = connections.get().await?;
-            let client = connection.client();
-            check_server(client).await?;
-            let Some(found) = look(client, config).await? else {
-                return match config.create_if_missing {
-                    true => migrate(client, config).await,
-                    false => Err(Error::invalid("there is no such store").into()),
-                };
-            };
-            let Found { format, id, schema_name } = &found;
-            match format.cmp(&current()) {
-                Ordering::Greater => Err(Error::unsupported(format!(
-                    "the schema `{}` has format {format} of a newer release; this one knows {}",
-                    config.schema,
-                    current()
-                ))
-                .into()),
-                Ordering::Equal if *schema_name == config.schema => Ok(*id),
-                _ if config.create_if_missing => migrate(client, config).await,
-                Ordering::Equal => Err(Error::unsupported(format!(
-                    "the schema was called `{schema_name}` when its functions were made, and is `{}` now: a process that \
-                     may create the store makes them anew when it connects",
-                    config.schema
-                ))
-                .into()),
-                Ordering::Less => Err(Error::unsupported(format!(
-                    "the schema `{}` has format {format} of an older release: a process that may create it brings it up to {}",
-                    config.schema,
-                    current()
-                ))
-                .into()),
-            }
+        .insist_with(Patience::new(connections).at_leisure(), |mut connection| async move {
+            pooler::refuse(connections, &connection).await?;
+            let found = find_or_create_by(connection.client(), config).await?;
+            connection.settled();
+            Ok(found)
         })
         .await
+}
+
+async fn find_or_create_by(client: &mut Object, config: &PostgresConfig) -> Result<StoreId, Failure> {
+    check_server(client).await?;
+    let Some(found) = look(client, config).await? else {
+        return match config.create_if_missing {
+            true => migrate(client, config).await,
+            false => Err(Error::invalid("there is no such store").into()),
+        };
+    };
+    let Found { format, id, schema_name } = &found;
+    match format.cmp(&current()) {
+        Ordering::Greater => Err(Error::unsupported(format!(
+            "the schema `{}` has format {format} of a newer release; this one knows {}",
+            config.schema,
+            current()
+        ))
+        .into()),
+        Ordering::Equal if *schema_name == config.schema => Ok(*id),
+        _ if config.create_if_missing => migrate(client, config).await,
+        Ordering::Equal => Err(Error::unsupported(format!(
+            "the schema was called `{schema_name}` when its functions were made, and is `{}` now: a process that \
+             may create the store makes them anew when it connects",
+            config.schema
+        ))
+        .into()),
+        Ordering::Less => Err(Error::unsupported(format!(
+            "the schema `{}` has format {format} of an older release: a process that may create it brings it up to {}",
+            config.schema,
+            current()
+        ))
+        .into()),
+    }
 }
 
 fn current() -> i32 {

@@ -119,11 +119,11 @@ impl PostgresStore {
     /// `Unavailable`.
     pub async fn reindex(&self) -> Result<()> {
         let reindexed = async {
-            let mut connection = self.inner.connections.get().await?;
-            let transaction = connection.client().transaction().await?;
+            let connections = &self.inner.connections;
+            let mut connection = connections.get().await?;
+            let transaction = connection.transaction_at_leisure().await?;
             let statements = format!(
-                "SET LOCAL statement_timeout = 0;
-                 LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+                "LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
                  TRUNCATE {schema}.event_tags;
                  INSERT INTO {schema}.event_tags (tag, position)
                      SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag)
@@ -131,7 +131,9 @@ impl PostgresStore {
                 schema = self.inner.schema,
             );
             transaction.batch_execute(&statements).await?;
-            Ok(transaction.commit().await?)
+            transaction.commit().await?;
+            connection.settled();
+            Ok(())
         };
         reindexed.await.map_err(|failure: Failure| failure.into_error().during("reindex"))
     }

@@ -7,13 +7,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tailfold::{Outcome, Result};
+use tailfold::Result;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::append::{Columns, Single, Tried};
 use crate::connections::Connection;
-use crate::error::{Failure, closed, too_late};
+use crate::error::{Failure, closed};
+use crate::patience::Patience;
 use crate::rows;
 use crate::store::Inner;
 
@@ -51,20 +52,16 @@ impl Together {
         Self { queue: Mutex::default(), at_once }
     }
 
-    pub(crate) async fn append(inner: &Arc<Inner>, single: Single) -> Result<Tried> {
+    pub(crate) async fn append(inner: &Arc<Inner>, single: Single, patience: &Patience) -> Result<Tried> {
         let (place, single) = match Self::enter(inner, single) {
             Ok(entered) => entered,
             Err(answer) => return answer.await.unwrap_or_else(|_| Err(closed())),
         };
-        let deadline = inner.connections.deadline();
-        let sent = timeout(deadline, async {
-            let connection = inner.connections.get().await?;
-            one(&connection, inner, &single).await
-        });
+        let to_send = &single;
+        let sent = patience.attempt(|connection| async move { one(&connection, inner, to_send).await });
         match place.hold_during(sent).await.0 {
-            Ok(Ok(position)) => single.tried(position),
-            Ok(Err(failure)) => Tried::after(failure),
-            Err(_) => Err(too_late(deadline, Outcome::Unknown)),
+            Ok(position) => single.tried(position),
+            Err(failure) => Tried::after(failure),
         }
     }
 
@@ -170,26 +167,25 @@ impl Queue {
 
 async fn send(inner: &Arc<Inner>, mut batch: Vec<Waiting>) {
     batch.sort_by(|a, b| a.single.write().stream.as_str().cmp(b.single.write().stream.as_str()));
-    let deadline = inner.connections.deadline();
-    let sent = async {
-        let connection = inner.connections.get().await?;
-        match batch.as_slice() {
-            [alone] => {
-                let position = one(&connection, inner, &alone.single).await?;
-                let stream = alone.single.write().stream.as_str().to_owned();
-                Ok(position.map(|position| (stream, position)).into_iter().collect())
+    let waiting = batch.as_slice();
+    let sent: Result<HashMap<String, i64>, Failure> = Patience::new(&inner.connections)
+        .attempt(|connection| async move {
+            match waiting {
+                [alone] => {
+                    let position = one(&connection, inner, &alone.single).await?;
+                    let stream = alone.single.write().stream.as_str().to_owned();
+                    Ok(position.map(|position| (stream, position)).into_iter().collect())
+                }
+                several => all(&connection, inner, several).await,
             }
-            several => all(&connection, inner, several).await,
-        }
-    };
-    let sent: Result<Result<HashMap<String, i64>, Failure>, _> = timeout(deadline, sent).await;
+        })
+        .await;
     for Waiting { single, answer } in batch {
         let tried = match &sent {
-            Ok(Ok(positions)) => single.tried(positions.get(single.write().stream.as_str()).copied()),
-            Ok(Err(Failure::Lost(_))) => Ok(Tried::MaybeRecorded),
+            Ok(positions) => single.tried(positions.get(single.write().stream.as_str()).copied()),
+            Err(failure) if failure.may_be_done() => Ok(Tried::MaybeRecorded),
             // What is wrong with one of them is found out one by one.
-            Ok(Err(_)) => Ok(Tried::Open),
-            Err(_) => Err(too_late(deadline, Outcome::Unknown)),
+            Err(_) => Ok(Tried::Open),
         };
         // Whoever has gone away does not want to know.
         let _ = answer.send(tried);

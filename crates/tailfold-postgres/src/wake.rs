@@ -18,6 +18,7 @@ use tokio_postgres::AsyncMessage;
 use crate::config::Dialer;
 use crate::error::Failure;
 use crate::frontier;
+use crate::patience::Patience;
 use crate::store::Inner;
 
 /// Between two notifications of one process.
@@ -70,7 +71,7 @@ impl Wake {
         loop {
             self.telling.store(TELLING, Ordering::Release);
             let told = async {
-                let connection = inner.connections.get().await?;
+                let connection = Patience::new(&inner.connections).connection().await?;
                 // The commit of a notification would wait for the disk, and appends behind it.
                 let notify = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
                 connection.rows(notify, &[&self.channel]).await

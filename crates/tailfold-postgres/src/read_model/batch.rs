@@ -86,9 +86,9 @@ where
             },
             Err(failure) => Err(Broken::Store(failure)),
         };
-        if matches!(done, Err(Broken::Store(Failure::Lost(_)))) {
-            // It may be in the middle of something.
-            connection.abandon();
+        let may_be_amid_something = matches!(done, Err(Broken::Store(_) | Broken::Unexplained(_)));
+        if !may_be_amid_something {
+            connection.settled();
         }
         done
     }

@@ -6,6 +6,7 @@ use tailfold::{Error, Result};
 use crate::config::PostgresConfig;
 use crate::connections::Connections;
 use crate::error::Failure;
+use crate::patience::Patience;
 use crate::pooler;
 use crate::setup::{apply, begin_migration, check_server, is_there};
 
@@ -20,12 +21,11 @@ const META: &str = "read_models_meta";
 
 pub(super) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<()> {
     connections
-        .insist(|| async move {
-            pooler::refuse(connections).await?;
-            let mut connection = connections.get().await?;
+        .insist_with(Patience::new(connections).at_leisure(), |mut connection| async move {
+            pooler::refuse(connections, &connection).await?;
             let client = connection.client();
             check_server(client).await?;
-            match format(client, config).await? {
+            let prepared: Result<(), Failure> = match format(client, config).await? {
                 found if found == current() => Ok(()),
                 found if found > current() => Err(Error::unsupported(format!(
                     "the read models in schema `{}` have format {found} of a newer release; this one knows {}",
@@ -44,7 +44,10 @@ pub(super) async fn prepare(connections: &Connections, config: &PostgresConfig) 
                 ))
                 .into()),
                 _ => migrate(client, config).await,
-            }
+            };
+            prepared?;
+            connection.settled();
+            Ok(())
         })
         .await
 }

@@ -109,36 +109,6 @@ async fn sessions_that_are_ended_under_load_lose_and_repeat_nothing() {
     .await;
 }
 
-/// A store behind a proxy, with a stream of three events, and the store beside it.
-async fn behind_a_proxy() -> (Proxy, PostgresStore, PostgresStore) {
-    let url = shared_server().await;
-    let port = url.rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap();
-    let proxy = Proxy::to(port).await.unwrap();
-    let schema = fresh_schema();
-    let beside = config(&url).schema(&schema).connect().await.unwrap();
-    let config = through(&proxy).schema(&schema).deadline(Duration::from_secs(20));
-    let behind = config.max_connections(2).connect().await.unwrap();
-    append(&behind, "a/1", events(3)).await;
-    warm_up(&behind).await;
-    (proxy, behind, beside)
-}
-
-/// Until both connections know the statements, so that what is lost or cut is what is meant.
-async fn warm_up(behind: &PostgresStore) {
-    for _ in 0..10 {
-        for count in [1, 2] {
-            for expected in [Expected::NoStream, Expected::Any] {
-                let appends = (0..3).map(|_| {
-                    let name = stream(&format!("warm/{}", EventId::fresh()));
-                    behind.append(Commit::new(name, expected, events(count)))
-                });
-                futures_util::future::try_join_all(appends).await.unwrap();
-            }
-        }
-    }
-    tokio::time::sleep(Duration::from_millis(100)).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_append_whose_answer_is_lost_is_settled_and_not_repeated() {
     let (proxy, behind, beside) = behind_a_proxy().await;
@@ -196,7 +166,7 @@ async fn an_append_that_expects_anything_is_recognised_by_its_events_ids() {
     let (proxy, behind, beside) = behind_a_proxy().await;
     let other = client(&shared_server().await).await;
     // Somebody holds the log, so that the append gets half way and no farther.
-    let schema = beside_schema(&beside);
+    let schema = schema_of(&beside);
     for end in ["ROLLBACK", "COMMIT"] {
         let before = read(&beside, "a/1").await.len();
         other
@@ -216,11 +186,6 @@ async fn an_append_that_expects_anything_is_recognised_by_its_events_ids() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(read(&beside, "a/1").await.len(), before + 1);
     }
-}
-
-fn beside_schema(store: &PostgresStore) -> String {
-    let shown = format!("{store:?}");
-    shown.split('"').find(|part| part.starts_with("t_")).unwrap().trim_end_matches('\\').to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -255,7 +220,7 @@ async fn a_load_whose_connection_is_cut_is_answered_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn without_an_answer_the_outcome_is_unknown_after_the_deadline() {
     let (proxy, _, beside) = behind_a_proxy().await;
-    let schema = beside_schema(&beside);
+    let schema = schema_of(&beside);
     let hasty = through(&proxy).schema(&schema).deadline(Duration::from_millis(700)).connect().await.unwrap();
     let head = beside.head(&stream("a/1")).await.unwrap();
     proxy.lose_answers();

@@ -15,5 +15,6 @@ mod positions;
 mod read_models;
 mod renamed;
 mod setup;
+mod silence;
 mod snapshots;
 mod support;

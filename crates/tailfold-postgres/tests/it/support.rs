@@ -57,6 +57,42 @@ pub(crate) async fn fresh_store() -> (PostgresStore, String) {
     (config.connect().await.unwrap(), schema)
 }
 
+/// A store behind a proxy, with a stream of three events, and the store beside it.
+pub(crate) async fn behind_a_proxy() -> (Proxy, PostgresStore, PostgresStore) {
+    let url = shared_server().await;
+    let port = url.rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap();
+    let proxy = Proxy::to(port).await.unwrap();
+    let schema = fresh_schema();
+    let beside = config(&url).schema(&schema).connect().await.unwrap();
+    let config = through(&proxy).schema(&schema).deadline(Duration::from_secs(20));
+    let behind = config.max_connections(2).connect().await.unwrap();
+    append(&behind, "a/1", events(3)).await;
+    warm_up(&behind).await;
+    (proxy, behind, beside)
+}
+
+/// Until both connections know the statements, so that what is lost or cut is what is meant.
+pub(crate) async fn warm_up(behind: &PostgresStore) {
+    for _ in 0..10 {
+        for count in [1, 2] {
+            for expected in [Expected::NoStream, Expected::Any] {
+                let appends = (0..3).map(|_| {
+                    let name = stream(&format!("warm/{}", EventId::fresh()));
+                    behind.append(Commit::new(name, expected, events(count)))
+                });
+                futures_util::future::try_join_all(appends).await.unwrap();
+            }
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// The schema of a store.
+pub(crate) fn schema_of(store: &PostgresStore) -> String {
+    let shown = format!("{store:?}");
+    shown.split('"').find(|part| part.starts_with("t_")).unwrap().trim_end_matches('\\').to_owned()
+}
+
 /// Somebody else in the database.
 pub(crate) async fn client(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();

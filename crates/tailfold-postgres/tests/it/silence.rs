@@ -1,0 +1,82 @@
+//! Connections that fall silent, and callers who go away.
+
+use crate::support::*;
+
+/// Reads through every connection that a store has, as long as no more than `count` are under way.
+async fn read_at_once(store: &PostgresStore, count: usize) {
+    let reads = (0..count).map(|_| store.read_to_vec(&A, VersionRange::ALL));
+    soon("reads at once", futures_util::future::try_join_all(reads)).await.unwrap();
+}
+
+static A: std::sync::LazyLock<StreamId> = std::sync::LazyLock::new(|| stream("a/1"));
+
+/// The store of [`behind_a_proxy`] once more, with other settings.
+async fn behind(proxy: &Proxy, beside: &PostgresStore, deadline: u64, connections: usize) -> PostgresStore {
+    let config = through(proxy).schema(schema_of(beside)).deadline(Duration::from_secs(deadline));
+    config.max_connections(connections).connect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_on_a_connection_that_fell_silent_is_answered_by_another() {
+    let (proxy, _, beside) = behind_a_proxy().await;
+    let store = behind(&proxy, &beside, 15, 4).await;
+    read_at_once(&store, 4).await;
+    proxy.lose_answers();
+    let reading = tokio::spawn({
+        let store = store.clone();
+        async move { read(&store, "a/1").await.len() }
+    });
+    // From now on new connections are as good as ever; what was lost stays lost.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.open();
+    assert_eq!(soon("the read", reading).await.unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_of_requests_that_were_given_up_are_not_lent_again() {
+    let (proxy, _, beside) = behind_a_proxy().await;
+    let store = behind(&proxy, &beside, 30, 4).await;
+    read_at_once(&store, 4).await;
+    proxy.lose_requests();
+    let lost = (0..4).map(|_| store.read_to_vec(&A, VersionRange::ALL));
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(300), futures_util::future::try_join_all(lost)).await;
+    assert!(given_up.is_err());
+    proxy.open();
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(read(&store, "a/1").await.len(), 3);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+}
+
+/// Appends that wait for a lock of somebody else, and whose callers went away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dropped_appends_hold_up_no_strangers() {
+    let (_proxy, _, beside) = behind_a_proxy().await;
+    let config = config(&shared_server().await).schema(schema_of(&beside)).deadline(Duration::from_secs(30));
+    let store = config.max_connections(3).connect().await.unwrap();
+    let other = client(&shared_server().await).await;
+    let lock = format!("BEGIN; LOCK TABLE {}.events IN SHARE ROW EXCLUSIVE MODE", schema_of(&beside));
+    other.batch_execute(&lock).await.unwrap();
+    let appends = (0..3)
+        .map(|number| store.append(Commit::new(stream(&format!("b/{number}")), Expected::Any, events(1))));
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(500), futures_util::future::try_join_all(appends)).await;
+    assert!(given_up.is_err());
+    let begun = Instant::now();
+    assert_eq!(read(&store, "a/1").await.len(), 3);
+    // And nobody of theirs waits for the lock any more: the server would let them, for as long as the deadline.
+    let waits = format!(
+        "SELECT FROM pg_locks WHERE relation = '{}.events'::regclass AND NOT granted",
+        schema_of(&beside)
+    );
+    soon("the end of what was dropped", async {
+        while !other.query(&waits, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    other.batch_execute("ROLLBACK").await.unwrap();
+}
