@@ -104,7 +104,7 @@ impl Inner {
     pub(crate) async fn append_commit(self: &Arc<Self>, commit: Commit) -> Result<Committed> {
         let bytes = check_size(&commit)?;
         let commit = Arc::new(commit);
-        let mut patience = Patience::new(&self.connections);
+        let mut patience = Patience::to_record(&self.connections);
         if bytes > LARGE {
             patience = patience.at_leisure();
         }

@@ -107,12 +107,10 @@ impl From<tokio_postgres::Error> for Failure {
             code if *code == SqlState::QUERY_CANCELED => {
                 Self::Final(Error::unavailable(Outcome::NotDone, message()))
             }
-            // It says goodbye in the middle of something: what, nobody knows.
-            code if [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(code) => {
-                Self::Lost(Error::unavailable(Outcome::Unknown, message()))
-            }
+            code if is_a_goodbye(code) => Self::Lost(Error::unavailable(Outcome::Unknown, message())),
             code if is_passing(code) => undone(),
-            code if code.code().starts_with("53") => {
+            // Full disks and the like, and what the system could not do.
+            code if code.code().starts_with("53") || code.code().starts_with("58") => {
                 Self::Final(Error::unavailable(Outcome::NotDone, message()))
             }
             code if code.code().starts_with("XX") => Self::Final(Error::corrupt(message())),
@@ -151,6 +149,14 @@ impl From<PoolError> for Failure {
     }
 }
 
+/// Said in the middle of something, by a server that ends the session, or by somebody between who has lost the server: what came
+/// of what was sent, nobody knows.
+fn is_a_goodbye(code: &SqlState) -> bool {
+    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN]
+        .contains(code)
+        || code.code().starts_with("08")
+}
+
 /// Answers that may be others in a moment.
 fn is_passing(code: &SqlState) -> bool {
     [
@@ -160,9 +166,9 @@ fn is_passing(code: &SqlState) -> bool {
         SqlState::CANNOT_CONNECT_NOW,
         SqlState::TOO_MANY_CONNECTIONS,
         SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        SqlState::IDLE_SESSION_TIMEOUT,
     ]
     .contains(code)
-        || code.code().starts_with("08")
 }
 
 fn is_of_the_client(error: &tokio_postgres::Error) -> bool {

@@ -1,11 +1,12 @@
 //! How long an operation insists on an answer, and what is told where it gets none.
 //!
 //! An attempt has a part of the operation's time: a connection may have fallen silent, and another one would be answered.
+//! As soon as one attempt may have been carried out, nothing that a later one meets says that nothing was done.
 
 use std::future::Future;
 use std::time::Duration;
 
-use tailfold::{Error, Outcome, Result};
+use tailfold::{Error, ErrorKind, Outcome, Result};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::connections::{Connection, Connections};
@@ -23,13 +24,15 @@ pub(crate) struct Patience {
     /// The longest that one attempt takes.
     part: Duration,
     next: Duration,
+    /// Whether nothing but the answer to one of its attempts says that the operation was not carried out.
+    records: bool,
     /// Whether some attempt may have been carried out.
     maybe_done: bool,
     last: Option<Error>,
 }
 
 impl Patience {
-    /// For one operation.
+    /// For what changes nothing, or may be done twice.
     pub(crate) fn new(connections: &Connections) -> Self {
         let deadline = connections.deadline();
         Self {
@@ -37,9 +40,15 @@ impl Patience {
             until: Instant::now() + deadline,
             part: deadline / ATTEMPTS,
             next: SHORTEST_PAUSE,
+            records: false,
             maybe_done: false,
             last: None,
         }
+    }
+
+    /// For what is recorded: whatever goes wrong after an attempt that may have been carried out leaves that open.
+    pub(crate) fn to_record(connections: &Connections) -> Self {
+        Self { records: true, ..Self::new(connections) }
     }
 
     /// The same, where one attempt may take all of the time.
@@ -83,7 +92,7 @@ impl Patience {
     pub(crate) async fn after(&mut self, failure: Failure) -> Result<()> {
         self.maybe_done |= failure.may_be_done();
         let pause = match &failure {
-            Failure::Final(_) => return Err(failure.into_error()),
+            Failure::Final(_) => return Err(self.verdict(failure.into_error())),
             Failure::Raced | Failure::Silent(_) => Duration::ZERO,
             Failure::NotPrimary(_) => {
                 // New connections lead to whoever is the primary now.
@@ -105,6 +114,16 @@ impl Patience {
         }
         sleep(pause).await;
         Ok(())
+    }
+
+    /// What is told of an error that ends the operation.
+    pub(crate) fn verdict(&self, error: Error) -> Error {
+        let is_not_done = matches!(error.kind(), ErrorKind::Unavailable(Outcome::NotDone));
+        if self.maybe_done && (self.records || is_not_done) {
+            let told = format!("an attempt may have been carried out, and one after it failed: {error}");
+            return Error::unavailable(Outcome::Unknown, told);
+        }
+        error
     }
 
     /// Notes that an attempt may have been carried out.

@@ -79,9 +79,11 @@ impl Inner {
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed> {
-        let mut patience = Patience::new(&self.connections);
+        let mut patience = Patience::to_record(&self.connections);
         loop {
-            let Some(erased) = self.head_of(stream).await? else { return Ok(Removed::default()) };
+            let Some(erased) = self.head_of(stream).await.map_err(|error| patience.verdict(error))? else {
+                return Ok(Removed::default());
+            };
             let tombstone = Tombstone::event(erased, id, recorded_at)?;
             let chain = erased.chain.link(Digest::of(&tombstone));
             let attempt = async {
@@ -137,7 +139,7 @@ impl Inner {
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed> {
-        let mut patience = Patience::new(&self.connections);
+        let mut patience = Patience::to_record(&self.connections);
         loop {
             match self.try_truncate(stream, before, id, recorded_at).await {
                 Ok(removed) => {

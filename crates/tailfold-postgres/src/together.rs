@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::append::{Columns, Single, Tried};
 use crate::connections::Connection;
-use crate::error::{Failure, closed};
+use crate::error::Failure;
 use crate::patience::Patience;
 use crate::rows;
 use crate::store::Inner;
@@ -55,7 +55,7 @@ impl Together {
     pub(crate) async fn append(inner: &Arc<Inner>, single: Single, patience: &Patience) -> Result<Tried> {
         let (place, single) = match Self::enter(inner, single) {
             Ok(entered) => entered,
-            Err(answer) => return answer.await.unwrap_or_else(|_| Err(closed())),
+            Err(answer) => return carried(answer).await,
         };
         let to_send = &single;
         let sent = patience.attempt(|connection| async move { one(&connection, inner, to_send).await });
@@ -80,6 +80,12 @@ impl Together {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What came of an append that travelled with others.
+async fn carried(answer: Answer) -> Result<Tried> {
+    // Whoever carried it is gone, with its runtime perhaps, and how far it got nobody knows.
+    answer.await.unwrap_or(Ok(Tried::MaybeRecorded))
 }
 
 /// The right to have a statement under way. Whoever gives it up hands it to those who wait, if there are any.
@@ -116,8 +122,11 @@ impl Drop for Place {
                 runtime.spawn(send_all(place));
             }
             Err(_) => {
-                // Dropped outside of the runtime, whose end is near: those who wait hear that nobody answers.
-                queue.waiting.clear();
+                // Dropped outside of the runtime, whose end is near: those who wait send their own.
+                for Waiting { answer, .. } in queue.waiting.drain(..) {
+                    // Whoever has gone away does not want to know.
+                    let _ = answer.send(Ok(Tried::Open));
+                }
                 queue.under_way -= 1;
             }
         }
@@ -168,7 +177,7 @@ impl Queue {
 async fn send(inner: &Arc<Inner>, mut batch: Vec<Waiting>) {
     batch.sort_by(|a, b| a.single.write().stream.as_str().cmp(b.single.write().stream.as_str()));
     let waiting = batch.as_slice();
-    let sent: Result<HashMap<String, i64>, Failure> = Patience::new(&inner.connections)
+    let sent: Result<HashMap<String, i64>, Failure> = Patience::to_record(&inner.connections)
         .attempt(|connection| async move {
             match waiting {
                 [alone] => {
@@ -251,4 +260,16 @@ async fn all(
         .await?;
     let placed = |row| Ok((rows::value::<&str>(row, 1)?.to_owned(), rows::value(row, 0)?));
     Ok(found.iter().map(placed).collect::<Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_append_whose_carrier_is_gone_may_be_recorded() {
+        let (sender, answer) = oneshot::channel();
+        drop(sender);
+        assert!(matches!(carried(answer).await, Ok(Tried::MaybeRecorded)));
+    }
 }

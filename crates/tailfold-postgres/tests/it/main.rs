@@ -9,6 +9,7 @@ mod faults;
 mod large;
 mod log;
 mod logins;
+mod outcomes;
 mod pooler;
 mod pools;
 mod positions;

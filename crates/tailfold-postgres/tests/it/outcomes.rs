@@ -1,0 +1,127 @@
+//! What is told of an outcome: never that nothing was done while something may have been.
+
+use deadpool_postgres::{Manager, Pool};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+use crate::support::*;
+
+/// A server of its own whose commits wait for a standby that is away, and a store behind a proxy in the middle of an append.
+struct Stuck {
+    server: PostgresServer,
+    proxy: Proxy,
+    beside: Client,
+    store: PostgresStore,
+    appending: JoinHandle<Result<Committed>>,
+    /// The version that it appends after.
+    base: Version,
+}
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+impl Stuck {
+    /// The append is recorded and waits for the standby; then its connection breaks.
+    async fn begin(statement_timeout: Option<Duration>) -> Self {
+        let server = own_server().await;
+        let proxy = Proxy::to(server.port()).await.unwrap();
+        let store = match statement_timeout {
+            None => through(&proxy).deadline(DEADLINE).connect().await.unwrap(),
+            Some(limit) => {
+                let url = format!("postgres://tailfold@{}/postgres", proxy.address());
+                let mut address: tokio_postgres::Config = url.parse().unwrap();
+                address.options(format!("-c statement_timeout={}", limit.as_millis()));
+                let pool = Pool::builder(Manager::new(address, NoTls)).max_size(3).build().unwrap();
+                PostgresConfig::over_pool(pool).deadline(DEADLINE).connect().await.unwrap()
+            }
+        };
+        append(&store, "a/1", events(1)).await;
+        let beside = client(&server.url()).await;
+        beside.batch_execute("SET synchronous_commit = off").await.unwrap();
+        wait_for_a_standby(&beside, "nobody").await;
+        // The server takes a moment until it knows that there is something to wait for.
+        loop {
+            let head = store.head(&stream("a/1")).await.unwrap().unwrap();
+            let appending = tokio::spawn({
+                let store = store.clone();
+                let commit = Commit::new(stream("a/1"), Expected::Head(head), events(1));
+                async move { store.append(commit).await }
+            });
+            let is_waiting = soon("an append", async {
+                while !appending.is_finished() {
+                    if in_state(&beside, "wait_event = 'SyncRep'").await.is_some() {
+                        return true;
+                    }
+                }
+                false
+            });
+            if is_waiting.await {
+                return Self { server, proxy, beside, store, appending, base: head.version };
+            }
+        }
+    }
+
+    /// Until a session of the server is in that state; its process.
+    async fn until(&self, state: &str) -> i32 {
+        soon(state, async {
+            loop {
+                if let Some(pid) = in_state(&self.beside, state).await {
+                    return pid;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+
+    /// The append is told as unknown, and it is there when the standby does not matter any more.
+    async fn expect_unknown(self) {
+        let told = soon("an end", self.appending).await.unwrap();
+        wait_for_a_standby(&self.beside, "").await;
+        let other = config(&self.server.url()).connect().await.unwrap();
+        soon("the event", async {
+            while other.head(&stream("a/1")).await.unwrap().unwrap().version != self.base.next() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let error = told.unwrap_err();
+        assert!(error.is_outcome_unknown(), "{error:?}");
+    }
+}
+
+/// The process of a session that is in that state.
+async fn in_state(client: &Client, state: &str) -> Option<i32> {
+    let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname IS NOT NULL AND {state}");
+    client.query_opt(&sql, &[]).await.unwrap().map(|row| row.get(0))
+}
+
+async fn wait_for_a_standby(client: &Client, name: &str) {
+    let alter = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+    client.batch_execute(&alter).await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_attempt_that_takes_too_long_leaves_the_outcome_unknown() {
+    let stuck = Stuck::begin(Some(Duration::from_millis(1500))).await;
+    stuck.proxy.cut();
+    stuck.expect_unknown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_attempt_that_is_cancelled_leaves_the_outcome_unknown() {
+    let stuck = Stuck::begin(None).await;
+    stuck.proxy.cut();
+    let second = stuck.until("wait_event_type = 'Lock'").await;
+    stuck.beside.query("SELECT pg_cancel_backend($1)", &[&second]).await.unwrap();
+    stuck.expect_unknown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_closed_while_it_settles_leaves_the_outcome_unknown() {
+    let stuck = Stuck::begin(None).await;
+    stuck.proxy.refuse();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stuck.store.close().await.unwrap();
+    stuck.expect_unknown().await;
+}
