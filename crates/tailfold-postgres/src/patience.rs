@@ -131,6 +131,11 @@ impl Patience {
         self.maybe_done = true;
     }
 
+    /// Does not count what took so long and was meant to.
+    pub(crate) fn extend(&mut self, by: Duration) {
+        self.until += by;
+    }
+
     fn grown_pause(&mut self) -> Duration {
         let pause = self.next.mul_f64(0.5 + fastrand::f64());
         self.next = (self.next * 2).min(LONGEST_PAUSE);

@@ -1,13 +1,16 @@
 //! Erasing a stream, and cutting off what lies before an origin.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use tailfold::{
-    Digest, Error, EventId, Head, Position, Removal, Removed, Result, StoreId, StreamId, Tag, Timestamp,
-    Tombstone, Truncation, TruncationNotes, Version,
+    Digest, Error, EventData, EventId, Head, Position, Removal, Removed, Result, StoreId, StreamId, Tag,
+    Timestamp, Tombstone, Truncation, TruncationNotes, Version,
 };
+use tokio::time::{Instant, timeout};
 
+use crate::connections::{Connection, Values};
 use crate::error::Failure;
 use crate::patience::Patience;
 use crate::rows::{self, signed, unsigned};
@@ -24,6 +27,7 @@ pub(crate) struct Statements {
     marker: String,
     forget_marker: String,
     record_marker: String,
+    stands: String,
 }
 
 /// Events that are noted at once before they are cut off.
@@ -59,6 +63,7 @@ impl Statements {
                                               metadata, chain, payload)
                  VALUES (nextval('{schema}.positions'), $1, $2, $3, $4, $5, $6, $7, false, '', $8, $9) RETURNING position"
             ),
+            stands: format!("SELECT EXISTS (SELECT FROM {schema}.events WHERE position = $1 AND id = $2)"),
         }
     }
 }
@@ -80,55 +85,79 @@ impl Inner {
         recorded_at: Timestamp,
     ) -> Result<Removed> {
         let mut patience = Patience::to_record(&self.connections);
+        let mut undecided: Option<Removed> = None;
         loop {
-            let Some(erased) = self.head_of(stream).await.map_err(|error| patience.verdict(error))? else {
-                return Ok(Removed::default());
-            };
+            // Before its tombstone is looked for: what somebody has begun after the erase must not go with it.
+            let head = self.head_of(stream).await.map_err(|error| patience.verdict(error))?;
+            if let Some(removed) = undecided
+                && self.stands(removed.tombstone, id).await.map_err(|error| patience.verdict(error))?
+            {
+                return Ok(removed);
+            }
+            let Some(erased) = head else { return Ok(Removed::default()) };
             let tombstone = Tombstone::event(erased, id, recorded_at)?;
-            let chain = erased.chain.link(Digest::of(&tombstone));
-            let attempt = async {
-                let mut connection = Patience::new(&self.connections).connection().await?;
-                let transaction = connection.transaction_at_leisure().await?;
-                let found = transaction
-                    .query(
-                        &self.statements.remove.erase,
-                        &[
-                            &stream.as_str(),
-                            &signed(erased.version.0),
-                            &erased.chain.as_bytes().as_slice(),
-                            id.as_uuid(),
-                            &tombstone.event_type.as_str(),
-                            &i64::from(tombstone.schema_version.0),
-                            &recorded_at.as_micros(),
-                            &&*tombstone.payload,
-                            &chain.as_bytes().as_slice(),
-                        ],
-                    )
-                    .await?;
-                // Behind the lock of `erase`: no truncation records one any more.
-                transaction.execute(&self.statements.remove.forget_marker, &[&stream.as_str()]).await?;
-                transaction.commit().await?;
-                connection.settled();
-                Ok(found)
-            };
-            let found = match attempt.await {
-                Ok(found) => found,
-                // Somebody has appended meanwhile, or it does not know whether it was done: it looks again.
-                Err(failure) => {
-                    patience.after(failure).await?;
-                    continue;
+            let attempt = |connection| self.try_erase(connection, stream, erased, &tombstone);
+            match attempt_at_leisure(&mut patience, undecided.is_some(), attempt).await {
+                Ok(Step { removed, committed: Ok(()) }) => {
+                    Wake::tell(self);
+                    return Ok(removed);
                 }
-            };
+                // It does not know whether it was done: it looks for the tombstone.
+                Ok(Step { removed, committed: Err(failure) }) => {
+                    undecided = Some(removed);
+                    patience.after(failure).await?;
+                }
+                // Somebody has appended meanwhile, or the connection broke: it looks again.
+                Err(failure) => patience.after(failure).await?,
+            }
+        }
+    }
+
+    async fn try_erase(
+        &self,
+        mut connection: Connection,
+        stream: &StreamId,
+        erased: Head,
+        tombstone: &EventData,
+    ) -> Result<Step, Failure> {
+        let deadline = self.connections.deadline();
+        let chain = erased.chain.link(Digest::of(tombstone));
+        let step = {
+            let transaction = connection.transaction_at_leisure().await.map_err(before_commit)?;
+            let found = transaction
+                .query(
+                    &self.statements.remove.erase,
+                    &[
+                        &stream.as_str(),
+                        &signed(erased.version.0),
+                        &erased.chain.as_bytes().as_slice(),
+                        tombstone.id.as_uuid(),
+                        &tombstone.event_type.as_str(),
+                        &i64::from(tombstone.schema_version.0),
+                        &tombstone.recorded_at.as_micros(),
+                        &&*tombstone.payload,
+                        &chain.as_bytes().as_slice(),
+                    ],
+                )
+                .await
+                .map_err(before_commit)?;
+            // Behind the lock of `erase`: no truncation records one any more.
+            let forget = &self.statements.remove.forget_marker;
+            transaction.execute(forget, &[&stream.as_str()]).await.map_err(before_commit)?;
             let row =
                 found.first().ok_or_else(|| Error::corrupt("the server says nothing about an erase"))?;
-            Wake::tell(self);
-            return Ok(Removed {
+            let removed = Removed {
                 events: unsigned(rows::value(row, 0)?, "count")?,
                 snapshots: unsigned(rows::value(row, 1)?, "count")?,
                 tombstone: Some(Position(unsigned(rows::value(row, 2)?, "position")?)),
                 marker: None,
-            });
+            };
+            Step { removed, committed: commit(transaction, deadline).await }
+        };
+        if step.committed.is_ok() {
+            connection.settled();
         }
+        Ok(step)
     }
 
     /// In one transaction, whose last steps are done behind the lock of `truncate`: nobody else removes anything meanwhile.
@@ -140,11 +169,25 @@ impl Inner {
         recorded_at: Timestamp,
     ) -> Result<Removed> {
         let mut patience = Patience::to_record(&self.connections);
+        let mut undecided: Option<Removed> = None;
         loop {
-            match self.try_truncate(stream, before, id, recorded_at).await {
-                Ok(removed) => {
+            let attempt = |connection| self.try_truncate(connection, stream, before, id, recorded_at);
+            let tried = attempt_at_leisure(&mut patience, undecided.is_some(), attempt).await;
+            // Whatever the next attempt has met, it began after the one before had ended.
+            if let Some(removed) = undecided
+                && self.stands(removed.marker, id).await.map_err(|error| patience.verdict(error))?
+            {
+                Wake::tell(self);
+                return Ok(removed);
+            }
+            match tried {
+                Ok(Step { removed, committed: Ok(()) }) => {
                     Wake::tell(self);
                     return Ok(removed);
+                }
+                Ok(Step { removed, committed: Err(failure) }) => {
+                    undecided = Some(removed);
+                    patience.after(failure).await?;
                 }
                 Err(failure) => patience.after(failure).await?,
             }
@@ -153,14 +196,35 @@ impl Inner {
 
     async fn try_truncate(
         &self,
+        mut connection: Connection,
+        stream: &StreamId,
+        before: Version,
+        id: EventId,
+        recorded_at: Timestamp,
+    ) -> Result<Step, Failure> {
+        let deadline = self.connections.deadline();
+        let step = {
+            let transaction = connection.transaction_at_leisure().await.map_err(before_commit)?;
+            let removed =
+                self.cut(&transaction, stream, before, id, recorded_at).await.map_err(before_commit)?;
+            Step { removed, committed: commit(transaction, deadline).await }
+        };
+        if step.committed.is_ok() {
+            connection.settled();
+        }
+        Ok(step)
+    }
+
+    /// Everything that a truncation does before it is committed.
+    async fn cut(
+        &self,
+        transaction: &Transaction<'_>,
         stream: &StreamId,
         before: Version,
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed, Failure> {
         let statements = &self.statements.remove;
-        let mut connection = Patience::new(&self.connections).connection().await?;
-        let transaction = connection.transaction_at_leisure().await?;
         let found = transaction.query(&statements.origin, &[&stream.as_str(), &signed(before.0)]).await?;
         let row = found.first().filter(|row| matches!(rows::value::<bool>(row, 0), Ok(true)));
         let Some(row) = row else {
@@ -169,11 +233,11 @@ impl Inner {
         };
         let origin = Head { version: before, chain: rows::chain(row, 1)? };
         let life: i32 = rows::value(row, 2)?;
-        let earlier = marker(&transaction, &statements.marker, stream, life).await?;
+        let earlier = marker(transaction, &statements.marker, stream, life).await?;
         let (earlier, seen) = earlier.unzip();
         let (truncation, noted) = {
             let mut notes = Truncation::begin(stream, origin, earlier);
-            let count = note(&transaction, &statements.cut, stream, life, before, &mut notes).await?;
+            let count = note(transaction, &statements.cut, stream, life, before, &mut notes).await?;
             (notes.finish(), count)
         };
         let found = transaction.query(&statements.truncate, &[&stream.as_str(), &signed(before.0)]).await?;
@@ -181,7 +245,7 @@ impl Inner {
             found.first().ok_or_else(|| Error::corrupt("the server says nothing about a truncation"))?;
         let events = unsigned(rows::value(row, 1)?, "count")?;
         let snapshots = unsigned(rows::value(row, 2)?, "count")?;
-        let now = marker(&transaction, &statements.marker, stream, life).await?;
+        let now = marker(transaction, &statements.marker, stream, life).await?;
         if rows::value::<Option<bool>>(row, 0)? != Some(true)
             || events != noted
             || now.map(|(_, position)| position) != seen
@@ -213,9 +277,52 @@ impl Inner {
                 Some(Position(unsigned(rows::value(&row, 0)?, "position")?))
             }
         };
-        transaction.commit().await?;
-        connection.settled();
         Ok(Removed { events, snapshots, tombstone: None, marker })
+    }
+
+    /// Whether the event that a removal records stands where it was put.
+    async fn stands(&self, position: Option<Position>, id: EventId) -> Result<bool> {
+        let Some(position) = position else { return Ok(false) };
+        let values: &Values<'_> = &[&signed(position.0), id.as_uuid()];
+        rows::value(&self.connections.row(&self.statements.remove.stands, values).await?, 0)
+    }
+}
+
+/// What a removal did, and what came of its COMMIT.
+struct Step {
+    removed: Removed,
+    committed: Result<(), Failure>,
+}
+
+/// One attempt, which may take as long as it takes: the patience is for what goes wrong. Where an attempt before may wait for its
+/// COMMIT to end, this one would wait for that, and has no more time than any other.
+async fn attempt_at_leisure<F>(
+    patience: &mut Patience,
+    is_bounded: bool,
+    attempt: impl FnOnce(Connection) -> F,
+) -> Result<Step, Failure>
+where
+    F: Future<Output = Result<Step, Failure>>,
+{
+    let connection = patience.connection().await?;
+    if is_bounded {
+        return patience.within(attempt(connection)).await;
+    }
+    let begun = Instant::now();
+    let tried = attempt(connection).await;
+    patience.extend(begun.elapsed());
+    tried
+}
+
+/// What fails before COMMIT is sent was not done.
+fn before_commit(failure: impl Into<Failure>) -> Failure {
+    failure.into().of_nothing_done()
+}
+
+async fn commit(transaction: Transaction<'_>, deadline: Duration) -> Result<(), Failure> {
+    match timeout(deadline, transaction.commit()).await {
+        Ok(committed) => Ok(committed?),
+        Err(_) => Err(Failure::Silent(deadline)),
     }
 }
 

@@ -125,3 +125,100 @@ async fn a_store_that_is_closed_while_it_settles_leaves_the_outcome_unknown() {
     stuck.store.close().await.unwrap();
     stuck.expect_unknown().await;
 }
+
+/// Rounds in which the bytes are counted that the server answers to a removal.
+const COUNTED: u64 = 5;
+/// Bytes of an answer to COMMIT, and some more.
+const END: u64 = 22;
+
+/// Removes a stream of these events again and again, each time with one byte more of the answer lost, from its end on: the bytes
+/// that tell of the COMMIT. Whatever is lost, `check` is to find what it would without.
+async fn lose_ends_of_answers(
+    category: &str,
+    events: fn() -> Vec<NewEvent>,
+    removal: fn() -> Removal,
+    check: impl AsyncFn(&PostgresStore, &StreamId),
+    assert: impl Fn(&Removed, Position),
+) {
+    let (proxy, behind, beside) = behind_a_proxy().await;
+    let mut whole = u64::MAX;
+    for round in 0..COUNTED + END {
+        let name = stream(&format!("{category}/{round}"));
+        let original = append(&beside, name.as_str(), events()).await;
+        // Every connection knows the statements that are prepared once, and nobody else says anything.
+        let heads = (0..8).map(|_| behind.head(&name));
+        soon("the heads", futures_util::future::try_join_all(heads)).await.unwrap();
+        let before = quiet(&proxy).await;
+        let lost = round.checked_sub(COUNTED).map(|lost| lost + 1);
+        if let Some(lost) = lost {
+            proxy.cut_after_answer_bytes(whole - lost);
+        }
+        let (removed, ()) = tokio::join!(
+            async {
+                let removed = soon("the removal", behind.remove(&name, removal())).await.unwrap();
+                whole = whole.min(proxy.answer_bytes() - before);
+                removed
+            },
+            check(&beside, &name),
+        );
+        eprintln!("{lost:?} bytes of {whole}: {removed:?}");
+        assert(&removed, original.position);
+    }
+}
+
+/// Waits until nobody says anything; the bytes that were answered so far.
+async fn quiet(proxy: &Proxy) -> u64 {
+    loop {
+        let before = proxy.answer_bytes();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        if proxy.answer_bytes() == before {
+            return before;
+        }
+    }
+}
+
+/// It is reported as it was, and what others begin meanwhile stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_erase_whose_answer_is_lost_is_settled_by_its_tombstone() {
+    lose_ends_of_answers(
+        "erased",
+        || events(3),
+        || Removal::erase(Timestamp::from_micros(1)),
+        async |beside, name| {
+            // Begins the next life as soon as it can.
+            loop {
+                let commit = Commit::new(name.clone(), Expected::NoStream, vec![event("next")]);
+                match beside.append(commit).await {
+                    Ok(_) => break,
+                    Err(error) => assert!(error.is_conflict(), "{error:?}"),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(payloads(&read(beside, name.as_str()).await), ["next"]);
+        },
+        |removed, original| {
+            assert_eq!(removed.events, 3);
+            assert!(removed.tombstone > Some(original));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_truncation_whose_answer_is_lost_is_settled_by_its_marker() {
+    lose_ends_of_answers(
+        "truncated",
+        || {
+            let mut origin = event("origin").into_data();
+            origin.origin = true;
+            [events(3), vec![NewEvent::new(origin).unwrap()]].concat()
+        },
+        || Removal::before_origin(4, Timestamp::from_micros(1)),
+        async |_, _| {},
+        |removed, original| {
+            assert_eq!(removed.events, 3);
+            assert!(removed.marker > Some(original));
+        },
+    )
+    .await;
+}
