@@ -53,15 +53,20 @@ impl Statements {
                  AND EXISTS (SELECT FROM {schema}.meta WHERE store_id = '{id}')"
             )
         };
+        // Where the log ends before what this process has seen of it, nothing is recorded before that is told.
+        let reaches = |seen: &str| {
+            format!("{seen}::bigint <= (SELECT coalesce(max(position), 0) FROM {schema}.events)")
+        };
         Self {
             one: format!(
                 "INSERT INTO {schema}.events ({columns})
                  SELECT {position}, $1::text, coalesce(l.life, 1), $2::bigint + 1, $4::uuid, $5::text, $6::bigint, $7::bigint, $8::boolean,
                         $9::bytea, $10::bytea, $11::bytea
-                 FROM (SELECT) AS one LEFT JOIN ({last}) AS l ON true WHERE {met}
+                 FROM (SELECT) AS one LEFT JOIN ({last}) AS l ON true WHERE {met} AND {reaches}
                  ON CONFLICT ON CONSTRAINT events_version DO NOTHING RETURNING position",
                 last = last("$1::text"),
                 met = met("$2::bigint", "$3::bytea"),
+                reaches = reaches("$12"),
             ),
             many: format!(
                 "WITH recorded AS (
@@ -70,11 +75,12 @@ impl Statements {
                             c.origin, c.metadata, c.chain, c.payload
                      FROM unnest($4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[], $9::bytea[], $10::bytea[], $11::bytea[])
                          WITH ORDINALITY AS c (id, type, schema_version, recorded_at, origin, metadata, chain, payload, number)
-                     LEFT JOIN ({last}) AS l ON true WHERE {met}
+                     LEFT JOIN ({last}) AS l ON true WHERE {met} AND {reaches}
                      ORDER BY c.number RETURNING position)
                  SELECT max(position) FROM recorded",
                 last = last("$1::text"),
                 met = met("$2::bigint", "$3::bytea"),
+                reaches = reaches("$12"),
             ),
             // In the order of the streams, so that two of these never wait for each other.
             together: format!(
@@ -85,16 +91,24 @@ impl Statements {
                              $9::bytea[], $10::bytea[], $11::bytea[])
                      WITH ORDINALITY AS c (stream, version, expected, id, type, schema_version, recorded_at, origin, metadata, chain,
                                            payload, number)
-                 LEFT JOIN LATERAL ({last}) AS l ON true WHERE {met}
+                 LEFT JOIN LATERAL ({last}) AS l ON true WHERE {met} AND {reaches}
                  ORDER BY c.number
                  ON CONFLICT ON CONSTRAINT events_version DO NOTHING RETURNING position, stream",
                 last = last("c.stream"),
                 met = met("c.version", "c.expected"),
+                reaches = reaches("$12"),
             ),
+            // Not called at all where the log has gone back: what is recorded from now on is found after `$15` only if it gets a
+            // position after it. `OFFSET 0` keeps the condition in front of the call.
             call: format!(
-                "SELECT outcome, write, first, version, chain, position, pruned, newer_version, newer_chain
-                 FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                                      $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, '{schema}', '{id}')"
+                "SELECT a.outcome, a.write, a.first, a.version, a.chain, a.position, a.pruned, a.newer_version, a.newer_chain
+                 FROM (SELECT $15::bigint AS seen
+                       WHERE {reaches} AND $15 <= coalesce(pg_sequence_last_value('{schema}.positions'::regclass), 0)
+                       OFFSET 0) AS log
+                 CROSS JOIN LATERAL {schema}.append(
+                     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, log.seen, $16, $17, $18, $19, $20,
+                     $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, '{schema}', '{id}') AS a",
+                reaches = reaches("$15"),
             ),
         }
     }
@@ -130,6 +144,7 @@ impl Inner {
 
     /// Several events for one stream.
     async fn append_many(&self, single: &Single, patience: &Patience) -> Result<Tried> {
+        let seen = self.seen.load(Ordering::Acquire);
         let sent = patience.attempt(|connection| async move {
             let write = single.write();
             let columns = Columns::of(&write.events);
@@ -149,6 +164,7 @@ impl Inner {
                         &columns.metadatas,
                         &chains,
                         &columns.payloads,
+                        &seen,
                     ],
                 )
                 .await?;
@@ -177,6 +193,9 @@ impl Inner {
                     continue;
                 }
             };
+            if answer.is_empty() {
+                return Err(patience.verdict(self.went_back(call.since()).await));
+            }
             return match call.receipt(&answer) {
                 Err(conflict) if conflict.is_conflict() => {
                     let receipt = self.receipt_of_earlier(commit).await;

@@ -73,6 +73,11 @@ impl<'c> Call<'c> {
         })
     }
 
+    /// The position after which its own events are looked for where anything is expected.
+    pub(crate) fn since(&self) -> i64 {
+        self.since
+    }
+
     pub(crate) async fn send(&self, connection: &Connection, sql: &str) -> Result<Vec<Row>, Failure> {
         let digests: Vec<_> = self.digests.iter().map(<[u8; 16]>::as_slice).collect();
         let (query, values) = self.unchanged.as_ref().map(|(query, values)| (query, values)).unzip();

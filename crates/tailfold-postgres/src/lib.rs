@@ -36,6 +36,7 @@ mod streams;
 mod tls;
 mod together;
 mod wake;
+mod went_back;
 
 pub use config::PostgresConfig;
 pub use read_model::{PostgresHandler, PostgresReadModel, checkpoints, parked_events};

@@ -13,6 +13,7 @@ use crate::frontier;
 use crate::rows::{self, COLUMN_COUNT, PAGE_BYTES, PAGE_EVENTS, Rows, signed};
 use crate::store::Inner;
 use crate::wake::{Follower, Wake};
+use crate::went_back::went_back;
 
 /// Positions that a page looks at at most where no index leads to what matches.
 const SCANNED: i64 = 100_000;
@@ -52,6 +53,10 @@ impl LogReading {
     async fn next(&mut self) -> Result<Option<LogBatch>> {
         let decided = match (self.decided, &self.follower) {
             (Some(decided), _) if decided > self.after => decided,
+            // Whoever begins after the end of the log has read another one, and would wait for what never comes.
+            (None, Some(_)) if self.after > Position::ZERO && !self.is_reached().await? => {
+                return Err(went_back(self.after, self.inner.end_of_log().await?));
+            }
             (_, Some(follower)) => follower.decided_after(self.after).await?,
             (Some(_), None) => return Ok(None),
             (None, None) => {
@@ -66,6 +71,11 @@ impl LogReading {
         let batch = self.page(decided).await?;
         self.after = batch.checked_to;
         Ok(Some(batch))
+    }
+
+    /// Whether the log reaches the position that the read begins after.
+    async fn is_reached(&self) -> Result<bool> {
+        Ok(self.inner.end_of_log().await? >= self.after)
     }
 
     async fn page(&mut self, decided: Position) -> Result<LogBatch> {

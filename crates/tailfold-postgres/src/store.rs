@@ -15,7 +15,7 @@ use crate::rows;
 use crate::setup::Prepared;
 use crate::together::Together;
 use crate::wake::Wake;
-use crate::{append, frontier, positions, read, remove, snapshots, streams};
+use crate::{append, frontier, positions, read, remove, snapshots, streams, went_back};
 
 /// Events and snapshots in a schema of a PostgreSQL database. Cheap to clone; clones share the connections.
 ///
@@ -57,6 +57,7 @@ pub(crate) struct Statements {
     pub(crate) read: read::Statements,
     pub(crate) frontier: frontier::Statements,
     pub(crate) streams: String,
+    pub(crate) end: String,
     pub(crate) remove: remove::Statements,
     pub(crate) snapshots: snapshots::Statements,
 }
@@ -69,6 +70,7 @@ impl Statements {
             read: read::Statements::new(schema, id),
             frontier: frontier::Statements::new(schema, id),
             streams: streams::statement(schema),
+            end: went_back::end_statement(schema),
             remove: remove::Statements::new(schema, id),
             snapshots: snapshots::Statements::new(schema),
         }

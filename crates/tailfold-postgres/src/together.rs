@@ -4,6 +4,7 @@
 //! statement takes all of them. They stay independent: each is recorded or not by its own expectation.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -221,6 +222,7 @@ async fn one(connection: &Connection, inner: &Inner, single: &Single) -> Result<
                 &&*data.metadata,
                 &chain.as_bytes().as_slice(),
                 &&*data.payload,
+                &inner.seen.load(Ordering::Acquire),
             ],
         )
         .await?;
@@ -255,6 +257,7 @@ async fn all(
                 &columns.metadatas,
                 &chains,
                 &columns.payloads,
+                &inner.seen.load(Ordering::Acquire),
             ],
         )
         .await?;

@@ -20,6 +20,7 @@ use crate::error::Failure;
 use crate::frontier;
 use crate::patience::Patience;
 use crate::store::Inner;
+use crate::went_back::went_back;
 
 /// Between two notifications of one process.
 const TOLD_AT_MOST_EVERY: Duration = Duration::from_millis(10);
@@ -90,7 +91,7 @@ impl Wake {
     /// Joins those who follow the log.
     pub(crate) fn follow(inner: &Arc<Inner>) -> Arc<Follower> {
         let mut follower = inner.wake.follower.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(follower) = follower.upgrade() {
+        if let Some(follower) = follower.upgrade().filter(|follower| !follower.has_ended()) {
             return follower;
         }
         let new = Arc::new(Follower::start(inner));
@@ -141,6 +142,11 @@ impl Follower {
         Self { progress, tasks }
     }
 
+    /// Whether it has met a log that went back: those who follow are told so, and it follows no further.
+    fn has_ended(&self) -> bool {
+        self.progress.has_changed().is_err()
+    }
+
     /// Waits until more of the log than up to `after` is decided; the position up to which it is.
     pub(crate) async fn decided_after(&self, after: Position) -> Result<Position> {
         let mut progress = self.progress.clone();
@@ -162,9 +168,19 @@ impl Drop for Follower {
 /// Looks for the frontier when something was recorded, and every now and then.
 async fn look(inner: Arc<Inner>, progress: watch::Sender<Result<Position>>) {
     let mut recorded = inner.wake.recorded.subscribe();
+    let mut reached = Position::ZERO;
     loop {
         recorded.borrow_and_update();
         let decided = frontier::decided(&inner.connections, &inner.statements.frontier).await;
+        if let Ok(end) = decided {
+            if end < reached {
+                let error = went_back(reached, end);
+                tracing::error!(%error, "PostgreSQL");
+                progress.send_modify(|known| *known = Err(error));
+                return;
+            }
+            reached = end;
+        }
         progress.send_if_modified(|known| {
             let news = match (&decided, &*known) {
                 (Ok(decided), Ok(known)) => decided > known,

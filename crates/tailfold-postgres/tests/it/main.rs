@@ -19,3 +19,4 @@ mod setup;
 mod silence;
 mod snapshots;
 mod support;
+mod went_back;
