@@ -172,7 +172,7 @@ impl PostgresConfig {
             (None, None) => return Err(Error::invalid("neither a server nor a pool is named")),
         };
         let own = dialer.as_ref().filter(|_| self.pool.is_none()).map(|dialer| dialer.tls.clone());
-        Ok((Connections::new(pool, self.deadline, own), dialer))
+        Ok((Connections::new(pool, self.quoted_schema(), self.deadline, own), dialer))
     }
 
     fn check(&self) -> Result<()> {

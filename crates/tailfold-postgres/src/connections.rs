@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -25,14 +26,21 @@ pub(crate) type Values<'a> = [&'a (dyn ToSql + Sync)];
 #[derive(Clone)]
 pub(crate) struct Connections {
     pool: Pool,
+    /// Quoted.
+    schema: Arc<str>,
     deadline: Duration,
     /// Where the pool is the store's own: how to speak to its server besides.
     own: Option<MakeRustlsConnect>,
 }
 
 impl Connections {
-    pub(crate) fn new(pool: Pool, deadline: Duration, own: Option<MakeRustlsConnect>) -> Self {
-        Self { pool, deadline, own }
+    pub(crate) fn new(
+        pool: Pool,
+        schema: String,
+        deadline: Duration,
+        own: Option<MakeRustlsConnect>,
+    ) -> Self {
+        Self { pool, schema: schema.into(), deadline, own }
     }
 
     fn lend(&self, client: Object) -> Connection {
@@ -43,6 +51,11 @@ impl Connections {
     /// How long an operation is repeated that gets no answer.
     pub(crate) fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// The schema that they are used for, quoted.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
     }
 
     /// A connection, however long it takes until one is free.

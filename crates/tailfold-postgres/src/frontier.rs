@@ -8,11 +8,12 @@
 
 use std::time::Duration;
 
-use tailfold::{Error, Position, Result, StoreId};
-use tokio::time::sleep;
+use tailfold::{Error, Outcome, Position, Result, StoreId};
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 use crate::connections::Connections;
+use crate::holders;
 use crate::rows::{self, unsigned};
 use crate::store::another;
 
@@ -20,6 +21,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Looks after which the locks are looked at, too.
 const PATIENT_LOOKS: u32 = 4;
+/// There is a warning after this part of the deadline.
+const WARNED: u32 = 4;
 
 /// The statements of the frontier.
 #[derive(Debug)]
@@ -43,21 +46,17 @@ impl Statements {
                  FROM {schema}.events"
             ),
             oldest: "SELECT pg_snapshot_xmin(pg_current_snapshot())::text",
-            writers: format!(
-                "SELECT EXISTS (
-                     SELECT FROM pg_locks AS log JOIN pg_locks AS own USING (virtualtransaction)
-                     WHERE log.locktype = 'relation' AND log.relation = '{schema}.events'::regclass
-                         AND log.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                         AND log.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock') AND log.granted
-                         AND own.locktype = 'transactionid' AND own.mode = 'ExclusiveLock'
-                         AND age(own.transactionid) > age($1::text::xid))"
-            ),
+            writers: holders::of_positions(schema),
         }
     }
 }
 
 /// The last position that is visible, once everything before it is decided.
+///
+/// # Errors
+/// `Unavailable` at the deadline, with who has not ended.
 pub(crate) async fn decided(connections: &Connections, statements: &Statements) -> Result<Position> {
+    let begun = Instant::now();
     let row = connections.row(&statements.last, &[]).await?;
     // Positions of another store mean nothing to whoever reads on from one of this.
     if !rows::value::<bool>(&row, 3)? {
@@ -68,9 +67,24 @@ pub(crate) async fn decided(connections: &Connections, statements: &Statements) 
     if earlier.than_oldest(&row, 1)? {
         return Ok(position);
     }
+    let deadline = connections.deadline();
+    let mut warn_after = deadline / WARNED;
     let mut pause = FIRST_PAUSE;
     let mut looks = 0;
-    while !earlier.have_ended(connections, statements, looks).await? {
+    while let Some(holders) = earlier.running(connections, statements, looks).await? {
+        let waited = begun.elapsed();
+        if looks > PATIENT_LOOKS && waited >= deadline {
+            return Err(Error::unavailable(
+                Outcome::NotDone,
+                format!(
+                    "not decided up to position {position} after {deadline:?}: {holders}; docs/postgres.md says more"
+                ),
+            ));
+        }
+        if looks > PATIENT_LOOKS && waited >= warn_after {
+            warn_after = deadline;
+            tracing::warn!(%position, ?waited, %holders, "readers of the log wait");
+        }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
         looks += 1;
@@ -96,22 +110,22 @@ impl Earlier {
         Ok(transaction(row, column)? >= self.next)
     }
 
-    async fn have_ended(
+    /// `None` when all have ended. Who has not, in words: after some looks.
+    async fn running(
         &self,
         connections: &Connections,
         statements: &Statements,
         looks: u32,
-    ) -> Result<bool> {
+    ) -> Result<Option<String>> {
         let row = connections.row(statements.oldest, &[]).await?;
         if self.than_oldest(&row, 0)? {
-            return Ok(true);
+            return Ok(None);
         }
         if looks < PATIENT_LOOKS {
-            return Ok(false);
+            return Ok(Some(String::new()));
         }
         let short = (self.next as u32).to_string();
-        let row = connections.row(&statements.writers, &[&short]).await?;
-        Ok(!rows::value::<bool>(&row, 0)?)
+        Ok(holders::told(&connections.rows(&statements.writers, &[&short]).await?))
     }
 }
 

@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod filter;
 mod frontier;
+mod holders;
 mod locks;
 mod log;
 mod patience;

@@ -7,15 +7,18 @@ use std::future::Future;
 use std::time::Duration;
 
 use tailfold::{Error, ErrorKind, Outcome, Result};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::connections::{Connection, Connections};
 use crate::error::{Failure, too_late};
+use crate::holders;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// An attempt has this part of the operation's time.
 const ATTEMPTS: u32 = 3;
+/// How long it may take to find out who holds an operation up.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What is left of an operation's time, and growing pauses between its attempts.
 pub(crate) struct Patience {
@@ -102,8 +105,11 @@ impl Patience {
             _ => self.grown_pause(),
         };
         let is_silent = matches!(failure, Failure::Silent(_));
-        let error = failure.into_error();
+        let mut error = failure.into_error();
         if is_silent {
+            if let Some(holders) = self.holders().await {
+                error = Error::unavailable(Outcome::Unknown, format!("{error}: {holders}"));
+            }
             tracing::warn!(%error, "PostgreSQL: once more, on another connection");
         } else {
             tracing::debug!(%error, "PostgreSQL: once more");
@@ -150,5 +156,15 @@ impl Patience {
             Some(last) => Error::unavailable(outcome, format!("gave up after {deadline:?}: {last}")),
             None => too_late(deadline, outcome),
         }
+    }
+
+    /// Who holds a lock that an operation may be waiting for, if that is found out at once.
+    async fn holders(&self) -> Option<String> {
+        let find = async {
+            let connection = self.connections.get().await.ok()?;
+            let found = connection.rows(&holders::of_the_log(self.connections.schema()), &[]).await.ok()?;
+            holders::told(&found)
+        };
+        timeout(LOOK.min(self.part), find).await.ok().flatten()
     }
 }

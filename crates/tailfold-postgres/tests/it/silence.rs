@@ -1,4 +1,4 @@
-//! Connections that fall silent, and callers who go away.
+//! Waiting that ends: connections that fall silent, and transactions of others that do not end.
 
 use crate::support::*;
 
@@ -79,4 +79,64 @@ async fn dropped_appends_hold_up_no_strangers() {
     .await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     other.batch_execute("ROLLBACK").await.unwrap();
+}
+
+async fn server_with_prepared_transactions() -> PostgresServer {
+    let builder = PostgresServer::builder().fsync(false).config_line("max_prepared_transactions = 5");
+    tokio::task::spawn_blocking(|| builder.start().unwrap()).await.unwrap()
+}
+
+/// Reads of the log stand still behind a transaction that has recorded something and does not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_holds_up_readers_of_the_log_is_named_at_the_deadline() {
+    let server = server_with_prepared_transactions().await;
+    let schema = fresh_schema();
+    let deadline = Duration::from_secs(2);
+    let store = config(&server.url()).schema(&schema).deadline(deadline).connect().await.unwrap();
+    append(&store, "a/1", events(1)).await;
+    for prepares in [false, true] {
+        let slow = Slow::begin(&server.url()).await;
+        slow.record(&schema, "slow/1", &[]).await;
+        let (name, end) = match prepares {
+            true => {
+                slow.run("PREPARE TRANSACTION 'forgotten'").await;
+                ("`forgotten`".to_owned(), "ROLLBACK PREPARED 'forgotten'")
+            }
+            false => (format!("process {}", slow.pid().await), "ROLLBACK"),
+        };
+        append(&store, "a/2", events(1)).await;
+        let to_end = store.read_all_to_vec(Position::ZERO, Filter::all());
+        let mut live = store.read_all(Position::ZERO, Filter::all(), Follow::Live);
+        for error in
+            [soon("an end", to_end).await.unwrap_err(), soon("an end", live.try_next()).await.unwrap_err()]
+        {
+            assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error:?}");
+            assert!(error.to_string().contains(&name), "{error} without {name}");
+        }
+        slow.end(end).await;
+        assert!(
+            soon("the log", store.read_all_to_vec(Position::ZERO, Filter::all())).await.unwrap().len() > 1
+        );
+    }
+}
+
+/// Everything stands still behind a lock on the whole table.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_locks_the_log_is_named_at_the_deadline() {
+    let server = server_with_prepared_transactions().await;
+    let schema = fresh_schema();
+    let deadline = Duration::from_secs(3);
+    let store = config(&server.url()).schema(&schema).deadline(deadline).connect().await.unwrap();
+    append(&store, "a/1", events(1)).await;
+    let slow = Slow::begin(&server.url()).await;
+    slow.run(&format!("LOCK TABLE {schema}.events IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'lock'"))
+        .await;
+    let commit = Commit::new(stream("a/2"), Expected::NoStream, events(1));
+    let appended = soon("an end", store.append(commit)).await.unwrap_err();
+    let read = soon("an end", store.read_all_to_vec(Position::ZERO, Filter::all())).await.unwrap_err();
+    for error in [appended, read] {
+        assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
+        assert!(error.to_string().contains("prepared transaction `lock`"), "{error}");
+    }
+    slow.end("ROLLBACK PREPARED 'lock'").await;
 }

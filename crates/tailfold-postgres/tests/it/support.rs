@@ -156,8 +156,17 @@ impl Slow {
             .unwrap();
     }
 
-    pub(crate) async fn end(self, statement: &str) {
+    pub(crate) async fn run(&self, statement: &str) {
         self.client.batch_execute(statement).await.unwrap();
+    }
+
+    /// The process on the server.
+    pub(crate) async fn pid(&self) -> i32 {
+        self.client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+    }
+
+    pub(crate) async fn end(self, statement: &str) {
+        self.run(statement).await;
     }
 }
 
