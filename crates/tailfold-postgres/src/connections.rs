@@ -19,6 +19,8 @@ use crate::patience::Patience;
 
 /// How long the answer to a request that was given up is waited for. After that the connection is closed.
 const GRACE: Duration = Duration::from_secs(1);
+/// The longest time in which the server hears nothing of a transaction that is open.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
 
 pub(crate) type Values<'a> = [&'a (dyn ToSql + Sync)];
 
@@ -188,12 +190,23 @@ impl Connection {
         self.unanswered.store(false, Ordering::Release);
     }
 
-    /// A transaction whose statements may take as long as they take.
-    pub(crate) async fn transaction_at_leisure(&mut self) -> Result<Transaction<'_>, Failure> {
+    /// A transaction whose statements may take as long as they take. In between the server ends it where it hears nothing: it
+    /// may hold up others, and whoever has begun it may be gone.
+    pub(crate) async fn transaction_at_leisure(
+        &mut self,
+        deadline: Duration,
+    ) -> Result<Transaction<'_>, Failure> {
         let transaction = self.client().transaction().await?;
-        transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
+        let settings = format!("SET LOCAL statement_timeout = 0; {}", idle_limit(deadline));
+        transaction.batch_execute(&settings).await?;
         Ok(transaction)
     }
+}
+
+/// A statement that limits how long the server waits for the next one of a transaction.
+pub(crate) fn idle_limit(deadline: Duration) -> String {
+    let limit = deadline.min(LONGEST_IDLE).as_millis().max(1);
+    format!("SET LOCAL idle_in_transaction_session_timeout = {limit}")
 }
 
 impl Drop for Connection {

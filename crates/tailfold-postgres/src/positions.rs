@@ -4,11 +4,13 @@
 //! and somebody may set it. Behind the log it would give out positions that followers have passed; with a
 //! cache, or in steps, sessions would use theirs out of order.
 
+use std::time::Duration;
+
 use tailfold::{Error, Result};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use crate::connections::{Connection, Connections};
+use crate::connections::{Connection, Connections, idle_limit};
 use crate::error::Failure;
 use crate::rows;
 
@@ -28,7 +30,7 @@ pub(crate) async fn check(connections: &Connections, schema: &str) -> Result<i64
         .insist(|mut connection| async move {
             let state = State::of(&connection.rows(&statement(schema), &[]).await?)?;
             if !state.is_right() {
-                set_right(&mut connection, schema).await?;
+                set_right(&mut connection, schema, connections.deadline()).await?;
             }
             Ok(state.last)
         })
@@ -44,10 +46,10 @@ fn statement(schema: &str) -> String {
     )
 }
 
-async fn set_right(connection: &mut Connection, schema: &str) -> Result<(), Failure> {
+async fn set_right(connection: &mut Connection, schema: &str, deadline: Duration) -> Result<(), Failure> {
     let transaction = connection.client().transaction().await?;
     // Whoever draws positions has a lock on the table before: none is drawn meanwhile.
-    let lock = format!("LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE");
+    let lock = format!("{}; LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE", idle_limit(deadline));
     transaction.batch_execute(&lock).await?;
     let state = State::of(&transaction.query(&statement(schema), &[]).await?)?;
     if !state.is_right() {

@@ -123,7 +123,7 @@ impl Inner {
         let deadline = self.connections.deadline();
         let chain = erased.chain.link(Digest::of(tombstone));
         let step = {
-            let transaction = connection.transaction_at_leisure().await.map_err(before_commit)?;
+            let transaction = connection.transaction_at_leisure(deadline).await.map_err(before_commit)?;
             let found = transaction
                 .query(
                     &self.statements.remove.erase,
@@ -204,7 +204,7 @@ impl Inner {
     ) -> Result<Step, Failure> {
         let deadline = self.connections.deadline();
         let step = {
-            let transaction = connection.transaction_at_leisure().await.map_err(before_commit)?;
+            let transaction = connection.transaction_at_leisure(deadline).await.map_err(before_commit)?;
             let removed =
                 self.cut(&transaction, stream, before, id, recorded_at).await.map_err(before_commit)?;
             Step { removed, committed: commit(transaction, deadline).await }

@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::config::PostgresConfig;
-use crate::connections::Connections;
+use crate::connections::{Connections, idle_limit};
 use crate::error::Failure;
 use crate::locks::Locks;
 use crate::patience::Patience;
@@ -191,6 +191,7 @@ pub(crate) async fn begin_migration<'a>(
     // Each statement has to see what was committed while it waited for the lock.
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    transaction.batch_execute(&idle_limit(config.deadline)).await?;
     let lock = Locks::new(&config.schema).migration();
     transaction.query_one("SELECT pg_advisory_xact_lock($1)", &[&lock]).await?;
     // Whoever may not create schemas may be given an empty one.

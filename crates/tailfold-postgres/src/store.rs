@@ -123,7 +123,7 @@ impl PostgresStore {
         let reindexed = async {
             let connections = &self.inner.connections;
             let mut connection = connections.get().await?;
-            let transaction = connection.transaction_at_leisure().await?;
+            let transaction = connection.transaction_at_leisure(connections.deadline()).await?;
             let statements = format!(
                 "LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
                  TRUNCATE {schema}.event_tags;

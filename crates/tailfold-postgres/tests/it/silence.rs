@@ -81,6 +81,46 @@ async fn dropped_appends_hold_up_no_strangers() {
     other.batch_execute("ROLLBACK").await.unwrap();
 }
 
+/// An eraser whose machine is gone after its last step and before COMMIT: the server hears nothing more, not even an end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_eraser_that_vanishes_does_not_stop_appends() {
+    let (proxy, eraser, beside) = behind_a_proxy().await;
+    let schema = schema_of(&beside);
+    let slow = Slow::append(&schema, "slow/1", &[]).await;
+    let erasing =
+        tokio::spawn(async move { eraser.remove(&A, Removal::erase(Timestamp::from_micros(1))).await });
+    let other = client(&shared_server().await).await;
+    let waits = format!(
+        "SELECT FROM pg_locks WHERE relation = '{schema}.events'::regclass AND mode = 'ShareRowExclusiveLock' AND NOT granted"
+    );
+    soon("the eraser's wait", async {
+        while other.query_opt(&waits, &[]).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    proxy.lose_requests();
+    slow.end("COMMIT").await;
+    // Until the eraser has the lock, alone.
+    let holds = waits.replace("NOT granted", "granted");
+    soon("the eraser's lock", async {
+        while other.query_opt(&holds, &[]).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let begun = Instant::now();
+    let appended = beside.append(Commit::new(stream("b/1"), Expected::NoStream, events(1))).await;
+    assert!(
+        appended.is_ok() && begun.elapsed() < Duration::from_secs(15),
+        "{appended:?} {:?}",
+        begun.elapsed()
+    );
+    // The network is back: the erase is done again.
+    proxy.cut();
+    assert_eq!(soon("the erase", erasing).await.unwrap().unwrap().events, 3);
+}
+
 async fn server_with_prepared_transactions() -> PostgresServer {
     let builder = PostgresServer::builder().fsync(false).config_line("max_prepared_transactions = 5");
     tokio::task::spawn_blocking(|| builder.start().unwrap()).await.unwrap()
