@@ -69,7 +69,8 @@ impl SnapshotStore for NatsStore {
 
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept> {
         let found = self.shared.find(&filter).await.map_err(|error| error.during("sweep snapshots"))?;
-        let unused = found.into_iter().filter(|found| found.info.used < unused_since);
+        let is_unused = |info: &SnapshotInfo| info.used < unused_since && !info.slot.is_lasting();
+        let unused = found.into_iter().filter(|found| is_unused(&found.info));
         self.shared.discard_all(unused).await.map_err(|error| error.during("sweep snapshots"))
     }
 

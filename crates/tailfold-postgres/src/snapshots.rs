@@ -40,6 +40,7 @@ impl Statements {
             )
         };
         let matches = "($1::text IS NULL OR s.fold = $1) AND ($2::text IS NULL OR s.serial = $2) AND ($3::text IS NULL OR s.key = $3)";
+        let lasting = Slot::LASTING;
         Self {
             save: format!(
                 "SELECT pruned, newer_version, newer_chain FROM {schema}.save_snapshot($1, $2, $3, $4, $5, $6, $7, $8, $9)"
@@ -67,6 +68,7 @@ impl Statements {
             sweep: with_payload(&format!(
                 "DELETE FROM {schema}.snapshots s USING (
                      SELECT s.ctid FROM {schema}.snapshots s WHERE {matches} AND s.used < $4
+                     AND s.fold <> '{lasting}'
                      LIMIT {SWEPT} FOR UPDATE SKIP LOCKED) AS unused
                  WHERE s.ctid = unused.ctid"
             )),

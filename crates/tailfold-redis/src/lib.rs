@@ -58,7 +58,8 @@
 //!
 //! # What it is not
 //!
-//! No place for events, and no only place for snapshots whose replay you cannot afford. No Sentinel: name all servers, and the
+//! No place for events, and no only place for snapshots whose replay you cannot afford, nor for checkpoints of `ByPosition`: these do
+//! not expire, but go with all else that a server evicts or loses. No Sentinel: name all servers, and the
 //! one that is the primary is found. Loads are not spread over replicas. A list reads all keys first and sorts them, and a sweep
 //! goes through all keys of the store: both look at 1,000 keys at a time. The retention counts for all snapshots of a stream
 //! together; those of a serial that is not used any more go with the daily sweep of a repository of that fold, or by

@@ -19,6 +19,9 @@ use crate::scan;
 use crate::scripts::{self, StepCall};
 use crate::servers::Servers;
 
+/// Longer than anybody pauses: 300 years.
+const FOR_EVER_SECONDS: u64 = 10_000_000_000;
+
 /// How many steps of one operation wait for the server at the same time.
 pub(crate) const AT_ONCE: usize = 64;
 
@@ -81,11 +84,17 @@ impl Shared {
         answers::only(self.others.call(Request::Step(call), effect).await?)
     }
 
+    /// How long a key lives without being used. One of what is no snapshot never comes to its end: a key holds either
+    /// the one or the other, since names of subscriptions are no names of streams.
+    fn lifetime_of(&self, slot: &Slot) -> u64 {
+        if slot.is_lasting() { FOR_EVER_SECONDS } else { self.lifetime_seconds }
+    }
+
     async fn newest(&self, slot: &Slot) -> Result<Option<StoredSnapshot>> {
         let (hash, field) = (self.names.hash(slot.key()), names::field(slot));
         let mut commands = Pipeline::with_capacity(2);
         commands.cmd("HMGET").arg(&hash).arg(&field).arg(format!("{field}:head"));
-        commands.cmd("EXPIRE").arg(&hash).arg(self.lifetime_seconds);
+        commands.cmd("EXPIRE").arg(&hash).arg(self.lifetime_of(slot));
         // A server that refuses to write, like a replica, can serve a load all the same: the second answer may be an error.
         let values = self.loads.call(Request::Commands(&commands), Effect::Read).await?;
         let Some(found) = values.into_iter().next() else { return Err(answers::missing()) };
@@ -94,7 +103,7 @@ impl Shared {
 
     async fn at_or_below(&self, slot: &Slot, version: Version) -> Result<Option<StoredSnapshot>> {
         let call = self.step(&scripts::AT_OR_BELOW, slot.key()).with(names::field(slot)).with(version);
-        let call = call.with(self.lifetime_seconds);
+        let call = call.with(self.lifetime_of(slot));
         let values = self.loads.call(Request::Step(&call), Effect::Read).await?;
         answers::snapshot(answers::only(values)?)
     }
@@ -109,7 +118,7 @@ impl Shared {
         };
         let line = Line { head, bytes: bytes.len() as u64, used: day };
         let call = self.step(&scripts::SAVE, slot.key()).with(names::field(slot)).with_bytes(bytes.clone());
-        let call = call.with(line).with(most).with(self.lifetime_seconds);
+        let call = call.with(line).with(most).with(self.lifetime_of(slot));
         answers::saved(self.run(&call, Effect::Idempotent).await?)
     }
 
@@ -117,7 +126,7 @@ impl Shared {
         let mut calls: BTreeMap<&str, StepCall> = BTreeMap::new();
         for (slot, version) in used {
             let call = calls.remove(slot.key()).unwrap_or_else(|| {
-                self.step(&scripts::MARK, slot.key()).with(day.0).with(self.lifetime_seconds)
+                self.step(&scripts::MARK, slot.key()).with(day.0).with(self.lifetime_of(slot))
             });
             calls.insert(slot.key(), call.with(names::field(slot)).with(version));
         }
@@ -132,7 +141,7 @@ impl Shared {
     }
 
     pub(crate) async fn sweep_key(&self, key: &str, filter: &SlotFilter, unused_since: Day) -> Result<Swept> {
-        let call = filtered(self.step(&scripts::SWEEP, key), filter).with(unused_since.0);
+        let call = filtered(self.step(&scripts::SWEEP, key), filter).with(unused_since.0).with(Slot::LASTING);
         answers::swept(self.run(&call, Effect::Once).await?)
     }
 }

@@ -89,7 +89,8 @@ impl SnapshotStore for SqliteStore {
             0,
             move |ledger| {
                 let unused = ("used < ?".to_owned(), Value::Integer(unused_since.0));
-                remove_where(ledger.connection, conditions(&filter).chain([unused]))
+                let snapshots = ("fold <> ?".to_owned(), Value::Text(Slot::LASTING.to_owned()));
+                remove_where(ledger.connection, conditions(&filter).chain([unused, snapshots]))
             },
         )
         .await

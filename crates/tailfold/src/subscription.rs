@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use self::by_position::ByPosition;
-pub(crate) use self::by_position::FOLD as CHECKPOINTS;
 pub use self::checkpoint::{Checkpoint, CheckpointInfo, HandledEvent};
 pub use self::lag::Lag;
 pub use self::read_model::{Batch, BoxError, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};

@@ -136,8 +136,9 @@ impl SnapshotStore for MemcachedTier {
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept> {
         let mut all = Swept::default();
         for key in self.keys(&filter).await? {
-            let Swept { snapshots, bytes } =
-                self.remove(&key, |slot, used| filter.matches(slot) && used < unused_since).await?;
+            let Swept { snapshots, bytes } = self
+                .remove(&key, |slot, used| filter.matches(slot) && !slot.is_lasting() && used < unused_since)
+                .await?;
             all = Swept { snapshots: all.snapshots + snapshots, bytes: all.bytes + bytes };
         }
         Ok(all)

@@ -190,6 +190,7 @@ macro_rules! snapshot_store_conformance {
                 use_is_noted_by_day,
                 a_sweep_keeps_what_was_used_on_the_day,
                 a_sweep_keeps_what_its_filter_does_not_name,
+                what_is_no_snapshot_is_never_swept,
                 sweeps_at_once_remove_each_snapshot_once,
                 a_key_is_forgotten_whole,
             }

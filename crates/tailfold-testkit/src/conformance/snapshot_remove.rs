@@ -146,6 +146,25 @@ pub async fn a_sweep_keeps_what_its_filter_does_not_name(store: Snapshots) {
     }
 }
 
+/// Checkpoints and parked events lie among snapshots and are none: no sweep removes them, whatever its filter names.
+pub async fn what_is_no_snapshot_is_never_swept(store: Snapshots) {
+    let slot = Space::fresh().slot("fold", 1, "a");
+    let lasting = Slot::new(Slot::LASTING, serial_of(1), slot.key()).unwrap();
+    for slot in [&slot, &lasting] {
+        store.save(slot, save_on(1, b"state", Day(1))).await.unwrap();
+    }
+    for filter in [
+        SlotFilter::fold(Slot::LASTING),
+        SlotFilter { serial: Some(serial_of(1)), ..SlotFilter::fold(Slot::LASTING) },
+    ] {
+        assert_eq!(store.sweep(filter, Day(20_000)).await.unwrap(), Swept::default());
+    }
+    let swept = store.sweep(SlotFilter::key(slot.key()), Day(20_000)).await.unwrap();
+    assert_eq!(swept, Swept { snapshots: 1, bytes: 5 });
+    assert_eq!(store.newest(&slot, None).await.unwrap(), None);
+    assert_eq!(store.newest(&lasting, None).await.unwrap().unwrap().bytes, "state");
+}
+
 /// Sweeps of many processes at once remove each snapshot once.
 pub async fn sweeps_at_once_remove_each_snapshot_once(store: Snapshots) {
     let space = Space::fresh();

@@ -45,7 +45,9 @@ impl SnapshotStore for MemoryStore {
     }
 
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept> {
-        let unused = |slot: &Slot, kept: &StoredSnapshot| filter.matches(slot) && kept.used < unused_since;
+        let unused = |slot: &Slot, kept: &StoredSnapshot| {
+            filter.matches(slot) && !slot.is_lasting() && kept.used < unused_since
+        };
         Ok(self.contents().snapshots.remove_where(unused))
     }
 

@@ -11,7 +11,6 @@ use crate::error::Result;
 use crate::fold::Fold;
 use crate::repository::SnapshotSide;
 use crate::stream::Version;
-use crate::subscription::CHECKPOINTS;
 
 /// Removes from a store every snapshot that was begun when fewer keys were forgotten than now, of every fold,
 /// serial and instance that matches: what nobody loads again, and what releases of the past have left, goes
@@ -33,7 +32,7 @@ pub async fn remove_forgotten(
     while let Some(batch) = batches.try_next().await? {
         for info in batch {
             let slot = &info.slot;
-            let state = StateOf::in_slot(slot).filter(|_| slot.fold() != CHECKPOINTS);
+            let state = StateOf::in_slot(slot).filter(|_| !slot.is_lasting());
             let Some(keys) = state.map(|state| encryption.forgotten_keys(&state)).transpose()? else {
                 continue;
             };

@@ -155,6 +155,15 @@ impl Slot {
         Self { fold: fold.clone(), serial: serial.clone(), key: key.into() }
     }
 
+    /// Name of the fold of what is kept among snapshots and is none: the checkpoints and parked events of
+    /// [`ByPosition`](crate::ByPosition). Nothing makes them anew, so no sweep removes them.
+    pub const LASTING: &'static str = "tailfold-subscription";
+
+    /// Whether it holds what no sweep removes; see [`Slot::LASTING`].
+    pub fn is_lasting(&self) -> bool {
+        self.fold() == Self::LASTING
+    }
+
     /// Name of the fold.
     pub fn fold(&self) -> &str {
         &self.fold

@@ -21,8 +21,6 @@ use crate::snapshot::{
 };
 use crate::stream::{Head, Version};
 
-/// Where checkpoints and parked events lie among snapshots.
-pub(crate) const FOLD: &str = "tailfold-subscription";
 const SERIAL: &str = "0000000000000001";
 /// Between the name and the position of an event that was put aside. No name holds it.
 const PARKED: char = '!';
@@ -108,7 +106,7 @@ impl super::Subscription {
 async fn checkpoints(snapshots: &dyn SnapshotStore) -> Result<Vec<CheckpointInfo>> {
     let mut infos = Vec::new();
     let mut parked: BTreeMap<String, u64> = BTreeMap::new();
-    for SnapshotInfo { slot, .. } in snapshots.list_to_vec(SlotFilter::fold(FOLD)).await? {
+    for SnapshotInfo { slot, .. } in snapshots.list_to_vec(SlotFilter::fold(Slot::LASTING)).await? {
         if let Some((name, _)) = slot.key().split_once(PARKED) {
             *parked.entry(name.to_owned()).or_default() += 1;
         } else if let Some(stored) = snapshots.newest(&slot, None).await? {
@@ -126,7 +124,7 @@ async fn checkpoints(snapshots: &dyn SnapshotStore) -> Result<Vec<CheckpointInfo
 
 async fn parked_events(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
     let mut parked: Vec<Parked> = Vec::new();
-    for SnapshotInfo { slot, .. } in snapshots.list_to_vec(SlotFilter::fold(FOLD)).await? {
+    for SnapshotInfo { slot, .. } in snapshots.list_to_vec(SlotFilter::fold(Slot::LASTING)).await? {
         if slot.key().split_once(PARKED).is_none_or(|(of, _)| of != name) {
             continue;
         }
@@ -194,7 +192,7 @@ where
 }
 
 fn slot(key: &str) -> Result<Slot> {
-    Slot::new(FOLD, SERIAL.parse()?, key)
+    Slot::new(Slot::LASTING, SERIAL.parse()?, key)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
