@@ -27,6 +27,8 @@ pub enum Fault {
     LoseSaves,
     /// Removals (of one, by a sweep, of a key) are acknowledged and forgotten.
     DropRemoves,
+    /// Removals of one snapshot are answered with "it is another by now", and nothing is removed.
+    RefuseRemoves,
     /// Use is acknowledged and forgotten.
     DropUse,
     /// A snapshot that is there is not found.
@@ -54,7 +56,7 @@ pub enum Fault {
 impl Fault {
     /// One of each kind, with values drawn from `random`.
     fn draw(random: &mut fastrand::Rng) -> Self {
-        match random.u32(..16) {
+        match random.u32(..17) {
             0 => Self::Fail,
             1 => Self::FailAfterwards,
             2 => Self::Hang(Duration::from_millis(random.u64(..5))),
@@ -70,6 +72,7 @@ impl Fault {
             12 => Self::OtherSlot,
             13 => Self::IgnoreBound,
             14 => Self::ShiftVersion(random.i64(-3..=3)),
+            15 => Self::RefuseRemoves,
             _ => Self::OtherHistory,
         }
     }
@@ -82,6 +85,7 @@ impl Fault {
             Self::Hang(_) => "hang",
             Self::LoseSaves => "lose_saves",
             Self::DropRemoves => "drop_removes",
+            Self::RefuseRemoves => "refuse_removes",
             Self::DropUse => "drop_use",
             Self::Miss => "miss",
             Self::Truncate(_) => "truncate",
@@ -341,6 +345,10 @@ impl<S: SnapshotStore> SnapshotStore for FaultySnapshots<S> {
             self.count(fault);
             return Ok(true);
         }
+        if let Some(fault @ Fault::RefuseRemoves) = &fault {
+            self.count(fault);
+            return Ok(false);
+        }
         self.call("remove a snapshot", fault.as_ref(), self.inner.compare_and_remove(slot, read)).await
     }
 
@@ -439,6 +447,8 @@ mod tests {
         assert_eq!(newest.head.version, Version(7));
         snapshots.always(Some(Fault::DropRemoves));
         assert!(snapshots.compare_and_remove(&slot("a"), &newest).await.unwrap());
+        snapshots.script([Some(Fault::RefuseRemoves)]);
+        assert!(!snapshots.compare_and_remove(&slot("a"), &newest).await.unwrap());
         assert_eq!(snapshots.forget("a").await.unwrap(), Swept::default());
         assert_eq!(snapshots.sweep(SlotFilter::all(), Day(99)).await.unwrap(), Swept::default());
         assert_eq!(snapshots.newest(&slot("a"), None).await.unwrap(), Some(newest));

@@ -31,6 +31,7 @@ pub async fn no_fault_of_a_snapshot_store_changes_an_answer(store: Arc<dyn Store
         Fault::Hang(Duration::from_secs(3600)),
         Fault::LoseSaves,
         Fault::DropRemoves,
+        Fault::RefuseRemoves,
         Fault::DropUse,
         Fault::Miss,
         Fault::Truncate(100),

@@ -107,6 +107,7 @@ macro_rules! repository_conformance {
                 saves_reach_all_tiers_although_one_hangs,
                 no_fault_of_a_tier_changes_an_answer,
                 erasing_forgets_in_all_tiers,
+                a_tier_that_removes_nothing_holds_no_load_up,
                 a_snapshot_by_hand_is_answered_by_the_farthest_tier,
             }
             projections {

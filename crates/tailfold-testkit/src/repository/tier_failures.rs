@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tailfold::{
-    Breaker, ErrorKind, Keep, Rejection, Repository, Rule, SlotFilter, SnapshotConfig, SnapshotStore as _,
-    SnapshotStoreExt as _, Source, Store, Tier, Version,
+    Breaker, ErrorKind, Keep, Policy, Rejection, Repository, Rule, SlotFilter, SnapshotConfig,
+    SnapshotStore as _, SnapshotStoreExt as _, Source, Store, Tier, Version,
 };
 
 use super::folds::{Ledger, Overdrawn, actor, event, events};
+use super::sales::{Shop, Stock};
 use super::support::{feed, load_right, stream};
 use super::tiers::{counted, far, near, over, patient};
 use crate::Fault;
@@ -161,6 +162,7 @@ pub async fn no_fault_of_a_tier_changes_an_answer(store: Arc<dyn Store>) {
         Fault::Hang(FOREVER),
         Fault::LoseSaves,
         Fault::DropRemoves,
+        Fault::RefuseRemoves,
         Fault::Miss,
         Fault::FlipBit(12_345),
         Fault::Stale,
@@ -229,6 +231,35 @@ pub async fn erasing_forgets_in_all_tiers(store: Arc<dyn Store>) {
     assert_eq!((again.events, again.snapshots), (0, 1));
     assert_eq!(left(&second).await, 0);
     assert_eq!(repository.load(&id).await.expect("load").head(), None);
+}
+
+/// A tier that acknowledges removals and forgets them, or answers them with "no", costs a load of a projection whose snapshot
+/// is outdated a few calls, and no answer.
+pub async fn a_tier_that_removes_nothing_holds_no_load_up(store: Arc<dyn Store>) {
+    if !store.capabilities().erase {
+        return;
+    }
+    let shop = Shop::over(&store);
+    for (fault, sale) in [(Fault::DropRemoves, "1"), (Fault::RefuseRemoves, "2")] {
+        let near = near();
+        let builder = Repository::<Stock>::builder(store.clone()).snapshots(Policy::every(1));
+        let stock = builder.snapshots_in([patient("near", near.clone())]).build().expect("build");
+        shop.record_all(0..15).await;
+        stock.load(()).await.expect("load");
+        stock.flush().await;
+        shop.sales.erase(sale).await.expect("erase");
+        near.always(Some(fault.clone()));
+        let calls = near.counts().calls;
+        let loaded = stock.load(()).await.expect("load");
+        let calls = near.counts().calls - calls;
+        assert_eq!(loaded.report().rejected.first().map(|one| one.reason), Some(Rejection::Erased));
+        assert!(calls <= 12, "{fault:?}: {calls} calls");
+        assert!(near.counts().faults.contains_key(fault.name()), "{:?}", near.counts());
+        let replayed = stock.load(()).without_snapshots().await.expect("replay");
+        assert_eq!(loaded.state(), replayed.state(), "{fault:?}");
+        stock.flush().await;
+        assert_eq!(stock.load(()).await.expect("load").state(), replayed.state(), "{fault:?}");
+    }
 }
 
 /// A snapshot that somebody asks for by name is kept where it lasts; a nearer tier that fails is counted.

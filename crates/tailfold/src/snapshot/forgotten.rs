@@ -55,10 +55,17 @@ fn is_outdated(stored: &StoredSnapshot, keys: u64) -> bool {
 }
 
 impl<F: Fold> SnapshotSide<F> {
-    /// Removes outdated snapshots of a slot from all tiers, those that did not have to serve included. Costs
-    /// a load as long as it waits for the slowest tier, at most; what fails is said, and such a snapshot
-    /// never serves.
+    /// Removes outdated snapshots of a slot from all tiers, those that did not have to serve included. Bounded as
+    /// [`SnapshotSide::remove_where`] is.
     pub(crate) async fn remove_outdated(&self, slot: &Slot, keys: u64) {
+        self.remove_where(slot, |stored| is_outdated(stored, keys)).await;
+    }
+
+    /// Removes snapshots of a slot from all tiers, from the newest down, each asked for once: whatever a store answers to
+    /// removals, the walk comes to its end. Costs a load as long as it waits for the slowest tier, at most; what fails or
+    /// is refused is said, and such a snapshot never serves.
+    pub(crate) async fn remove_where(&self, slot: &Slot, is_meant: impl Fn(&StoredSnapshot) -> bool + Sync) {
+        let is_meant = &is_meant;
         let removals = self.tiers.iter().map(|tier| async move {
             let removal = async {
                 let mut bound = None;
@@ -67,13 +74,16 @@ impl<F: Fold> SnapshotSide<F> {
                         // Not what was asked for: it would go round and round.
                         break;
                     }
-                    if is_outdated(&stored, keys) {
-                        tier.store().compare_and_remove(slot, &stored).await?;
+                    if is_meant(&stored) && !tier.store().compare_and_remove(slot, &stored).await? {
+                        let version = stored.head.version;
+                        tracing::debug!(%slot, tier = %tier.name(), %version, "outdated snapshot replaced or kept");
                     }
                     if stored.head.version <= Version::FIRST {
                         break;
                     }
                     bound = Some(Version(stored.head.version.0 - 1));
+                    // A store that never waits would never let the timeout have its turn.
+                    tokio::task::consume_budget().await;
                 }
                 Ok(())
             };

@@ -34,22 +34,12 @@ impl<F: Fold> Inner<F> {
 }
 
 impl<F: Fold> SnapshotSide<F> {
-    /// Removes what all tiers keep of a key of this fold and serial: what is kept holds what was erased. What fails is said;
-    /// such a snapshot never serves.
+    /// Removes what all tiers keep of a key of this fold and serial: what is kept holds what was erased. Bounded as
+    /// [`SnapshotSide::remove_where`] is.
     pub(crate) async fn forget_slot(&self, key: &str) {
-        let slot = self.sealer.slot_of(key);
-        for tier in self.tiers.iter() {
-            let removal = async {
-                while let Some(stored) = tier.store().newest(&slot, None).await? {
-                    tier.store().compare_and_remove(&slot, &stored).await?;
-                }
-                Ok(())
-            };
-            if let Err(failure) = tier.attempt(self.config.write_timeout(), removal).await {
-                tracing::warn!(%slot, tier = %tier.name(), %failure, "outdated snapshots not removed");
-            }
-        }
+        self.remove_where(&self.sealer.slot_of(key), |_| true).await;
     }
+
     /// The one that is expected to keep what the others may lose.
     fn farthest(&self) -> &GuardedTier {
         self.tiers.last().expect("a chain without a tier is not built")
