@@ -78,6 +78,7 @@ mod load;
 mod loaded;
 mod memory;
 mod meter;
+mod panics;
 mod projection;
 mod replay;
 mod report;

@@ -17,10 +17,12 @@ use crate::error::{Error, Result};
 use crate::event::RecordedEvent;
 use crate::fold::{Aggregate, Fold};
 use crate::loaded::{Loaded, Trail};
+use crate::panics::caught;
 use crate::replay::Replay;
 use crate::report::Report;
 use crate::repository::{Inner, Repository, SnapshotSide};
 use crate::snapshot::Moment;
+use crate::stats::Outcome;
 use crate::store::{Direction, EventBatches, VersionRange};
 use crate::stream::{Head, StreamId, Version};
 
@@ -289,11 +291,17 @@ impl<F: Aggregate> SnapshotSide<F> {
 }
 
 impl<F: Fold> SnapshotSide<F> {
-    /// Whether the policy wants a snapshot of a state at that head.
+    /// Whether the policy wants a snapshot of a state at that head. One that panics does not, and that is counted: the
+    /// events that it is asked about are recorded already.
     pub(crate) fn is_due(&self, state: &F, head: Head, trail: &Trail) -> bool {
         let types = trail.kinds.after(trail.since);
         let Trail { since, events, bytes, .. } = *trail;
-        trail.exact && self.policy.is_due(&Moment { state, head, since, events, bytes, types: &types })
+        let moment = Moment { state, head, since, events, bytes, types: &types };
+        trail.exact && caught(|| self.policy.is_due(&moment)).unwrap_or_else(|panicked| {
+            tracing::error!(fold = F::NAME, version = %head.version, %panicked, "policy: no snapshot taken");
+            self.writer.dropped(Outcome::Failed);
+            false
+        })
     }
 }
 

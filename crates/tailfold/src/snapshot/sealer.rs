@@ -1,7 +1,6 @@
 //! State <-> envelope, for one fold: everything that is known before a store is involved.
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use crate::encryption::{Encryption, StateOf};
 use crate::error::{Error, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
+use crate::panics::caught;
 use crate::schema::{EventSource, Events};
 use crate::stats::Outcome;
 use crate::stream::{Head, StreamId};
@@ -246,12 +246,5 @@ impl Refused {
 /// Runs code of the user's (`Serialize`, `Deserialize`, `PartialEq`, a codec, an encryption hook); a panic is an error.
 fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     // Nothing of ours is left half changed: a state is only read, and what was made of it is dropped.
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text =
-            panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-        Err(Error::codec(format!(
-            "a panic while a snapshot was encoded or checked: {}",
-            text.unwrap_or("no text")
-        )))
-    })
+    caught(run).unwrap_or_else(|panicked| Err(Error::codec("encode or check a snapshot").caused_by(panicked)))
 }

@@ -162,6 +162,11 @@ impl<F: Fold> Writer<F> {
         }
     }
 
+    /// Counts a snapshot that does not even come to be queued.
+    pub(crate) fn dropped(&self, outcome: Outcome) {
+        self.counters.wrote(outcome);
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         let queue = self.lock();
         queue.line.len() + queue.lanes.iter().map(Lane::waiting).max().unwrap_or(0)

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::breaker::{Breaker, Circuit, Pass, Turn};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::meter;
+use crate::panics::{Panicked, caught_in};
 use crate::snapshot::store::{Saved, SnapshotStore};
 
 /// What became of one request to a tier.
@@ -116,6 +117,10 @@ impl std::fmt::Display for Failure {
     }
 }
 
+fn panic_of(tier: &str, panicked: Panicked) -> Error {
+    Error::unavailable(Outcome::Unknown, format!("tier `{tier}`")).caused_by(panicked)
+}
+
 /// A tier, its breaker and its counters, shared by whoever uses it.
 #[derive(Debug)]
 pub(crate) struct GuardedTier {
@@ -198,6 +203,9 @@ impl GuardedTier {
         limit: Duration,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T, Failure> {
+        // A store that panics has failed: nothing about a snapshot may end a command, or a worker.
+        let call =
+            async { caught_in(call).await.unwrap_or_else(|panicked| Err(panic_of(&self.name, panicked))) };
         let (result, turn) = match timeout(limit, call).await {
             Ok(Ok(answer)) => (Ok(answer), self.circuit.succeeded(pass)),
             Ok(Err(error)) => {

@@ -1,0 +1,171 @@
+//! Panics of the user's code: told, counted, and nobody else is harmed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tailfold::{
+    Day, Event, EventMeta, Facts, Filter, Fold, MemoryStore, Moment, Policy, Projection, Repository, Result,
+    Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotStore, Source, State, StoredSnapshot, Swept, Tag,
+    Tier, Version,
+};
+
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event(category = "counter")]
+enum CounterEvent {
+    #[event(tag = "all:counters")]
+    Added { amount: u64 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+#[state(name = "counter")]
+struct Counter {
+    total: u64,
+}
+
+impl Fold for Counter {
+    type Event = CounterEvent;
+
+    fn apply(&mut self, CounterEvent::Added { amount }: CounterEvent, _: &EventMeta<'_>) {
+        self.total += amount;
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+#[state(name = "sum", projection)]
+struct Sum {
+    total: u64,
+}
+
+impl Fold for Sum {
+    type Event = CounterEvent;
+
+    fn apply(&mut self, CounterEvent::Added { amount }: CounterEvent, _: &EventMeta<'_>) {
+        self.total += amount;
+    }
+}
+
+impl Projection for Sum {
+    type Key = ();
+
+    fn query((): &()) -> Result<Filter> {
+        Ok(Filter::tag(Tag::new("all:counters")?))
+    }
+}
+
+async fn add(counters: &Repository<Counter>, id: &str) -> u64 {
+    let added = counters.execute(id, |_| Ok::<_, ()>(CounterEvent::Added { amount: 1 })).await;
+    added.unwrap().unwrap().state().total
+}
+
+#[tokio::test]
+async fn a_policy_that_panics_takes_no_snapshot_and_leaves_the_receipt() {
+    let policy = Policy::when(|moment: &Moment<'_, Counter>| {
+        assert_ne!(moment.state.total, 2, "two was never thought of");
+        true
+    });
+    let counters = Repository::builder(MemoryStore::new()).snapshots(policy).build().unwrap();
+    for total in 1..=2 {
+        assert_eq!(add(&counters, "1").await, total);
+        counters.flush().await;
+    }
+    assert!(counters.stats().await.unwrap().written.get("failed").is_some_and(|failed| *failed > 0));
+    let loaded = counters.load("1").await.unwrap();
+    assert_eq!((loaded.state().total, loaded.report().source), (2, Source::Snapshot(Version(1))));
+}
+
+/// Panics while it is told to, before or after it waits.
+#[derive(Clone, Debug)]
+struct Panicking {
+    inner: MemoryStore,
+    panics: Arc<AtomicBool>,
+}
+
+impl Panicking {
+    async fn check(&self) {
+        tokio::task::yield_now().await;
+        assert!(!self.panics.load(Ordering::Relaxed), "not a good day");
+    }
+}
+
+#[async_trait]
+impl SnapshotStore for Panicking {
+    async fn newest(&self, slot: &Slot, at_or_below: Option<Version>) -> Result<Option<StoredSnapshot>> {
+        self.check().await;
+        self.inner.newest(slot, at_or_below).await
+    }
+
+    async fn save(&self, slot: &Slot, save: Save) -> Result<Saved> {
+        self.check().await;
+        self.inner.save(slot, save).await
+    }
+
+    fn list(&self, filter: SlotFilter) -> SnapshotBatches {
+        self.inner.list(filter)
+    }
+
+    async fn compare_and_remove(&self, slot: &Slot, read: &StoredSnapshot) -> Result<bool> {
+        self.check().await;
+        self.inner.compare_and_remove(slot, read).await
+    }
+
+    async fn mark_used(&self, used: &[(Slot, Version)], day: Day) -> Result<()> {
+        self.check().await;
+        self.inner.mark_used(used, day).await
+    }
+
+    async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept> {
+        self.check().await;
+        self.inner.sweep(filter, unused_since).await
+    }
+
+    async fn forget(&self, key: &str) -> Result<Swept> {
+        self.check().await;
+        self.inner.forget(key).await
+    }
+}
+
+#[tokio::test]
+async fn a_tier_that_panics_has_failed_and_its_line_goes_on() {
+    let panics = Arc::new(AtomicBool::new(true));
+    let tier = Panicking { inner: MemoryStore::new(), panics: panics.clone() };
+    let tiers = [Tier::new("near", tier).breaker(tailfold::Breaker::NEVER), Tier::own()];
+    let builder = Repository::builder(MemoryStore::new()).snapshots(Policy::every(1)).snapshots_in(tiers);
+    let counters = builder.build().unwrap();
+    assert_eq!((add(&counters, "1").await, add(&counters, "1").await), (1, 2));
+    let flushed = tokio::time::timeout(Duration::from_secs(20), counters.flush()).await;
+    flushed.expect("a line that panicked is not waited for");
+    let stats = counters.stats().await.unwrap();
+    let near = stats.tiers.iter().find(|tier| &*tier.name == "near").unwrap();
+    assert!(near.requests.get("failed").is_some_and(|failed| *failed >= 2), "{near:?}");
+    assert_eq!(counters.load("1").await.unwrap().report().source, Source::Snapshot(Version(2)));
+    panics.store(false, Ordering::Relaxed);
+    assert_eq!(add(&counters, "2").await, 1);
+    counters.flush().await;
+    assert_eq!(counters.load("2").await.unwrap().report().tier.as_deref(), Some("near"));
+}
+
+#[tokio::test]
+async fn a_decision_that_panics_lets_the_next_one_decide() {
+    let store = MemoryStore::new();
+    let sums = Repository::<Sum>::builder(store.clone()).build().unwrap();
+    let decide = |sums: Repository<Sum>, panics: bool| async move {
+        let decided = sums.decide((), move |sum| {
+            assert!(!panics, "the decision was not thought through");
+            Ok::<_, ()>(Facts::new().record(sum.total.to_string(), CounterEvent::Added { amount: 1 }))
+        });
+        decided.await.unwrap().unwrap().seen().state().total
+    };
+    let tasks = [false, true, false, true, false].map(|panics| tokio::spawn(decide(sums.clone(), panics)));
+    let mut seen = Vec::new();
+    for task in tasks {
+        seen.extend(task.await);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2]);
+    assert_eq!(sums.load(()).await.unwrap().state().total, 3);
+}
