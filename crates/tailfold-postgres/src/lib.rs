@@ -40,7 +40,9 @@ mod wake;
 mod went_back;
 
 pub use config::PostgresConfig;
-pub use read_model::{PostgresHandler, PostgresReadModel, checkpoints, parked_events};
+pub use read_model::{
+    PostgresHandler, PostgresReadModel, checkpoints, drop_parked, parked_events, retry_parked,
+};
 pub use store::PostgresStore;
 /// The driver: a [`PostgresHandler`] writes through its transaction.
 pub use tokio_postgres;

@@ -9,10 +9,12 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tailfold::{Batch, BoxError, Claim, Claimed, Delivery, Error, Events, HandleError, ReadModel, Result};
+use tailfold::{
+    Batch, BoxError, Claim, Claimed, Delivery, Error, Events, HandleError, Parked, ReadModel, Result,
+};
 use tokio_postgres::Transaction;
 
-pub use self::listed::{checkpoints, parked_events};
+pub use self::listed::{checkpoints, drop_parked, parked_events, retry_parked};
 use self::statements::Statements;
 use crate::config::PostgresConfig;
 use crate::connections::Connections;
@@ -154,6 +156,14 @@ where
             HandleError::Store(error) => HandleError::Store(error.during("write the read model")),
             other => other,
         })
+    }
+
+    async fn parked(&mut self, name: &str) -> Result<Vec<Parked>> {
+        let parked = async {
+            let rows = self.connections.rows(&self.statements.parked, &[&name]).await?;
+            rows.iter().map(statements::parked).collect::<Result<_>>()
+        };
+        parked.await.map_err(|error: Error| error.during("list what the read model has parked"))
     }
 
     async fn release(&mut self, claim: &Claim) -> Result<()> {

@@ -40,7 +40,7 @@ mod tag_index;
 mod writer;
 
 pub use config::{SqliteConfig, Synchronous};
-pub use read_model::{SqliteReadModel, checkpoints, parked_events};
+pub use read_model::{SqliteReadModel, checkpoints, drop_parked, parked_events, retry_parked};
 /// The driver, for the handler of a [`SqliteReadModel`]: its transaction is what the handler writes with.
 pub use rusqlite;
 pub use store::SqliteStore;

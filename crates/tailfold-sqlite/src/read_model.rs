@@ -4,6 +4,7 @@ mod listed;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use tailfold::{
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-pub use self::listed::{checkpoints, parked_events};
+pub use self::listed::{checkpoints, drop_parked, parked_events, retry_parked};
 use crate::error::{self, Failure};
 use crate::schema::APPLICATION_ID;
 
@@ -127,6 +128,13 @@ where
         })
     }
 
+    async fn parked(&mut self, name: &str) -> Result<Vec<Parked>> {
+        let parked = beside_others(|| listed::parked(&self.connection, name));
+        parked.map_err(|failure| {
+            Error::from(failure).during(format!("list what is parked in `{}`", self.path.display()))
+        })
+    }
+
     async fn release(&mut self, claim: &Claim) -> Result<()> {
         let released = beside_others(|| {
             let sql = "UPDATE tailfold_checkpoints SET lease_until = 0 WHERE name = ?1 AND owner = ?2";
@@ -153,7 +161,36 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     // What came from an erased stream is not to stay in free pages.
     connection.pragma_update(None, "secure_delete", true)?;
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT"))?;
+    add_retries(&connection)?;
     Ok(connection)
+}
+
+/// Files of before have parked events that nobody could ask to try again.
+fn add_retries(connection: &Connection) -> Result<(), Failure> {
+    if has_retries(connection)? {
+        return Ok(());
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let added = has_retries(connection).and_then(|is_there| match is_there {
+        // Another process was first.
+        true => Ok(()),
+        false => connection.execute_batch(
+            "ALTER TABLE tailfold_parked_events ADD COLUMN retry_requested INTEGER NOT NULL DEFAULT 0",
+        ),
+    });
+    match added {
+        Ok(()) => Ok(connection.execute_batch("COMMIT")?),
+        Err(error) => {
+            connection.execute_batch("ROLLBACK")?;
+            Err(error.into())
+        }
+    }
+}
+
+fn has_retries(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql =
+        "SELECT count(*) FROM pragma_table_info('tailfold_parked_events') WHERE name = 'retry_requested'";
+    connection.query_row(sql, [], |row| row.get(0))
 }
 
 fn check_no_store(connection: &Connection) -> Result<(), Failure> {
@@ -207,8 +244,17 @@ fn handle<E>(
         return Err(HandleError::Lost);
     }
     for delivery in batch.deliveries {
-        handler(&transaction, delivery)
-            .map_err(|error| HandleError::Event { position: delivery.position(), error })?;
+        let position = delivery.position();
+        // The transaction is rolled back.
+        match catch_unwind(AssertUnwindSafe(|| handler(&transaction, delivery))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(HandleError::Event { position, error }),
+            Err(panic) => return Err(HandleError::of_panic(position, &*panic)),
+        }
+    }
+    if let Some(position) = batch.unparked {
+        let sql = "DELETE FROM tailfold_parked_events WHERE name = ?1 AND position = ?2";
+        transaction.execute(sql, (&*claim.name, position.0.cast_signed())).map_err(store)?;
     }
     if let Some(parked) = batch.parked {
         park(&transaction, &claim.name, parked).map_err(store)?;
@@ -236,9 +282,12 @@ fn handle<E>(
 }
 
 fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked) -> rusqlite::Result<usize> {
-    let Parked { position, stream, version, event_type, error, attempts, parked_at } = parked;
+    let Parked { position, stream, version, event_type, error, attempts, parked_at, retry_requested } =
+        parked;
     transaction.execute(
-        "INSERT OR REPLACE INTO tailfold_parked_events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT OR REPLACE INTO tailfold_parked_events
+             (name, position, stream, version, type, error, attempts, parked_at, retry_requested)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             name,
             position.0.cast_signed(),
@@ -247,7 +296,8 @@ fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked) -> rusqlite:
             event_type.as_str(),
             error,
             attempts,
-            parked_at.as_micros()
+            parked_at.as_micros(),
+            retry_requested
         ],
     )
 }

@@ -16,5 +16,6 @@ CREATE TABLE IF NOT EXISTS tailfold_parked_events (
     error      TEXT    NOT NULL,
     attempts   INTEGER NOT NULL,
     parked_at  INTEGER NOT NULL,
+    retry_requested INTEGER NOT NULL DEFAULT 0,   -- 1: somebody has asked to try it again
     PRIMARY KEY (name, position)
 ) STRICT, WITHOUT ROWID;

@@ -30,7 +30,8 @@ pub struct Execute<'a, F, R, E> {
 
 type Decide<'a, F, R, E> = dyn Fn(&F) -> Result<R, E> + Send + 'a;
 
-/// How commands are repeated after conflicts, and appends after unknown outcomes.
+/// How commands are repeated after conflicts, and appends after unknown outcomes; and how a subscription repeats an event
+/// that could not be handled, with other defaults ([`SubscriptionBuilder::retry`](crate::SubscriptionBuilder::retry)).
 ///
 /// The pause before repetition n is random between 0 and the smaller of `first_pause` * 2^n and `longest_pause` (full
 /// jitter).
@@ -52,8 +53,13 @@ impl Default for Retry {
 
 impl Retry {
     pub(crate) async fn pause(&self, repetition: u32) {
-        let bound = self.first_pause.saturating_mul(1u32 << repetition.min(20)).min(self.longest_pause);
-        tokio::time::sleep(bound.mul_f64(fastrand::f64())).await;
+        tokio::time::sleep(self.draw_pause(repetition)).await;
+    }
+
+    /// How long to wait before a repetition, counted from 0.
+    pub(crate) fn draw_pause(&self, repetition: u32) -> Duration {
+        let bound = self.first_pause.saturating_mul(1u32 << repetition.min(30)).min(self.longest_pause);
+        bound.mul_f64(fastrand::f64())
     }
 }
 

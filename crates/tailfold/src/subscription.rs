@@ -4,7 +4,9 @@ mod anchored;
 mod by_position;
 mod checkpoint;
 mod lag;
+mod put_aside;
 mod read_model;
+mod share;
 mod worker;
 
 use std::fmt;
@@ -24,6 +26,7 @@ use crate::codec::Codec;
 use crate::encryption::Encryption;
 use crate::error::{Error, Outcome, Result};
 use crate::event::{EventId, Position};
+use crate::execute::Retry;
 use crate::filter::Filter;
 use crate::schema::Events as _;
 use crate::store::{EventStore, Follow};
@@ -47,7 +50,10 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 /// - **No gap, no duplicate**: events and checkpoint move in one transaction where the read model's store has such
 ///   (`tailfold-sqlite`, `tailfold-postgres`); with [`ByPosition`], what was under way when a process ended comes again.
 /// - **Several processes** may run the same subscription: one works, the others wait for its lease to end.
-/// - **Events that cannot be handled** are parked after some retries, by name, with position and error, and the rest goes on.
+/// - **Events that cannot be handled**, or whose handler panics, are parked after some minutes of retries, by name, with position
+///   and error, and the rest goes on ([`SubscriptionBuilder::retry`]). [`Subscription::wait_for`] says so. They are listed, tried
+///   again and dropped by [`Subscription::parked`], [`Subscription::retry_parked`] and [`Subscription::drop_parked`], and their
+///   likes for read models in tables.
 /// - **Read your writes**: [`Subscription::wait_for`] the position of a receipt.
 ///
 /// ```
@@ -135,21 +141,33 @@ impl Subscription {
 
     /// Returns once everything up to a position has been handled, by this process or the one that has the lease; of the latter
     /// it hears at most a third of a lease later. Takes what a receipt says: where nothing was recorded, there is nothing to wait
-    /// for.
+    /// for. An event that fails is waited for as long as it is tried again: see [`SubscriptionBuilder::retry`], and put a timeout
+    /// around this where that is too long.
     ///
     /// # Errors
-    /// What ended the subscription, if it has ended.
+    /// What ended the subscription, if it has ended. `Invalid` if the event at that position is parked, or if one up to there was
+    /// parked during the call: it was not handled.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>) -> Result<()> {
-        let Some(position) = position.into() else { return Ok(()) };
+        match position.into() {
+            Some(position) => self.wait_after(self.known_position(), position).await,
+            None => Ok(()),
+        }
+    }
+
+    /// `before`: what was parked up to there is not told, unless it is what is waited for.
+    async fn wait_after(&self, before: Option<Position>, position: Position) -> Result<()> {
         let mut standing = self.standing.clone();
         let reached =
             standing.wait_for(|standing| standing.position >= position || standing.ended.is_some()).await;
         let standing = reached.map_err(|_| self.stopped())?;
-        match &standing.ended {
-            Some(ended) if standing.position < position => {
-                Err(ended.clone().unwrap_or_else(|| self.stopped()))
-            }
-            _ => Ok(()),
+        if let Some(ended) = standing.ended.as_ref().filter(|_| standing.position < position) {
+            return Err(ended.clone().unwrap_or_else(|| self.stopped()));
+        }
+        let before = before.or(standing.began_at).unwrap_or(Position::ZERO);
+        let waited_for = |at: Position| at == position || (before < at && at < position);
+        match standing.parked.iter().find(|parked| waited_for(parked.position)) {
+            Some(parked) => Err(self.not_handled(parked)),
+            None => Ok(()),
         }
     }
 
@@ -159,18 +177,27 @@ impl Subscription {
     /// # Errors
     /// As [`Subscription::wait_for`], and what reading the log meets.
     pub async fn wait_until_current(&self) -> Result<()> {
-        let after = self.position();
+        let (before, after) = (self.known_position(), self.position());
         let mut batches = self.events.read_all(after, self.filter.clone(), Follow::ToEnd);
         let mut last = None;
         while let Some(batch) = futures_util::TryStreamExt::try_next(&mut batches).await? {
             last = batch.events.last().map(|event| event.position).or(last);
         }
-        self.wait_for(last).await
+        match last {
+            Some(last) => self.wait_after(before, last).await,
+            None => Ok(()),
+        }
     }
 
     /// Everything up to this position has been handled.
     pub fn position(&self) -> Position {
         self.standing.borrow().position
+    }
+
+    /// The same, once it is known where the model stands.
+    fn known_position(&self) -> Option<Position> {
+        let standing = self.standing.borrow();
+        standing.began_at.map(|_| standing.position)
     }
 
     /// Whether this process does the work; otherwise another one has the lease, or it has not begun.
@@ -200,7 +227,7 @@ impl Subscription {
         if let Err(panic) = ended
             && panic.is_panic()
         {
-            return Err(Error::invalid(format!("subscription `{}`: its handler panicked", self.name)));
+            return Err(Error::invalid(format!("subscription `{}`: its worker panicked", self.name)));
         }
         match self.standing.borrow().ended.clone() {
             Some(Some(error)) => Err(error),
@@ -213,6 +240,15 @@ impl Subscription {
         let mut standing = self.standing.clone();
         let ended = standing.wait_for(|standing| standing.ended.is_some()).await;
         ended.ok().and_then(|standing| standing.ended.clone().flatten()).unwrap_or_else(|| self.stopped())
+    }
+
+    fn not_handled(&self, parked: &Parked) -> Error {
+        let Parked { position, stream, event_type, attempts, error, .. } = parked;
+        Error::invalid(format!(
+            "subscription `{}`: the event at position {position} (`{event_type}` of `{stream}`) is parked and not handled, after \
+             {attempts} attempts: {error}. Once that is mended, ask to try it again",
+            self.name
+        ))
     }
 
     fn stopped(&self) -> Error {
@@ -242,11 +278,14 @@ impl<M: ReadModel> SubscriptionBuilder<M> {
         self
     }
 
-    /// How often a batch that failed is tried again before the event that it failed at is parked. Default: 3. What fails because
-    /// the read model's store is away is tried until it is back.
+    /// How often, and after which pauses, an event that could not be handled is tried again before it is parked. Default: 12
+    /// times, after up to 100 ms at first and twice as long each time, at most a minute: two minutes on average and four at
+    /// most, in which a service that the handler needs may come back. Meanwhile what stands before the event is handled and
+    /// what stands after it waits, so that streams stay in order. What fails because the read model's own store is away is
+    /// tried until it is back.
     #[must_use]
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.settings.retries = retries;
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.settings.retry = retry;
         self
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tailfold::{
     ByPosition, Commit, Day, Delivery, Erased, Event, EventData, EventMeta, EventStore as _, EventType,
-    Expected, Filter, Fold, Keep, NewEvent, Policy, Position, Projection, Removal, Repository, Save,
+    Expected, Filter, Fold, Keep, NewEvent, Policy, Position, Projection, Removal, Repository, Retry, Save,
     SlotFilter, SnapshotConfig, SnapshotStore as _, SnapshotStoreExt as _, Source, State, Store, StreamId,
     Subscription, Tag, Timestamp,
 };
@@ -247,11 +247,12 @@ fn where_read_models_stand_is_listed(desk: &Desk) {
             _ => Ok(()),
         };
         let model = ByPosition::new(store.clone(), "mailed", poisoned).unwrap();
-        let mailed = Subscription::builder(store.clone(), "mailed", model).retries(0).start().unwrap();
+        let at_once = Retry { limit: 0, ..Retry::default() };
+        let mailed = Subscription::builder(store.clone(), "mailed", model).retry(at_once).start().unwrap();
         let model = SqliteReadModel::<OrderEvent, _>::open(&file, |_, _| Ok(())).unwrap();
         let listed = Subscription::builder(store.clone(), "listed", model).start().unwrap();
-        for subscription in [mailed, listed] {
-            subscription.wait_for(last).await.unwrap();
+        for (subscription, is_poisoned) in [(mailed, true), (listed, false)] {
+            assert_eq!(subscription.wait_for(last).await.is_err(), is_poisoned);
             subscription.stop().await.unwrap();
         }
         order(&store, 5..12).await;
@@ -295,6 +296,7 @@ fn where_read_models_stand_is_listed(desk: &Desk) {
     let left = desk.run(&["snapshots", "--json"]).succeeded().objects();
     let left: Vec<_> = left.iter().map(|object| object["kind"].as_str().unwrap()).collect();
     assert_eq!(left, ["checkpoint", "parked"]);
+    what_is_parked_is_listed_tried_again_and_dropped(desk, &file);
 }
 
 #[test]
@@ -322,6 +324,46 @@ fn a_read_model_is_not_taken_for_a_store() {
     assert!(!text.contains("--read-models"), "{text}");
     let message = desk.run(&["projections", "--read-models", "tailfold.db"]).failed(1);
     assert!(message.contains("tailfold.db") && message.contains("is a tailfold store"), "{message}");
+}
+
+fn what_is_parked_is_listed_tried_again_and_dropped(desk: &Desk, file: &str) {
+    let list = || desk.run(&["parked", "list", "--json"]).succeeded().objects();
+    let listed = list();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&listed[0]["subscription"], &listed[0]["error"]), (&"mailed".into(), &"too few".into()));
+    let position = listed[0]["position"].as_u64().unwrap();
+    let at = position.to_string();
+    let text = desk.run(&["parked", "list", "mailed"]).succeeded().stdout;
+    assert!(text.contains("order.placed") && text.contains("too few"), "{text}");
+    assert_eq!(desk.run(&["parked", "list", "other"]).succeeded().stdout, "nothing is parked\n");
+    let message = desk.run(&["parked", "retry", "mailed", "--position", "99999"]).failed(1);
+    assert!(message.contains("no event at position 99999 parked"), "{message}");
+    desk.run(&["parked", "retry", "mailed"]).failed(2);
+    let asked = desk.run(&["parked", "retry", "mailed", "--position", &at, "--json"]).succeeded().object();
+    assert_eq!(asked["events"], 1);
+    assert_eq!(list()[0]["retry_requested"], true);
+    // Nothing is parked in the tables of the other, and nothing changes there.
+    let tables = ["--read-models", file];
+    assert_eq!(
+        desk.run(&[&["parked", "list"], &tables[..]].concat()).succeeded().stdout,
+        "nothing is parked\n"
+    );
+    for action in ["retry", "drop"] {
+        let args = [&["parked", action, "listed", "--all"], &tables[..]].concat();
+        let text = desk.run(&args).succeeded().stdout;
+        assert!(text.starts_with("0 events of `listed`"), "{text}");
+    }
+    // Tried again by one who can handle it; then there is nothing to drop.
+    block_on(async {
+        let store = desk.open("tailfold").await;
+        let model = ByPosition::new(store.clone(), "mailed", |_: &Delivery<OrderEvent>| Ok(())).unwrap();
+        let mailed = Subscription::builder(store.clone(), "mailed", model).start().unwrap();
+        mailed.wait_until_current().await.unwrap();
+        mailed.stop().await.unwrap();
+    });
+    assert!(list().is_empty());
+    let dropped = desk.run(&["parked", "drop", "mailed", "--all", "--json"]).succeeded().object();
+    assert_eq!(dropped["events"], 0);
 }
 
 #[test]

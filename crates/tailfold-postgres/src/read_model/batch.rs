@@ -1,9 +1,12 @@
 //! One batch in one transaction: the checkpoint is locked and compared, then the handler writes, then the checkpoint moves.
 
+use std::any::Any;
 use std::error::Error as StdError;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
+use futures_util::FutureExt as _;
 use tailfold::{Batch, BoxError, Claim, Error, HandleError, Outcome, Position, Result};
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
@@ -20,6 +23,7 @@ use crate::rows::signed;
 enum Broken {
     Lost,
     Event(Position, BoxError),
+    Panicked(Position, Box<dyn Any + Send>),
     /// The server refuses to go on, because of something that the handler of an earlier event did without an error.
     Unexplained(Failure),
     Store(Failure),
@@ -55,6 +59,7 @@ where
             Ok(()) => Ok(()),
             Err(Broken::Lost) => Err(HandleError::Lost),
             Err(Broken::Event(position, error)) => Err(HandleError::Event { position, error }),
+            Err(Broken::Panicked(position, panic)) => Err(HandleError::of_panic(position, &*panic)),
             Err(Broken::Unexplained(_)) if !careful => {
                 careful = true;
                 continue;
@@ -98,7 +103,13 @@ where
         let batch = self.batch;
         for delivery in batch.deliveries {
             let position = delivery.position();
-            match timeout(self.deadline, self.handler.handle(transaction, delivery)).await {
+            let handled = AssertUnwindSafe(self.handler.handle(transaction, delivery)).catch_unwind();
+            let handled = match timeout(self.deadline, handled).await {
+                Ok(Ok(handled)) => Ok(handled),
+                Ok(Err(panic)) => return Err(Broken::Panicked(position, panic)),
+                Err(late) => Err(late),
+            };
+            match handled {
                 Ok(Ok(())) if self.careful => {
                     let whole = transaction.batch_execute("SET CONSTRAINTS ALL IMMEDIATE");
                     match timeout(self.deadline, whole).await {
@@ -134,9 +145,16 @@ where
     }
 
     async fn advance(&mut self, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        let Batch { parked, after, .. } = self.batch;
-        let Statements { advance, park, .. } = self.statements;
+        let Batch { parked, unparked, after, .. } = self.batch;
+        let Statements { advance, park, unpark, .. } = self.statements;
         let name = &*self.claim.name;
+        if let Some(position) = unparked {
+            in_time(self.deadline, async {
+                let statement = transaction.prepare_cached(unpark).await?;
+                transaction.execute(&statement, &[&name, &signed(position.0)]).await
+            })
+            .await?;
+        }
         if let Some(parked) = parked {
             let (stream, kind) = (parked.stream.as_str(), parked.event_type.as_str());
             // Not every text of an error is one to the server.

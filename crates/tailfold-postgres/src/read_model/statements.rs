@@ -20,6 +20,9 @@ pub(super) struct Statements {
     pub(super) park: String,
     pub(super) checkpoints: String,
     pub(super) parked: String,
+    pub(super) unpark: String,
+    pub(super) retry_parked: String,
+    pub(super) drop_parked: String,
 }
 
 impl Statements {
@@ -66,7 +69,17 @@ impl Statements {
                      (subscription, position, stream, version, type, error, attempts, parked_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                  ON CONFLICT (subscription, position) DO UPDATE
-                 SET error = excluded.error, attempts = excluded.attempts, parked_at = excluded.parked_at"
+                 SET error = excluded.error, attempts = excluded.attempts, parked_at = excluded.parked_at,
+                     retry_requested = false"
+            ),
+            unpark: format!("DELETE FROM {schema}.parked_events WHERE subscription = $1 AND position = $2"),
+            retry_parked: format!(
+                "UPDATE {schema}.parked_events SET retry_requested = true
+                 WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) RETURNING position"
+            ),
+            drop_parked: format!(
+                "DELETE FROM {schema}.parked_events
+                 WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) RETURNING position"
             ),
             checkpoints: format!(
                 "SELECT {CHECKPOINT}, name,
@@ -76,7 +89,7 @@ impl Statements {
                  FROM {schema}.checkpoints c ORDER BY name"
             ),
             parked: format!(
-                "SELECT position, stream, version, type, error, attempts, parked_at FROM {schema}.parked_events
+                "SELECT position, stream, version, type, error, attempts, parked_at, retry_requested FROM {schema}.parked_events
                  WHERE subscription = $1 ORDER BY position"
             ),
         }
@@ -109,5 +122,6 @@ pub(super) fn parked(row: &Row) -> Result<Parked> {
         attempts: u32::try_from(attempts)
             .map_err(|_| Error::corrupt(format!("the number of attempts {attempts} is out of range")))?,
         parked_at: Timestamp::from_micros(value(row, 6)?),
+        retry_requested: value(row, 7)?,
     })
 }

@@ -11,11 +11,14 @@ use crate::pooler;
 use crate::setup::{apply, begin_migration, check_server, is_there};
 
 /// Format n + 1 is what the n-th migration makes of format n. A migration never changes after a release; a new one is added.
-const MIGRATIONS: &[&[&str]] = &[&[
-    include_str!("../../sql/read_models.sql"),
-    include_str!("../../sql/checkpoints.sql"),
-    include_str!("../../sql/parked_events.sql"),
-]];
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        include_str!("../../sql/read_models.sql"),
+        include_str!("../../sql/checkpoints.sql"),
+        include_str!("../../sql/parked_events.sql"),
+    ],
+    &[include_str!("../../sql/parked_retries.sql")],
+];
 
 const META: &str = "read_models_meta";
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tailfold_postgres::tokio_postgres::Transaction;
-use tailfold_postgres::{PostgresHandler, PostgresReadModel, checkpoints, parked_events};
+use tailfold_postgres::{
+    PostgresHandler, PostgresReadModel, checkpoints, drop_parked, parked_events, retry_parked,
+};
 
 use crate::support::*;
 
@@ -48,6 +50,8 @@ enum Dislike {
     Hides,
     /// Its statement takes far too long.
     Hangs,
+    /// It did not expect that.
+    Panics,
 }
 
 impl Totals {
@@ -84,6 +88,7 @@ impl PostgresHandler<AccountEvent> for Totals {
                 }
                 Dislike::Hides => assert!(transaction.batch_execute("SELECT 1 / 0").await.is_err()),
                 Dislike::Hangs => std::future::pending().await,
+                Dislike::Panics => panic!("nobody deposits that"),
             }
         }
         let seen = format!("INSERT INTO {schema}.seen (position, account) VALUES ($1, $2)");
@@ -279,14 +284,14 @@ async fn a_worker_whose_lease_went_to_another_cannot_commit() {
         last: None,
     };
     let (one, two) = (at(1), at(2));
-    let to_one = Batch { before: None, deliveries: &[], parked: None, after: &one };
+    let to_one = Batch { before: None, deliveries: &[], parked: None, unparked: None, after: &one };
     stale.handle(&of_stale, to_one).await.unwrap();
     tokio::time::sleep(Duration::from_millis(2_200)).await;
     assert_eq!(other.claim(&of_other).await.unwrap(), Claimed::Granted(Some(one.clone())));
-    let to_two = || Batch { before: Some(&one), deliveries: &[], parked: None, after: &two };
+    let to_two = || Batch { before: Some(&one), deliveries: &[], parked: None, unparked: None, after: &two };
     assert!(matches!(stale.handle(&of_stale, to_two()).await, Err(HandleError::Lost)));
     // Nor may who has the lease go on from where the model does not stand.
-    let wrong = Batch { before: Some(&two), deliveries: &[], parked: None, after: &two };
+    let wrong = Batch { before: Some(&two), deliveries: &[], parked: None, unparked: None, after: &two };
     assert!(matches!(other.handle(&of_other, wrong).await, Err(HandleError::Lost)));
     other.handle(&of_other, to_two()).await.unwrap();
     stale.release(&of_stale).await.unwrap();
@@ -322,6 +327,7 @@ async fn an_event_that_cannot_be_handled_is_parked_with_its_position_and_nothing
         (Dislike::Tells, "nobody deposits that"),
         (Dislike::Hides, "current transaction is aborted"),
         (Dislike::Hangs, "its handler took longer than the deadline"),
+        (Dislike::Panics, "panicked: nobody deposits that"),
     ] {
         let (schema, store) = (tables(&url).await, MemoryStore::new());
         deposit(&store, 1..=20).await;
@@ -329,7 +335,10 @@ async fn an_event_that_cannot_be_handled_is_parked_with_its_position_and_nothing
         let attempts = handler.attempts.clone();
         let config = || config(&url).schema(&schema).deadline(Duration::from_secs(1));
         let model = PostgresReadModel::over(config(), handler).await.unwrap();
-        let subscription = Subscription::builder(store.clone(), "totals", model).retries(2).start().unwrap();
+        let subscription =
+            Subscription::builder(store.clone(), "totals", model).retry(twice()).start().unwrap();
+        let error = soon("the event", subscription.wait_for(Position(8))).await.unwrap_err().to_string();
+        assert!(error.contains("position 8") && error.contains("is parked"), "{error}");
         soon("the rest", subscription.wait_until_current()).await.unwrap();
         subscription.stop().await.unwrap();
         let parked = parked_events(config(), "totals").await.unwrap();
@@ -340,6 +349,43 @@ async fn an_event_that_cannot_be_handled_is_parked_with_its_position_and_nothing
         // What was hidden was looked for once more each time.
         assert_eq!(attempts.load(Ordering::Relaxed), if dislike == Dislike::Hides { 6 } else { 3 });
         assert_eq!(totals(&url, &schema).await, (19, 10 * 21 - 8, 19));
+        if dislike == Dislike::Hangs {
+            continue;
+        }
+        // Tried again: in vain, then by one who has nothing against it.
+        let start = async |handler: Totals| {
+            let model = PostgresReadModel::over(config(), handler).await.unwrap();
+            let builder = Subscription::builder(store.clone(), "totals", model).retry(twice());
+            builder.lease(Duration::from_secs(1)).start().unwrap()
+        };
+        assert_eq!(retry_parked(config(), "totals", Some(Position(9))).await.unwrap(), 0);
+        assert_eq!(retry_parked(config(), "totals", Some(Position(8))).await.unwrap(), 1);
+        let again = start(Totals { dislikes: Some((8, dislike)), ..Totals::of(&schema) }).await;
+        let parked = soon("in vain", parked_where(config, |parked| !parked[0].retry_requested)).await;
+        assert_eq!(parked[0].attempts, 4);
+        again.stop().await.unwrap();
+        assert_eq!(retry_parked(config(), "totals", None).await.unwrap(), 1);
+        let again = start(Totals::of(&schema)).await;
+        soon("handled", parked_where(config, <[Parked]>::is_empty)).await;
+        again.stop().await.unwrap();
+        assert_eq!(totals(&url, &schema).await, (20, 10 * 21, 20));
+        assert_eq!(drop_parked(config(), "totals", None).await.unwrap(), 0);
+    }
+}
+
+/// Two repetitions, with pauses that a test can wait for.
+fn twice() -> Retry {
+    Retry { limit: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(10) }
+}
+
+/// What is parked, as soon as it is so.
+async fn parked_where(config: impl Fn() -> PostgresConfig, is_so: impl Fn(&[Parked]) -> bool) -> Vec<Parked> {
+    loop {
+        let parked = parked_events(config(), "totals").await.unwrap();
+        if is_so(&parked) {
+            return parked;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, Params, Row};
 use tailfold::{CheckpointInfo, Error, EventType, Parked, Position, Result, Timestamp, Version};
 
-use super::{BUSY_TIMEOUT, check_no_store, checkpoint};
+use super::{BUSY_TIMEOUT, add_retries, check_no_store, checkpoint, has_retries};
 use crate::error::Failure;
 use crate::rows::unsigned;
 
@@ -31,33 +31,64 @@ pub fn checkpoints(path: impl AsRef<Path>) -> Result<Vec<CheckpointInfo>> {
     })
 }
 
-/// The events that a subscription has put aside in a read model's file, in order of position. Its name with its share. To handle
-/// one again, read it from the log at its position. Creates and changes nothing.
+/// The events that a subscription has put aside in a read model's file, in order of position. Its name with its share. Creates and
+/// changes nothing.
 ///
 /// # Errors
 /// As [`checkpoints`].
 pub fn parked_events(path: impl AsRef<Path>, subscription: &str) -> Result<Vec<Parked>> {
-    let listed = look(path.as_ref()).and_then(|connection| {
-        rows(
-            &connection,
-            "SELECT position, stream, version, type, error, attempts, parked_at FROM tailfold_parked_events
-             WHERE name = ?1 ORDER BY position",
-            [subscription],
-            parked,
-        )
-    });
+    let listed = look(path.as_ref()).and_then(|connection| parked(&connection, subscription));
     listed.map_err(|failure| {
         let path = path.as_ref().display();
         Error::from(failure).during(format!("list what subscription `{subscription}` has parked in `{path}`"))
     })
 }
 
+/// Asks to try again what a subscription has put aside in a read model's file: the event at a position, or all of them. The
+/// process that works does so within a third of a lease, once, in order of position, whatever it has handled since; what fails
+/// again stays parked with its new error. Answers how many there are.
+///
+/// # Errors
+/// As [`checkpoints`].
+pub fn retry_parked(path: impl AsRef<Path>, subscription: &str, position: Option<Position>) -> Result<u64> {
+    let sql = "UPDATE tailfold_parked_events SET retry_requested = 1 WHERE name = ?1 AND (?2 IS NULL OR position = ?2)";
+    change(path.as_ref(), sql, subscription, position).map_err(|failure| {
+        let path = path.as_ref().display();
+        Error::from(failure)
+            .during(format!("try again what subscription `{subscription}` has parked in `{path}`"))
+    })
+}
+
+/// Drops what a subscription has put aside in a read model's file: the event at a position, or all of them. It is never handled;
+/// the event itself stays in the log. Answers how many were dropped.
+///
+/// # Errors
+/// As [`checkpoints`].
+pub fn drop_parked(path: impl AsRef<Path>, subscription: &str, position: Option<Position>) -> Result<u64> {
+    let sql = "DELETE FROM tailfold_parked_events WHERE name = ?1 AND (?2 IS NULL OR position = ?2)";
+    change(path.as_ref(), sql, subscription, position).map_err(|failure| {
+        let path = path.as_ref().display();
+        Error::from(failure).during(format!("drop what subscription `{subscription}` has parked in `{path}`"))
+    })
+}
+
+fn change(path: &Path, sql: &str, name: &str, position: Option<Position>) -> Result<u64, Failure> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // What came from an erased stream is not to stay in free pages.
+    connection.pragma_update(None, "secure_delete", true)?;
+    add_retries(&connection)?;
+    Ok(connection.execute(sql, (name, position.map(|position| position.0.cast_signed())))? as u64)
+}
+
 fn look(path: &Path) -> Result<Connection, Failure> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Failure> {
     if !path.exists() {
         return Err(Error::invalid("there is no such file").into());
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_no_store(&connection)?;
     let sql =
@@ -97,7 +128,17 @@ fn info(row: &Row<'_>) -> Result<CheckpointInfo, Failure> {
     })
 }
 
-fn parked(row: &Row<'_>) -> Result<Parked, Failure> {
+pub(super) fn parked(connection: &Connection, subscription: &str) -> Result<Vec<Parked>, Failure> {
+    // Whoever looks brings nothing up to date.
+    let retry = if has_retries(connection)? { "retry_requested" } else { "0" };
+    let sql = format!(
+        "SELECT position, stream, version, type, error, attempts, parked_at, {retry} FROM tailfold_parked_events
+         WHERE name = ?1 ORDER BY position"
+    );
+    rows(connection, &sql, [subscription], one_parked)
+}
+
+fn one_parked(row: &Row<'_>) -> Result<Parked, Failure> {
     let (stream, event_type): (String, String) = (row.get(1)?, row.get(3)?);
     Ok(Parked {
         position: Position(number(row, 0, "position")?),
@@ -107,6 +148,7 @@ fn parked(row: &Row<'_>) -> Result<Parked, Failure> {
         error: row.get(4)?,
         attempts: row.get(5)?,
         parked_at: Timestamp::from_micros(row.get(6)?),
+        retry_requested: row.get(7)?,
     })
 }
 

@@ -1,15 +1,15 @@
 //! Read models in SQLite: exactly once, one worker at a time, whatever ends when.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    BoxError, Delivery, ErrorKind, Event, EventMeta, Fold, Position, Repository, State, Subscription,
+    BoxError, Delivery, ErrorKind, Event, EventMeta, Fold, Position, Repository, Retry, State, Subscription,
 };
 use tailfold_sqlite::rusqlite::{Connection, Transaction};
-use tailfold_sqlite::{SqliteReadModel, SqliteStore, checkpoints, parked_events};
+use tailfold_sqlite::{SqliteReadModel, SqliteStore, checkpoints, drop_parked, parked_events, retry_parked};
 
 #[derive(Clone, Debug, Serialize, Deserialize, Event)]
 #[event(category = "counter")]
@@ -124,7 +124,10 @@ async fn a_failing_event_rolls_its_batch_back_and_is_parked_after_retries() {
         counted.fetch_add(u64::from(is_poison), Ordering::Relaxed);
         is_poison
     });
-    let subscription = Subscription::builder(place.store.clone(), "seen", model).retries(2).start().unwrap();
+    let subscription =
+        Subscription::builder(place.store.clone(), "seen", model).retry(twice()).start().unwrap();
+    let error = subscription.wait_for(Position(8)).await.unwrap_err().to_string();
+    assert!(error.contains("position 8") && error.contains("is parked"), "{error}");
     subscription.wait_until_current().await.unwrap();
     subscription.stop().await.unwrap();
     assert_eq!(place.seen(), (0..20).filter(|number| *number != 7).collect::<Vec<_>>());
@@ -135,6 +138,75 @@ async fn a_failing_event_rolls_its_batch_back_and_is_parked_after_retries() {
     assert_eq!(parked[0].error, "not this one");
     let kept = checkpoints(place.directory.path().join("model")).unwrap();
     assert_eq!((kept.len(), kept[0].parked), (1, 1));
+}
+
+/// Two repetitions, with pauses that a test can wait for.
+fn twice() -> Retry {
+    Retry { limit: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(10) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_rolls_its_batch_back_and_its_event_is_parked_tried_again_or_dropped() {
+    let place = Place::new().await;
+    let path = place.directory.path().join("model");
+    place.add(0..20).await;
+    let mended = Arc::new(AtomicBool::new(false));
+    let model = {
+        let mended = mended.clone();
+        place.model(move |delivery| {
+            let is_poison = matches!(delivery.event(), Some(CounterEvent::Added { number: 7 | 11 }));
+            assert!(!is_poison || mended.load(Ordering::Relaxed), "never that number");
+            false
+        })
+    };
+    let builder = Subscription::builder(place.store.clone(), "seen", model).retry(twice());
+    let subscription = builder.lease(Duration::from_millis(300)).start().unwrap();
+    subscription.wait_for(Position(12)).await.unwrap_err();
+    subscription.wait_until_current().await.unwrap();
+    assert!(subscription.is_working());
+    let parked = || parked_events(&path, "seen").unwrap();
+    assert_eq!(parked().len(), 2);
+    assert_eq!((parked()[0].position, parked()[0].attempts), (Position(8), 3));
+    assert_eq!(parked()[0].error, "panicked: never that number");
+    // In vain at first.
+    assert_eq!(retry_parked(&path, "seen", None).unwrap(), 2);
+    until(|| parked().iter().all(|parked| parked.attempts == 4 && !parked.retry_requested)).await;
+    mended.store(true, Ordering::Relaxed);
+    assert_eq!(retry_parked(&path, "seen", Some(Position(8))).unwrap(), 1);
+    until(|| parked().len() == 1).await;
+    assert_eq!(drop_parked(&path, "seen", Some(Position(8))).unwrap(), 0);
+    assert_eq!(drop_parked(&path, "seen", None).unwrap(), 1);
+    subscription.stop().await.unwrap();
+    let mut seen = place.seen();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..20).filter(|number| *number != 11).collect::<Vec<_>>());
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let soon = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), soon).await.expect("it becomes so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_before_parked_events_could_be_tried_again_is_brought_up_to_date() {
+    let place = Place::new().await;
+    let path = place.directory.path().join("model");
+    drop(place.model(never));
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "ALTER TABLE tailfold_parked_events DROP COLUMN retry_requested;
+         INSERT INTO tailfold_parked_events VALUES ('seen', 8, 'counter/2', 3, 'counter.added', 'why', 3, 0);",
+    )
+    .unwrap();
+    assert_eq!(parked_events(&path, "seen").unwrap().len(), 1);
+    drop(place.model(never));
+    assert!(!parked_events(&path, "seen").unwrap()[0].retry_requested);
+    assert_eq!(retry_parked(&path, "seen", None).unwrap(), 1);
+    assert!(parked_events(&path, "seen").unwrap()[0].retry_requested);
 }
 
 #[tokio::test(flavor = "multi_thread")]

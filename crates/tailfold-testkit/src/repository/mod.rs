@@ -12,6 +12,7 @@ pub mod forgeries;
 pub mod interrupted;
 pub mod keys;
 pub mod lies;
+pub mod parked;
 pub mod projections;
 pub mod random;
 pub mod requirements;
@@ -145,6 +146,12 @@ macro_rules! repository_conformance {
                 a_read_model_of_another_log_is_refused,
                 a_slow_handler_is_waited_for,
             }
+            parked {
+                an_event_that_fails_for_a_while_is_not_parked,
+                a_parked_event_is_tried_again_or_dropped,
+                a_parked_event_of_an_erased_stream_is_gone_when_it_is_tried_again,
+                a_handler_that_panics_costs_its_event_and_nothing_else,
+            }
             shredding {
                 a_forgotten_person_is_in_no_state_and_in_no_snapshot_of_any_tier,
                 a_key_that_cannot_be_had_is_unavailable_and_never_forgotten,
@@ -200,6 +207,7 @@ mod tests {
             include_str!("projections.rs"),
             include_str!("decisions.rs"),
             include_str!("subscriptions.rs"),
+            include_str!("parked.rs"),
             include_str!("shredding.rs"),
             include_str!("forgeries.rs"),
             include_str!("truncations.rs"),

@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tailfold::{
-    BoxError, ByPosition, Checkpoint, Delivery, EventStore as _, Filter, Position, Removal, Store, StoreId,
-    Subscription, Timestamp,
+    BoxError, ByPosition, Checkpoint, Delivery, EventStore as _, Filter, Position, Removal, Retry, Store,
+    StoreId, Subscription, Timestamp,
 };
 
 use super::sales::{SaleEvent, Shop, StockEvent};
 
 /// What a handler has seen.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     positions: Vec<Position>,
     erased: Vec<String>,
 }
 
-type Handler = Box<dyn FnMut(&Delivery<StockEvent>) -> Result<(), BoxError> + Send>;
-type Shared = Arc<Mutex<Seen>>;
+pub(super) type Handler = Box<dyn FnMut(&Delivery<StockEvent>) -> Result<(), BoxError> + Send>;
+pub(super) type Shared = Arc<Mutex<Seen>>;
 
-fn model(
+pub(super) fn model(
     store: &Arc<dyn Store>,
     name: &str,
     seen: &Shared,
@@ -41,12 +41,12 @@ fn model(
     ByPosition::new(store.clone(), name, handler).expect("a good name")
 }
 
-fn handled(seen: &Shared) -> Vec<Position> {
+pub(super) fn handled(seen: &Shared) -> Vec<Position> {
     seen.lock().expect("no handler panics").positions.clone()
 }
 
 /// The positions of what matches, as the log has them.
-async fn recorded(store: &Arc<dyn Store>) -> Vec<Position> {
+pub(super) async fn recorded(store: &Arc<dyn Store>) -> Vec<Position> {
     let mut found = Vec::new();
     for event in
         tailfold::EventStoreExt::read_all_to_vec(store, Position::ZERO, Filter::all()).await.expect("read")
@@ -125,11 +125,13 @@ pub async fn an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on(stor
     shop.record_all(0..20).await;
     let positions = recorded(&store).await;
     let (poison, shy) = (positions[7], positions[12]);
-    let attempts = Arc::new(AtomicU64::new(0));
+    let (attempts, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let seen = Shared::default();
     let fails = {
         let (attempts, mut shyness) = (attempts.clone(), 2);
+        let open = gate.clone();
         move |delivery: &Delivery<StockEvent>| {
+            wait_at(&open);
             if delivery.position() == shy && shyness > 0 {
                 shyness -= 1;
                 return true;
@@ -140,9 +142,16 @@ pub async fn an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on(stor
         }
     };
     let model = model(&store, "stock", &seen, fails);
-    let subscription = Subscription::builder(store.clone(), "stock", model).retries(2).batch(50).start();
-    let subscription = subscription.expect("start");
-    subscription.wait_until_current().await.expect("wait");
+    let builder = Subscription::builder(store.clone(), "stock", model).retry(soon(2)).batch(50);
+    let subscription = builder.start().expect("start");
+    // Whoever waits is told; whoever asks later is told of the event itself.
+    let (told, ()) =
+        tokio::join!(subscription.wait_until_current(), async { gate.store(true, Ordering::Relaxed) });
+    let error = told.expect_err("one is parked").to_string();
+    assert!(error.contains(&format!("position {poison}")) && error.contains("is parked"), "{error}");
+    subscription.wait_until_current().await.expect("nothing is parked since");
+    subscription.wait_for(shy).await.expect("it was handled");
+    assert!(subscription.wait_for(poison).await.is_err());
     assert_eq!(attempts.load(Ordering::Relaxed), 3);
     let without: Vec<_> = positions.iter().copied().filter(|position| *position != poison).collect();
     assert_eq!(handled(&seen), without);
@@ -156,6 +165,26 @@ pub async fn an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on(stor
     let checkpoint = kept[0].checkpoint.as_ref().expect("events were handled");
     assert!(Some(&checkpoint.position) >= positions.last(), "{checkpoint:?}");
     subscription.stop().await.expect("stop");
+    // After a restart, too.
+    let again = Subscription::builder(store.clone(), "stock", self::model(&store, "stock", &seen, |_| false));
+    let again = again.start().expect("start");
+    again.wait_until_current().await.expect("wait");
+    assert!(again.wait_for(poison).await.is_err());
+    again.stop().await.expect("stop");
+}
+
+/// Blocks nobody else: connections have tasks of their own on these threads.
+fn wait_at(gate: &AtomicBool) {
+    tokio::task::block_in_place(|| {
+        while !gate.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+/// So many repetitions, with pauses that a case can wait for.
+pub(super) fn soon(limit: u32) -> Retry {
+    Retry { limit, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(10) }
 }
 
 /// An erased stream is told, so that what came from it can go.
@@ -226,6 +255,9 @@ pub async fn a_read_model_of_another_log_is_refused(store: Arc<dyn Store>) {
         ) -> Result<(), tailfold::HandleError> {
             panic!("nothing may be handed to it");
         }
+        async fn parked(&mut self, _: &str) -> tailfold::Result<Vec<tailfold::Parked>> {
+            Ok(Vec::new())
+        }
         async fn release(&mut self, _: &tailfold::Claim) -> tailfold::Result<()> {
             Ok(())
         }
@@ -260,12 +292,7 @@ pub async fn a_slow_handler_is_waited_for(store: Arc<dyn Store>) {
     let counts: Arc<Mutex<BTreeMap<Position, u64>>> = Arc::default();
     let (open, seen) = (gate.clone(), counts.clone());
     let handler = move |delivery: &Delivery<StockEvent>| {
-        // Blocks nobody else: connections have tasks of their own on these threads.
-        tokio::task::block_in_place(|| {
-            while !open.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
+        wait_at(&open);
         *seen.lock().expect("no handler panics").entry(delivery.position()).or_default() += 1;
         Ok(())
     };

@@ -12,8 +12,9 @@ use super::checkpoint::{Checkpoint, CheckpointInfo};
 use super::read_model::{Batch, BoxError, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};
 use crate::chain::Chain;
 use crate::clock::{Clock, Day, SystemClock, Timestamp};
-use crate::error::{Error, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::event::Position;
+use crate::panics::caught;
 use crate::schema::Events;
 use crate::snapshot::{
     Compression, Draft, Envelope, Keep, Save, Slot, SlotFilter, SnapshotInfo, SnapshotStore,
@@ -26,6 +27,8 @@ const SERIAL: &str = "0000000000000001";
 const PARKED: char = '!';
 const CODEC: &str = "json";
 const MOST_BYTES: u64 = 1 << 20;
+/// How often a removal is tried beside others who change the same slot.
+const MOST_ATTEMPTS: u32 = 8;
 
 /// A read model for whatever has no transactions to share with a checkpoint: the handler is called for each event in order, and
 /// then the checkpoint is saved in a [`SnapshotStore`], most simply that of the events.
@@ -93,13 +96,43 @@ impl super::Subscription {
     }
 
     /// The events that a subscription with a [`ByPosition`] model has put aside, in order of position; from the store where the
-    /// model keeps its checkpoint. At most 1 MiB each, all in memory. To handle one again, read it from the log at its position.
+    /// model keeps its checkpoint. At most 1 MiB each, all in memory. Read models in tables have functions of their own for
+    /// this and for the next two, in `tailfold-sqlite` and `tailfold-postgres`.
     ///
     /// # Errors
     /// The store's; `Corrupt` for an entry that cannot be read.
     pub async fn parked(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
         let parked = parked_events(snapshots, name).await;
         parked.map_err(|error| error.during(format!("list what subscription `{name}` has parked")))
+    }
+
+    /// Asks to try again what a subscription with a [`ByPosition`] model has put aside: the event at a position, or all of
+    /// them. The process that works does so within a third of a lease, once, in order of position, whatever it has handled
+    /// since; what fails again stays parked with its new error. Answers how many there are.
+    ///
+    /// # Errors
+    /// As [`Subscription::parked`](super::Subscription::parked).
+    pub async fn retry_parked(
+        snapshots: &dyn SnapshotStore,
+        name: &str,
+        position: Option<Position>,
+    ) -> Result<u64> {
+        let asked = retry_parked(snapshots, name, position).await;
+        asked.map_err(|error| error.during(format!("try again what subscription `{name}` has parked")))
+    }
+
+    /// Drops what a subscription with a [`ByPosition`] model has put aside: the event at a position, or all of them. It is
+    /// never handled; the event itself stays in the log. Answers how many were dropped.
+    ///
+    /// # Errors
+    /// As [`Subscription::parked`](super::Subscription::parked).
+    pub async fn drop_parked(
+        snapshots: &dyn SnapshotStore,
+        name: &str,
+        position: Option<Position>,
+    ) -> Result<u64> {
+        let dropped = drop_parked(snapshots, name, position).await;
+        dropped.map_err(|error| error.during(format!("drop what subscription `{name}` has parked")))
     }
 }
 
@@ -135,6 +168,43 @@ async fn parked_events(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<
     Ok(parked)
 }
 
+/// Those of what is put aside that are meant: one, or all.
+async fn meant(snapshots: &dyn SnapshotStore, name: &str, position: Option<Position>) -> Result<Vec<Parked>> {
+    let mut parked = parked_events(snapshots, name).await?;
+    parked.retain(|parked| position.is_none_or(|position| parked.position == position));
+    Ok(parked)
+}
+
+async fn retry_parked(snapshots: &dyn SnapshotStore, name: &str, position: Option<Position>) -> Result<u64> {
+    let clock = SystemClock;
+    let parked = meant(snapshots, name, position).await?;
+    for parked in &parked {
+        let parked = Parked { retry_requested: true, ..parked.clone() };
+        keep_parked(snapshots, name, &parked, clock.now()).await?;
+    }
+    Ok(parked.len() as u64)
+}
+
+async fn drop_parked(snapshots: &dyn SnapshotStore, name: &str, position: Option<Position>) -> Result<u64> {
+    let parked = meant(snapshots, name, position).await?;
+    for parked in &parked {
+        remove(snapshots, &slot_of_parked(name, parked.position)?).await?;
+    }
+    Ok(parked.len() as u64)
+}
+
+async fn keep_parked(
+    snapshots: &dyn SnapshotStore,
+    name: &str,
+    parked: &Parked,
+    now: Timestamp,
+) -> Result<()> {
+    let slot = slot_of_parked(name, parked.position)?;
+    let head = Head { version: Version(parked.position.0), chain: Chain::from_bytes([0; 16]) };
+    let bytes = seal(&slot, head, &json(parked)?, now)?;
+    snapshots.save(&slot, Save { head, bytes, keep: Keep::Newest, day: now.day() }).await.map(drop)
+}
+
 #[async_trait]
 impl<E, H> ReadModel for ByPosition<E, H>
 where
@@ -166,18 +236,22 @@ where
 
     async fn handle(&mut self, claim: &Claim, batch: Batch<'_, E>) -> Result<(), HandleError> {
         for delivery in batch.deliveries {
+            let position = delivery.position();
             // Handled by an attempt that failed later on.
-            if delivery.position() <= self.handled {
+            if position <= self.handled && batch.unparked != Some(position) {
                 continue;
             }
-            (self.handler)(delivery)
-                .map_err(|error| HandleError::Event { position: delivery.position(), error })?;
-            self.handled = delivery.position();
+            match caught(|| (self.handler)(delivery)) {
+                Ok(Ok(())) => self.handled = self.handled.max(position),
+                Ok(Err(error)) => return Err(HandleError::Event { position, error }),
+                Err(panicked) => return Err(HandleError::Event { position, error: panicked.into() }),
+            }
+        }
+        if let Some(position) = batch.unparked {
+            remove(&*self.snapshots, &slot_of_parked(&claim.name, position)?).await?;
         }
         if let Some(parked) = batch.parked {
-            let slot = slot(&format!("{}{PARKED}{:020}", claim.name, parked.position.0))?;
-            let head = Head { version: Version(parked.position.0), chain: Chain::from_bytes([0; 16]) };
-            self.save(slot, head, &json(parked)?).await?;
+            keep_parked(&*self.snapshots, &claim.name, parked, self.clock.now()).await?;
             self.handled = self.handled.max(parked.position);
         }
         let chain = batch.after.last.as_ref().map_or(Chain::from_bytes([0; 16]), |last| last.head.chain);
@@ -186,9 +260,28 @@ where
         Ok(())
     }
 
+    async fn parked(&mut self, name: &str) -> Result<Vec<Parked>> {
+        parked_events(&*self.snapshots, name).await
+    }
+
     async fn release(&mut self, _claim: &Claim) -> Result<()> {
         Ok(())
     }
+}
+
+fn slot_of_parked(name: &str, position: Position) -> Result<Slot> {
+    slot(&format!("{name}{PARKED}{:020}", position.0))
+}
+
+/// Removes what is kept in a slot, whatever that is by now.
+async fn remove(snapshots: &dyn SnapshotStore, slot: &Slot) -> Result<()> {
+    for _ in 0..MOST_ATTEMPTS {
+        match snapshots.newest(slot, None).await? {
+            Some(stored) if !snapshots.compare_and_remove(slot, &stored).await? => {}
+            _ => return Ok(()),
+        }
+    }
+    Err(Error::unavailable(Outcome::NotDone, format!("`{slot}` changes again and again")))
 }
 
 fn slot(key: &str) -> Result<Slot> {

@@ -1,5 +1,6 @@
 //! The contract of read models: what a subscription hands over, and what it must be told.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::checkpoint::Checkpoint;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, WithCauses};
 use crate::event::{EventId, EventType, Position, RecordedEvent};
+use crate::panics::Panicked;
 use crate::schema::Events;
 use crate::store::Truncation;
 use crate::stream::{StreamId, Version};
@@ -33,11 +35,19 @@ pub trait ReadModel: Send + 'static {
     async fn claim(&mut self, claim: &Claim) -> Result<Claimed>;
 
     /// Handles a batch in order and moves the checkpoint, all or nothing where that can be; only while the lease is the owner's
-    /// and the model stands at [`Batch::before`].
+    /// and the model stands at [`Batch::before`]. A panic is caught, and counts as a failure of the event that it comes with:
+    /// where the model does not say which that is ([`HandleError::of_panic`]), smaller batches find it out.
     ///
     /// # Errors
     /// Which event could not be handled, or that the model is away or the lease lost.
     async fn handle(&mut self, claim: &Claim, batch: Batch<'_, Self::Event>) -> Result<(), HandleError>;
+
+    /// What is put aside under a subscription's name, in order of position. Asked for when the work begins, each third of a
+    /// lease, and by those who wait for the lease.
+    ///
+    /// # Errors
+    /// As [`ReadModel::claim`].
+    async fn parked(&mut self, name: &str) -> Result<Vec<Parked>>;
 
     /// Gives the lease back, if it is the owner's.
     ///
@@ -73,8 +83,11 @@ pub struct Batch<'a, E> {
     pub before: Option<&'a Checkpoint>,
     /// The events, in order. May be empty.
     pub deliveries: &'a [Delivery<E>],
-    /// An event that is put aside, after the others.
+    /// An event that is put aside, after the others; in the place of what is kept of it, if it was before.
     pub parked: Option<&'a Parked>,
+    /// Position of an event that is put aside no longer: it is the only one of the deliveries, or it is gone from the log.
+    /// It lies before the checkpoint, which stays where it is.
+    pub unparked: Option<Position>,
     /// Where the model stands afterwards.
     pub after: &'a Checkpoint,
 }
@@ -101,8 +114,11 @@ pub struct Parked {
     pub error: String,
     /// How often it was tried; 0 where it cannot be decoded.
     pub attempts: u32,
-    /// When it was put aside.
+    /// When it was put aside, or last tried again.
     pub parked_at: Timestamp,
+    /// Whether somebody has asked to try it again: the process that has the lease does, within a third of a lease.
+    #[serde(default)]
+    pub retry_requested: bool,
 }
 
 /// Why a batch was not handled.
@@ -120,6 +136,13 @@ pub enum HandleError {
     Lost,
     /// The model's store failed.
     Store(Error),
+}
+
+impl HandleError {
+    /// What a handler's panic is told as: a failure of the event at that position. For read models that call code of others.
+    pub fn of_panic(position: Position, panic: &(dyn Any + Send)) -> Self {
+        Self::Event { position, error: Panicked::of(panic).into() }
+    }
 }
 
 impl<E> Delivery<E> {

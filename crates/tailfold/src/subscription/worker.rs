@@ -11,23 +11,30 @@ use super::anchored;
 use super::checkpoint::{Checkpoint, HandledEvent};
 use super::lag::{age, key};
 use super::read_model::{Batch, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};
+use super::share::share_of;
 use crate::clock::Clock;
 use crate::encryption::Encryption;
 use crate::error::{Error, ErrorKind, Outcome, Result, WithCauses};
 use crate::event::{Position, RecordedEvent};
+use crate::execute::Retry;
 use crate::filter::Filter;
 use crate::meter;
+use crate::panics::{caught, caught_in};
 use crate::replay::decode;
-use crate::report::Unreadable;
+use crate::report::{Malformed, Unreadable};
 use crate::store::{EventStore, Follow, LogBatch, StoreId};
 
+/// How an event is tried again that could not be handled, by default.
+const RETRY: Retry =
+    Retry { limit: 12, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(60) };
+/// Between two attempts at a store that is away.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) batch: usize,
-    pub(super) retries: u32,
+    pub(super) retry: Retry,
     pub(super) lease: Duration,
     pub(super) share: Option<(u32, u32)>,
     /// Whether the model wants to hear of truncations.
@@ -36,7 +43,7 @@ pub(super) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { batch: 256, retries: 3, lease: Duration::from_secs(30), share: None, truncations: false }
+        Self { batch: 256, retry: RETRY, lease: Duration::from_secs(30), share: None, truncations: false }
     }
 }
 
@@ -44,7 +51,11 @@ impl Default for Settings {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Standing {
     pub(super) position: Position,
+    /// Where the model stood when that was first known.
+    pub(super) began_at: Option<Position>,
     pub(super) working: bool,
+    /// What is put aside, as far as this process knows.
+    pub(super) parked: Arc<[Parked]>,
     /// It has ended: with an error, or because it was told to.
     pub(super) ended: Option<Option<Error>>,
 }
@@ -63,7 +74,7 @@ pub(super) struct Worker<M> {
 
 /// How a period of work has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     /// Told to.
     Stopped,
     /// The lease is another's, or what was known of the model is no longer so.
@@ -78,16 +89,36 @@ enum Next {
 }
 
 /// Where the model stands, as this worker knows it.
-struct Place {
+pub(super) struct Place {
     store: StoreId,
-    kept: Option<Checkpoint>,
+    pub(super) kept: Option<Checkpoint>,
     /// Looked at up to here; what does not match is not worth a write at once.
     reached: Position,
+    /// When the lease was last renewed.
+    renewed: Instant,
+}
+
+/// What hands over some of the events at hand.
+struct Step {
+    /// How many of them.
+    events: usize,
+    /// The event after these, and what is kept of it, where it is put aside.
+    aside: Option<(RecordedEvent, Parked)>,
+}
+
+/// An event that could not be handled.
+struct Failing {
+    position: Position,
+    attempts: u32,
+    /// Its handler panicked, and the model does not say so: it is handed over alone.
+    alone: bool,
 }
 
 impl<M: ReadModel> Worker<M> {
     pub(super) async fn run(mut self) {
-        let ended = self.work().await;
+        // Whatever panics besides a handler ends the subscription as an error does: told, and with its lease given back.
+        let ended = caught_in(self.work()).await;
+        let ended = ended.unwrap_or_else(|panicked| Err(Error::invalid("its work").caused_by(panicked)));
         if let Err(error) = self.model.release(&self.claim).await {
             tracing::debug!(subscription = %self.claim.name, %error, "lease not given back");
         }
@@ -127,7 +158,13 @@ impl<M: ReadModel> Worker<M> {
         match self.model.claim(&self.claim).await? {
             Claimed::Held(checkpoint) => {
                 let position = checkpoint.map_or(Position::ZERO, |checkpoint| checkpoint.position);
-                self.standing.send_modify(|standing| standing.position = standing.position.max(position));
+                let name = self.claim.name.clone();
+                let parked = self.model.parked(&name).await?;
+                self.learn_parked(&parked);
+                self.standing.send_modify(|standing| {
+                    standing.position = standing.position.max(position);
+                    standing.began_at.get_or_insert(position);
+                });
                 Ok(Turn::Lost)
             }
             Claimed::Granted(kept) => {
@@ -136,20 +173,25 @@ impl<M: ReadModel> Worker<M> {
                 }
                 let reached = kept.as_ref().map_or(Position::ZERO, |kept| kept.position);
                 let store = self.events.store_id().await?;
-                self.follow(Place { store, kept, reached }).await
+                self.follow(Place { store, kept, reached, renewed: Instant::now() }).await
             }
         }
     }
 
     async fn follow(&mut self, mut place: Place) -> Result<Turn> {
-        self.standing.send_modify(|standing| (standing.position, standing.working) = (place.reached, true));
+        if let Some(turn) = self.revisit(&mut place).await? {
+            return Ok(turn);
+        }
+        self.standing.send_modify(|standing| {
+            (standing.position, standing.working) = (place.reached, true);
+            standing.began_at.get_or_insert(place.reached);
+        });
         let mut batches = self.events.read_all(place.reached, self.filter.clone(), Follow::Live);
-        let mut renewal = Instant::now() + self.settings.lease / 3;
         loop {
             let next = tokio::select! {
                 biased;
                 _ = self.stopping.wait_for(|stop| *stop) => Next::Stop,
-                () = sleep_until(renewal) => Next::Renew,
+                () = sleep_until(place.renewed + self.settings.lease / 3) => Next::Renew,
                 next = batches.try_next() => Next::Batch(next?),
             };
             match next {
@@ -158,7 +200,11 @@ impl<M: ReadModel> Worker<M> {
                     return Ok(Turn::Stopped);
                 }
                 Next::Renew if !self.renew(&mut place).await? => return Ok(Turn::Lost),
-                Next::Renew => renewal = Instant::now() + self.settings.lease / 3,
+                Next::Renew => {
+                    if let Some(turn) = self.revisit(&mut place).await? {
+                        return Ok(turn);
+                    }
+                }
                 Next::Batch(None) => {
                     return Err(Error::unavailable(Outcome::NotDone, "a live read of the log ended"));
                 }
@@ -173,8 +219,12 @@ impl<M: ReadModel> Worker<M> {
 
     /// Renews the lease; false if it, or the place, is another's.
     async fn renew(&mut self, place: &mut Place) -> Result<bool> {
+        let now = Instant::now();
         match self.model.claim(&self.claim).await? {
-            Claimed::Granted(kept) if kept == place.kept => self.note_reached(place).await,
+            Claimed::Granted(kept) if kept == place.kept => {
+                place.renewed = now;
+                self.note_reached(place).await
+            }
             _ => Ok(false),
         }
     }
@@ -187,7 +237,13 @@ impl<M: ReadModel> Worker<M> {
         }
         let last = place.kept.as_ref().and_then(|kept| kept.last.clone());
         let after = Checkpoint { store: place.store, position: place.reached, last };
-        let batch = Batch { before: place.kept.as_ref(), deliveries: &[], parked: None, after: &after };
+        let batch = Batch {
+            before: place.kept.as_ref(),
+            deliveries: &[],
+            parked: None,
+            unparked: None,
+            after: &after,
+        };
         match self.model.handle(&self.claim, batch).await {
             Ok(()) => {
                 place.kept = Some(after);
@@ -209,19 +265,15 @@ impl<M: ReadModel> Worker<M> {
             if event.data.event_type.is_truncation() && !self.settings.truncations {
                 continue;
             }
-            if event.data.event_type.tells_of_removal() {
-                deliveries.push(Delivery::new(event, None));
-            } else {
-                match decode::<M::Event>(&event, self.encryption.as_deref())? {
-                    Ok(typed) => deliveries.push(Delivery::new(event, Some(typed))),
-                    Err(Unreadable::Forgotten) => {}
-                    Err(Unreadable::Malformed(malformed)) => {
-                        // Another attempt would read the same bytes.
-                        let parked = self.parked(&event, malformed.reason, 0);
-                        let turn = self.hand_over(place, &mut deliveries, Some((event, parked))).await?;
-                        if turn.is_some() {
-                            return Ok(turn);
-                        }
+            match self.decode(&event)? {
+                Ok(typed) => deliveries.push(Delivery::new(event, typed)),
+                Err(Unreadable::Forgotten) => {}
+                Err(Unreadable::Malformed(malformed)) => {
+                    // Another attempt would read the same bytes.
+                    let parked = self.parked(&event, malformed.reason, 0);
+                    let turn = self.hand_over(place, &mut deliveries, Some((event, parked))).await?;
+                    if turn.is_some() {
+                        return Ok(turn);
                     }
                 }
             }
@@ -243,6 +295,24 @@ impl<M: ReadModel> Worker<M> {
         Ok(None)
     }
 
+    /// The typed event; none where the event tells of a removal. What panics while it is decoded cannot be decoded.
+    pub(super) fn decode(&self, event: &RecordedEvent) -> Result<Result<Option<M::Event>, Unreadable>> {
+        if event.data.event_type.tells_of_removal() {
+            return Ok(Ok(None));
+        }
+        let decoded = caught(|| decode::<M::Event>(event, self.encryption.as_deref()));
+        decoded
+            .unwrap_or_else(|panicked| {
+                Ok(Err(Unreadable::Malformed(Malformed {
+                    version: event.version,
+                    position: event.position,
+                    event_type: event.data.event_type.clone(),
+                    reason: format!("its decoding {panicked}"),
+                })))
+            })
+            .map(|decoded| decoded.map(Some))
+    }
+
     fn is_in_share(&self, event: &RecordedEvent) -> bool {
         self.settings.share.is_none_or(|(share, of)| share_of(event.stream.as_str(), of) == share)
     }
@@ -256,25 +326,29 @@ impl<M: ReadModel> Worker<M> {
             error,
             attempts,
             parked_at: self.clock.now(),
+            retry_requested: false,
         }
     }
 
     /// Hands events over until the model has them, and then what is parked; empties `deliveries`.
+    ///
+    /// At first all of them are one step. Where the model fails at one of them, the step is what stands before that one,
+    /// which need not wait for it; then it is the first, and the step is all that is left, after a pause, until the event
+    /// is handled or the attempts are used up. Then the step puts it aside, and all that is left comes next. A panic of which the model does not say where it comes from halves the step until it is one event.
     async fn hand_over(
         &mut self,
         place: &mut Place,
         deliveries: &mut Vec<Delivery<M::Event>>,
-        mut parked: Option<(RecordedEvent, Parked)>,
+        parked: Option<(RecordedEvent, Parked)>,
     ) -> Result<Option<Turn>> {
         let mut rest: &[Delivery<M::Event>] = deliveries;
-        let mut last_parked = parked.take();
-        // Up to where this step goes, and the event that it parks.
-        let mut step = (rest.len(), None);
-        let mut attempts = 0;
+        let mut last_parked = parked;
+        let mut step = Step { events: rest.len(), aside: None };
+        let mut failing: Option<Failing> = None;
         loop {
-            let (now, later) = rest.split_at(step.0.min(rest.len()));
-            let is_last = later.is_empty() && step.1.is_none();
-            let aside = step.1.as_ref().or(last_parked.as_ref().filter(|_| is_last));
+            let (now, later) = rest.split_at(step.events.min(rest.len()));
+            let is_last = later.is_empty() && step.aside.is_none();
+            let aside = step.aside.as_ref().or(last_parked.as_ref().filter(|_| is_last));
             let Some(last) = aside.map(|(event, _)| event).or(now.last().map(Delivery::recorded)) else {
                 break;
             };
@@ -288,53 +362,96 @@ impl<M: ReadModel> Worker<M> {
             let after = Checkpoint { store: place.store, position: last.position, last: handled };
             let newest = last.data.recorded_at;
             let parked = aside.map(|(_, parked)| parked);
-            let batch = Batch { before: place.kept.as_ref(), deliveries: now, parked, after: &after };
-            match self.model.handle(&self.claim, batch).await {
-                Ok(()) => {
+            let batch =
+                Batch { before: place.kept.as_ref(), deliveries: now, parked, unparked: None, after: &after };
+            let (position, error, alone) = match caught_in(self.model.handle(&self.claim, batch)).await {
+                Ok(Ok(())) => {
                     self.tell(now.len(), parked, newest);
                     place.reached = after.position;
-                    self.standing.send_modify(|standing| standing.position = after.position);
                     place.kept = Some(after);
+                    self.note_handled(place.reached, parked);
                     if is_last {
                         last_parked = None;
                     }
                     // The event that was put aside is the first of what comes later.
-                    rest = if step.1.is_some() { later.get(1..).unwrap_or_default() } else { later };
-                    step = (rest.len(), None);
-                    attempts = 0;
+                    rest = if step.aside.is_some() { later.get(1..).unwrap_or_default() } else { later };
+                    step = Step { events: rest.len(), aside: None };
+                    continue;
                 }
-                Err(HandleError::Lost) => return Ok(Some(Turn::Lost)),
-                Err(HandleError::Store(error)) => return Err(error),
-                Err(HandleError::Event { position, error }) => {
-                    let error = WithCauses(&*error).to_string();
-                    let Some(index) = now.iter().position(|delivery| delivery.position() == position) else {
-                        return Err(Error::invalid(format!(
-                            "the read model failed at position {position}, which it was not given: {error}"
-                        )));
-                    };
-                    meter::count(&key("tailfold_subscription_failures_total", &self.claim.name));
-                    tracing::warn!(
-                        subscription = %self.claim.name, %position, attempts, %error, "event not handled"
-                    );
-                    attempts += 1;
-                    if attempts > self.settings.retries {
-                        let event = now.get(index).map(|delivery| delivery.recorded().clone());
-                        step = (
-                            index,
-                            event.map(|event| {
-                                let parked = self.parked(&event, error.clone(), attempts);
-                                (event, parked)
-                            }),
-                        );
-                        attempts = 0;
-                    } else if self.rest(backoff(attempts)).await {
-                        return Ok(Some(Turn::Stopped));
+                Ok(Err(HandleError::Lost)) => return Ok(Some(Turn::Lost)),
+                Ok(Err(HandleError::Store(error))) => return Err(error),
+                Ok(Err(HandleError::Event { position, error })) => {
+                    (position, WithCauses(&*error).to_string(), false)
+                }
+                Err(panicked) => match now {
+                    [] => return Err(Error::invalid("the read model").caused_by(panicked)),
+                    [one] => (one.position(), panicked.to_string(), true),
+                    several => {
+                        step = Step { events: several.len() / 2, aside: None };
+                        continue;
                     }
+                },
+            };
+            let Some(index) = now.iter().position(|delivery| delivery.position() == position) else {
+                return Err(Error::invalid(format!(
+                    "the read model failed at position {position}, which it was not given: {error}"
+                )));
+            };
+            let before = failing.take().filter(|failing| failing.position == position);
+            let attempts = before.as_ref().map_or(0, |failing| failing.attempts) + 1;
+            let alone = alone || before.is_some_and(|failing| failing.alone);
+            meter::count(&key("tailfold_subscription_failures_total", &self.claim.name));
+            tracing::warn!(
+                subscription = %self.claim.name, %position, attempts, %error, "event not handled"
+            );
+            failing = Some(Failing { position, attempts, alone });
+            if attempts > self.settings.retry.limit {
+                let event = now.get(index).map(|delivery| delivery.recorded().clone());
+                let aside = event.map(|event| {
+                    let parked = self.parked(&event, error, attempts);
+                    (event, parked)
+                });
+                step = Step { events: index, aside };
+            } else if index > 0 {
+                step = Step { events: index, aside: None };
+            } else {
+                let pause = self.settings.retry.draw_pause(attempts - 1);
+                if let Some(turn) = self.pause(place, pause).await? {
+                    return Ok(Some(turn));
                 }
+                step = Step { events: if alone { 1 } else { rest.len() }, aside: None };
             }
         }
         deliveries.clear();
         Ok(None)
+    }
+
+    /// Tells how far the model has come, and at once what it has put aside.
+    fn note_handled(&self, position: Position, parked: Option<&Parked>) {
+        self.standing.send_modify(|standing| {
+            standing.position = position;
+            if let Some(parked) = parked {
+                standing.parked = standing.parked.iter().chain([parked]).cloned().collect();
+            }
+        });
+    }
+
+    /// Waits, and keeps the lease meanwhile.
+    async fn pause(&mut self, place: &mut Place, pause: Duration) -> Result<Option<Turn>> {
+        let end = Instant::now() + pause;
+        loop {
+            let renewal = place.renewed + self.settings.lease / 3;
+            tokio::select! {
+                _ = self.stopping.wait_for(|stop| *stop) => return Ok(Some(Turn::Stopped)),
+                () = sleep_until(end.min(renewal)) => {}
+            }
+            if end <= renewal {
+                return Ok(None);
+            }
+            if !self.renew(place).await? {
+                return Ok(Some(Turn::Lost));
+            }
+        }
     }
 
     fn tell(&self, handled: usize, parked: Option<&Parked>, newest: crate::clock::Timestamp) {
@@ -361,29 +478,4 @@ impl<M: ReadModel> Worker<M> {
 fn backoff(failures: u32) -> Duration {
     let bound = SHORTEST_PAUSE.saturating_mul(1u32 << failures.min(16)).min(LONGEST_PAUSE);
     bound.mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
-/// Which of several shares a stream belongs to. Part of what is kept: it never changes.
-fn share_of(stream: &str, of: u32) -> u32 {
-    let hash = blake3::hash(stream.as_bytes());
-    let (number, _) = hash.as_bytes().split_at(8);
-    let number = number.try_into().map_or(0, u64::from_le_bytes);
-    (number % u64::from(of.max(1))) as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_never_change_and_take_about_as_much() {
-        assert_eq!([share_of("account/1", 4), share_of("account/2", 4), share_of("order/x", 4)], [2, 0, 3]);
-        let mut taken = [0u32; 4];
-        for number in 0..1000 {
-            if let Some(share) = taken.get_mut(share_of(&format!("account/{number}"), 4) as usize) {
-                *share += 1;
-            }
-        }
-        assert!(taken.iter().all(|share| (200..300).contains(share)), "{taken:?}");
-    }
 }
