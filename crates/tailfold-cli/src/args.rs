@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backup, demo, export, import, project, projections, reindex, renew_id, restore, show, snapshots, state,
-    stats, streams, sweep, verify,
+    backup, demo, export, import, parked, project, projections, reindex, renew_id, restore, show, snapshots,
+    state, stats, streams, sweep, verify,
 };
 use crate::store::{Location, LocationParser};
 use crate::tier::{SnapshotLocation, SnapshotLocationParser};
@@ -105,6 +105,9 @@ pub enum Command {
     /// Builds snapshots of a projection.
     #[command(subcommand, after_long_help = project::HELP)]
     Project(project::Action),
+    /// Lists the events that read models could not handle, has them tried again, or drops them.
+    #[command(subcommand, after_long_help = parked::HELP)]
+    Parked(parked::Action),
     /// Counts what is in a store. Reads the whole log.
     #[command(after_long_help = stats::HELP)]
     Stats,

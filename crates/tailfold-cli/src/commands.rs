@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod parked;
 pub(crate) mod project;
 pub(crate) mod projections;
 pub(crate) mod reindex;
@@ -69,6 +70,7 @@ async fn dispatch(
             };
             closing(&open, done).await
         }
+        Command::Parked(action) => Box::pin(parked::run(&location, snapshots, action, output)).await,
         Command::RenewId => {
             let open = location.open(Access::Write).await?;
             closing(&open, renew_id::run(&open, output).await).await
