@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use tailfold::{Error, EventId, Outcome, Result};
@@ -122,8 +122,19 @@ impl Work {
         Ok(connection.progress_handler(STEPS, Some(move || work.given_up.load(Ordering::Relaxed)))?)
     }
 
-    fn writes(&self, partial: Option<&Path>) {
-        *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = partial.map(Path::to_owned);
+    fn partial(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.partial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does the last step, unless nobody waits any more: the file may be gone by then, and another in its place.
+    fn last_step<T>(&self, step: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut partial = self.partial();
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(Error::unavailable(Outcome::NotDone, "nobody waits for it any more").into());
+        }
+        let done = step()?;
+        *partial = None;
+        Ok(done)
     }
 }
 
@@ -133,7 +144,7 @@ struct Waiting(Arc<Work>);
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.given_up.store(true, Ordering::Relaxed);
-        let partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let partial = self.0.partial().take();
         drop(partial.map(Partial));
     }
 }
@@ -162,7 +173,7 @@ fn copy_to(
     name.push(format!(".{}.part", EventId::fresh()));
     let partial = Partial(PathBuf::from(name));
     let path = partial.0.to_str().ok_or_else(|| Error::invalid("the target's path is not UTF-8"))?;
-    work.writes(Some(&partial.0));
+    *work.partial() = Some(partial.0.clone());
     // Claims the name, and says clearly if the directory is the problem. What is written before the permissions are set is
     // nobody else's to read.
     private().write(true).create_new(true).open(&partial.0).map_err(|error| unwritable(target, error))?;
@@ -177,14 +188,11 @@ fn copy_to(
     });
     synced.map_err(|error| unwritable(target, error))?;
     // A link does not replace what is there; not every file system has links.
-    match fs::hard_link(&partial.0, target) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return Err(occupied(target).into());
-        }
-        Err(_) => fs::rename(&partial.0, target).map_err(|error| unwritable(target, error))?,
-    }
-    work.writes(None);
+    work.last_step(|| match fs::hard_link(&partial.0, target) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(occupied(target).into()),
+        Err(_) => fs::rename(&partial.0, target).map_err(|error| unwritable(target, error).into()),
+    })?;
     drop(partial);
     let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Directories cannot be opened, or synced, everywhere.
