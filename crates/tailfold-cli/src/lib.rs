@@ -76,17 +76,17 @@ pub async fn run(args: Args, projections: &Projections) -> Result<()> {
 
 /// Says what clap has to say: help on stdout, what is wrong on stderr, without the logins of URLs.
 fn usage(error: &clap::Error) -> ExitCode {
-    // What is wrong may be that `--json` was not understood.
-    let json = error.use_stderr() && std::env::args_os().any(|arg| arg == "--json");
     let told = error.to_string();
     let without = secret::without_logins(&told);
-    if json {
+    // What is wrong may be that `--json` was not understood.
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
         let message = without.strip_prefix("error: ").unwrap_or(&without).trim_end();
         eprintln!("{}", serde_json::json!({ "kind": "usage", "message": message }));
-    } else if told == without {
-        error.exit();
-    } else {
+    } else if error.use_stderr() && told != without {
         eprint!("{without}");
+    } else {
+        // In colours.
+        error.exit();
     }
     ExitCode::from(2)
 }
