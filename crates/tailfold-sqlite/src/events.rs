@@ -77,7 +77,11 @@ impl EventStore for SqliteStore {
             }
         };
         let stream = stream.clone();
-        self.ask(|| operation, Urgency::Command, 0, move |ledger| ledger.remove(&stream, &removal)).await
+        let removed = self
+            .ask(|| operation, Urgency::Command, 0, move |ledger| ledger.remove(&stream, &removal))
+            .await?;
+        self.clear_log().await;
+        Ok(removed)
     }
 
     fn snapshot_and_tail(&self) -> Option<&dyn SnapshotAndTail> {

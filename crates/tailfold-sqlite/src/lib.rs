@@ -18,6 +18,7 @@
 mod admin;
 mod append;
 mod config;
+mod erased_log;
 mod error;
 mod events;
 mod housekeeper;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use rusqlite::Connection;
 use tailfold::{Error, Outcome, Result};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -20,6 +21,9 @@ pub(crate) trait Request: Send {
     /// About how many bytes it writes.
     fn weight(&self) -> usize;
 }
+
+/// Something that the writer does between two transactions, because it cannot be done in one.
+pub(crate) type Chore = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Which requests go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,7 @@ pub(crate) struct Queue {
 struct Waiting {
     commands: VecDeque<Box<dyn Request>>,
     background: VecDeque<Box<dyn Request>>,
+    chores: Vec<Chore>,
     closed: bool,
 }
 
@@ -74,9 +79,31 @@ impl Queue {
         self.push(urgency, Box::new(Asked { work, weight, answer: None, reply }))?;
         // The writer gives the room back.
         room.forget();
-        answer.await.unwrap_or_else(|_| {
-            Err(Error::unavailable(Outcome::Unknown, "the store's writer stopped before it answered"))
-        })
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Has the writer do something after what was queued before, outside of any transaction, and waits for the answer.
+    pub(crate) async fn between<T: Send + 'static>(
+        &self,
+        chore: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.push_chore(Box::new(move |connection| {
+            // A caller that is gone does not want the answer.
+            drop(reply.send(chore(connection).map_err(Error::from)));
+        }))?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn push_chore(&self, chore: Chore) -> Result<()> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(error::closed());
+        }
+        waiting.chores.push(chore);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
     }
 
     fn push(&self, urgency: Urgency, request: Box<dyn Request>) -> Result<()> {
@@ -93,10 +120,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for requests and moves the next group of them to `group`; false once the queue is closed and empty.
-    pub(crate) fn take(&self, limits: GroupLimits, group: &mut Vec<Box<dyn Request>>) -> bool {
+    /// Waits for something to do, moves the next group of requests to `group` and all chores to `chores`; false once the
+    /// queue is closed and empty.
+    pub(crate) fn take(
+        &self,
+        limits: GroupLimits,
+        group: &mut Vec<Box<dyn Request>>,
+        chores: &mut Vec<Chore>,
+    ) -> bool {
         let mut waiting = self.lock();
-        while waiting.commands.is_empty() && waiting.background.is_empty() {
+        while waiting.commands.is_empty() && waiting.background.is_empty() && waiting.chores.is_empty() {
             if waiting.closed {
                 return false;
             }
@@ -114,6 +147,7 @@ impl Queue {
             bytes += request.weight();
             group.push(request);
         }
+        chores.append(&mut waiting.chores);
         drop(waiting);
         self.room.add_permits(group.len());
         true
@@ -137,6 +171,10 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn stopped() -> Error {
+    Error::unavailable(Outcome::Unknown, "the store's writer stopped before it answered")
 }
 
 struct Asked<T, W> {

@@ -27,14 +27,9 @@ impl Ledger<'_> {
             return Ok(Removed::default());
         };
         let tombstone = Tombstone::event(erased, id, recorded_at)?;
-        // What is erased is overwritten with zeros, not only unlinked.
-        self.connection.pragma_update(None, "secure_delete", true)?;
-        let removed = self
-            .delete_events(reference, i64::MAX)
-            .and_then(|events| self.delete_marker(stream).map(|()| events))
-            .and_then(|events| Ok((events, snapshots::forget(self.connection, stream.as_str())?)));
-        self.connection.pragma_update(None, "secure_delete", false)?;
-        let (events, snapshots) = removed?;
+        let events = self.delete_events(reference, i64::MAX)?;
+        self.delete_marker(stream)?;
+        let snapshots = snapshots::forget(self.connection, stream.as_str())?;
         let chain = erased.chain.link(Digest::of(&tombstone));
         let head = Head { version: erased.version.next(), chain };
         let position = self.insert(stream, reference, head, &tombstone)?;

@@ -65,6 +65,9 @@ pub(crate) fn set_up_writing(connection: &Connection, config: &SqliteConfig) -> 
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // What is removed, moved or replaced is overwritten with zeros at once: an erase cannot find the copies that splitting a
+    // page, or replacing a snapshot, has left in free space before.
+    connection.pragma_update(None, "secure_delete", true)?;
     if let Some(pages) = config.page_limit {
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }

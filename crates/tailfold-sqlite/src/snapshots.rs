@@ -99,7 +99,11 @@ impl SnapshotStore for SqliteStore {
     async fn forget(&self, key: &str) -> tailfold::Result<Swept> {
         let operation = format!("forget the snapshots of `{key}`");
         let key = key.to_owned();
-        self.ask(|| operation, Urgency::Background, 0, move |ledger| forget(ledger.connection, &key)).await
+        let forgotten = self
+            .ask(|| operation, Urgency::Background, 0, move |ledger| forget(ledger.connection, &key))
+            .await?;
+        self.clear_log().await;
+        Ok(forgotten)
     }
 }
 
@@ -150,6 +154,20 @@ pub(crate) fn save(connection: &Connection, slot: &Slot, save: &Save) -> Result<
             .query_row(key, |row| Ok(head(row, 0, 1)))?;
         return Ok(Saved::Superseded(newest?));
     }
+    // Before the new one is written, so that it takes the pages that become free, instead of having them overwritten for
+    // nothing.
+    let pruned = match keep {
+        i64::MAX => 0,
+        _ => connection
+            .prepare_cached(
+                "DELETE FROM snapshots WHERE fold = ?1 AND serial = ?2 AND key = ?3 AND version < (
+                     SELECT min(version) FROM (
+                         SELECT version FROM (SELECT version FROM snapshots WHERE fold = ?1 AND serial = ?2 AND key = ?3
+                                              UNION SELECT ?4)
+                         ORDER BY version DESC LIMIT ?5))",
+            )?
+            .execute((key.0, key.1, key.2, version, keep))?,
+    };
     let reference: i64 = connection
         .prepare_cached(
             "INSERT INTO snapshots (fold, serial, key, version, chain, used, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -163,16 +181,6 @@ pub(crate) fn save(connection: &Connection, slot: &Slot, save: &Save) -> Result<
     connection
         .prepare_cached("INSERT OR REPLACE INTO snapshot_payloads (snapshot, envelope) VALUES (?1, ?2)")?
         .execute((reference, &*save.bytes))?;
-    if keep == i64::MAX {
-        return Ok(Saved::Stored { pruned: 0 });
-    }
-    let pruned = connection
-        .prepare_cached(
-            "DELETE FROM snapshots WHERE fold = ?1 AND serial = ?2 AND key = ?3 AND version < (
-                 SELECT min(version) FROM (SELECT version FROM snapshots
-                 WHERE fold = ?1 AND serial = ?2 AND key = ?3 ORDER BY version DESC LIMIT ?4))",
-        )?
-        .execute((key.0, key.1, key.2, keep))?;
     Ok(Saved::Stored { pruned: pruned as u64 })
 }
 

@@ -4,11 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tailfold::{Error, Outcome, Result, StoreId};
 use tokio::sync::watch;
 
 use crate::config::SqliteConfig;
+use crate::erased_log;
 use crate::error::{self, Failure};
 use crate::housekeeper::Housekeeper;
 use crate::ledger::Ledger;
@@ -21,6 +23,11 @@ use crate::writer::Writer;
 ///
 /// An append returns once it is on disk (see [`Synchronous`](crate::Synchronous)); appends that wait at the same time
 /// share one sync. Reads neither wait for writes nor block the async runtime. Several processes may open the same file.
+///
+/// What is erased, cut off by a truncation or forgotten is overwritten in the file and taken out of the `-wal` file beside it
+/// before the call returns. For the latter it waits for reads that may still need the log, at most for the
+/// [busy timeout](crate::SqliteConfig::busy_timeout); where one goes on for longer (a backup by another process, say), that is
+/// told in a warning, and it is done as soon as that has ended, or by [`close`](SqliteStore::close). Backups keep what they had.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tailfold::Result<()> {
@@ -44,6 +51,7 @@ pub struct SqliteStore {
 struct Shared {
     path: PathBuf,
     id: StoreId,
+    busy_timeout: Duration,
     readers: Arc<Readers>,
     /// `None` if the store is open for reading only.
     queue: Option<Arc<Queue>>,
@@ -109,6 +117,21 @@ impl SqliteStore {
         self.shared.readers.visited().so_far()
     }
 
+    /// Takes what was removed out of the write-ahead log, too; never fails, since it was removed. Waits for readers that may
+    /// need the log, within the busy timeout; where one is still in the way then, a task goes on trying.
+    pub(crate) async fn clear_log(&self) {
+        let Some(queue) = &self.shared.queue else { return };
+        if erased_log::clear(queue, self.shared.busy_timeout).await {
+            return;
+        }
+        let path = self.shared.path.display();
+        tracing::warn!(
+            %path,
+            "what was erased stays in the store's log until a reader that is in the way has ended, or the store is closed"
+        );
+        tokio::spawn(erased_log::keep_clearing(Arc::downgrade(queue)));
+    }
+
     pub(crate) fn id(&self) -> StoreId {
         self.shared.id
     }
@@ -155,6 +178,7 @@ impl Shared {
         let mut shared = Self {
             path: config.path.clone(),
             id,
+            busy_timeout: config.busy_timeout,
             readers,
             queue: None,
             housekeeper,

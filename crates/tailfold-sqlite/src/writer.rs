@@ -79,10 +79,13 @@ impl Writer {
     fn serve(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let mut transactions = Transactions::new(connection)?;
         let mut ledger = Ledger::new(connection)?;
-        let mut group = Vec::new();
+        let (mut group, mut chores) = (Vec::new(), Vec::new());
         let mut checkpoints = Checkpoints { next: CHECKPOINT_FRAMES, last_frames: 0 };
-        while self.queue.take(self.limits, &mut group) {
-            self.commit_group(&mut transactions, &mut ledger, &mut group);
+        while self.queue.take(self.limits, &mut group, &mut chores) {
+            if !group.is_empty() {
+                self.commit_group(&mut transactions, &mut ledger, &mut group);
+            }
+            chores.drain(..).for_each(|chore| chore(connection));
             let frames = self.frames.load(Ordering::Relaxed);
             if checkpoints.is_due(frames) {
                 self.housekeeper.ask_for_checkpoint();
