@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tailfold::{
     Batch, BoxError, Checkpoint, Claim, Claimed, Delivery, Error, Events, HandleError, Parked, ReadModel,
     Result, Timestamp,
@@ -18,7 +18,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub use self::listed::{checkpoints, drop_parked, parked_events, retry_parked};
 use crate::error::{self, Failure};
-use crate::schema::APPLICATION_ID;
+use crate::schema::{APPLICATION_ID, switch_to_wal};
 
 const SCHEMA: &str = include_str!("read_model.sql");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,10 +77,11 @@ where
     E: Events,
     H: FnMut(&Transaction<'_>, &Delivery<E>) -> Result<(), BoxError> + Send + 'static,
 {
-    /// Opens a file, or creates it. The handler is called for each event in order; an error rolls the batch back.
+    /// Opens a file, or creates it. The handler is called for each event in order; an error rolls the batch back. Where the
+    /// tables for checkpoints are there already, it does not wait for another worker's batch.
     ///
     /// # Errors
-    /// `Invalid` if the file cannot be opened or is a store; `Unavailable` if it stays locked.
+    /// `Invalid` if the file cannot be opened or is a store; `Unavailable` if it is new and stays locked.
     pub fn open(path: impl AsRef<Path>, handler: H) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let connection = connect(&path).map_err(|failure| {
@@ -90,18 +91,33 @@ where
     }
 
     /// Runs statements that make the handler's tables, in one transaction. Safe from several processes, if they are
-    /// `CREATE .. IF NOT EXISTS`.
+    /// `CREATE .. IF NOT EXISTS`; where they find everything there, they do not wait for another worker's batch.
     ///
     /// # Errors
-    /// `Invalid` for what SQLite does not understand; `Unavailable`.
+    /// `Invalid` for what SQLite does not understand; `Unavailable` if there is something to make and another worker's batch
+    /// lasts for more than 5 seconds.
     pub fn prepare(&self, statements: &str) -> Result<()> {
-        let prepared = self.connection.execute_batch(&format!("BEGIN IMMEDIATE; {statements}; COMMIT"));
+        // Without a lock first: it takes one where something is missing, or is refused one that others have.
+        let prepared = match self.run(&format!("BEGIN; {statements}; COMMIT")) {
+            Err(error) if is_locked(&error) => self.run(&format!("BEGIN IMMEDIATE; {statements}; COMMIT")),
+            prepared => prepared,
+        };
         prepared.map_err(|error| {
-            // It stands open where a statement in its middle failed.
-            let _ = self.connection.execute_batch("ROLLBACK");
-            let error = Error::invalid("the statements failed").caused_by(error);
+            let error = match is_locked(&error) {
+                true => Failure::from(error).into(),
+                false => Error::invalid("the statements failed").caused_by(error),
+            };
             error.during(format!("prepare read model `{}`", self.path.display()))
         })
+    }
+
+    fn run(&self, statements: &str) -> rusqlite::Result<()> {
+        let done = self.connection.execute_batch(statements);
+        if done.is_err() && !self.connection.is_autocommit() {
+            // It stands open where a statement in its middle failed.
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        done
     }
 }
 
@@ -144,6 +160,11 @@ where
     }
 }
 
+/// Whether another connection keeps the file locked.
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 /// Does what blocks; other tasks of a runtime with several threads go on meanwhile.
 fn beside_others<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
@@ -156,11 +177,14 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_no_store(&connection)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    switch_to_wal(&connection, BUSY_TIMEOUT)?;
     connection.pragma_update(None, "synchronous", "full")?;
     // What came from an erased stream is not to stay in free pages.
     connection.pragma_update(None, "secure_delete", true)?;
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT"))?;
+    // Making them takes a lock, which a worker may have for as long as its batch takes.
+    if !has_tables(&connection)? {
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT"))?;
+    }
     add_retries(&connection)?;
     Ok(connection)
 }
@@ -193,6 +217,13 @@ fn has_retries(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row(sql, [], |row| row.get(0))
 }
 
+/// Whether the tables of checkpoints and parked events are there.
+fn has_tables(connection: &Connection) -> Result<bool, Failure> {
+    let sql =
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('tailfold_checkpoints', 'tailfold_parked_events')";
+    Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 2)
+}
+
 fn check_no_store(connection: &Connection) -> Result<(), Failure> {
     let application_id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if application_id == APPLICATION_ID {
@@ -205,8 +236,19 @@ fn check_no_store(connection: &Connection) -> Result<(), Failure> {
 
 fn claimed(connection: &mut Connection, claim: &Claim) -> Result<Claimed, Failure> {
     let now = now();
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let owner = claim.owner.as_uuid().as_bytes().as_slice();
+    // Whose lease lasts may be in the middle of a batch, which nobody else has to wait for.
+    let is_held: Option<bool> = connection
+        .query_row(
+            "SELECT owner <> ?2 AND lease_until > ?3 FROM tailfold_checkpoints WHERE name = ?1",
+            params![&*claim.name, owner, now],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if is_held == Some(true) {
+        return Ok(Claimed::Held(standing(connection, &claim.name)?));
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let taken = transaction.execute(
         "INSERT INTO tailfold_checkpoints (name, owner, lease_until, updated_at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, lease_until = excluded.lease_until

@@ -152,7 +152,7 @@ fn create(connection: &mut Connection, patience: Duration) -> Result<()> {
 }
 
 /// The switch needs the file for itself, and SQLite's busy timeout does not cover every lock on the way.
-fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<()> {
+pub(crate) fn switch_to_wal(connection: &Connection, patience: Duration) -> Result<()> {
     let begun = Instant::now();
     loop {
         let mode = connection.query_row("PRAGMA journal_mode = wal", [], |row| row.get::<_, String>(0));

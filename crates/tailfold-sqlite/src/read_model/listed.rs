@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, Params, Row};
 use tailfold::{CheckpointInfo, Error, EventType, Parked, Position, Result, Timestamp, Version};
 
-use super::{BUSY_TIMEOUT, add_retries, check_no_store, checkpoint, has_retries};
+use super::{BUSY_TIMEOUT, add_retries, check_no_store, checkpoint, has_retries, has_tables};
 use crate::error::Failure;
 use crate::rows::unsigned;
 
@@ -91,10 +91,7 @@ fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Failure> {
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_no_store(&connection)?;
-    let sql =
-        "SELECT count(*) FROM sqlite_schema WHERE name IN ('tailfold_checkpoints', 'tailfold_parked_events')";
-    let tables: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-    if tables < 2 {
+    if !has_tables(&connection)? {
         return Err(Error::invalid("there are no read models in the file").into());
     }
     Ok(connection)

@@ -298,3 +298,22 @@ async fn an_erased_stream_is_told_and_a_wrong_file_is_refused() {
     let error = place.model(never).prepare("CREATE NONSENSE").unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_opens_while_another_workers_batch_lasts() {
+    let place = Place::new().await;
+    drop(place.model(never));
+    let path = place.directory.path().join("model");
+    let busy = Connection::open(&path).unwrap();
+    busy.execute_batch("BEGIN IMMEDIATE; INSERT INTO seen VALUES (-1, -1)").unwrap();
+    // Opens, and prepares the tables that are there.
+    let begun = std::time::Instant::now();
+    let model = place.model(never);
+    assert!(begun.elapsed() < Duration::from_secs(3), "it waited for {:?}", begun.elapsed());
+    busy.execute_batch("ROLLBACK").unwrap();
+    let position = place.add(0..5).await;
+    let subscription = Subscription::builder(place.store.clone(), "seen", model).start().unwrap();
+    subscription.wait_for(position).await.unwrap();
+    assert_eq!(place.seen().len(), 5);
+    subscription.stop().await.unwrap();
+}
