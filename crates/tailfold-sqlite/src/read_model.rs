@@ -17,6 +17,7 @@ use tailfold::{
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub use self::listed::{checkpoints, drop_parked, parked_events, retry_parked};
+use crate::erased_log;
 use crate::error::{self, Failure};
 use crate::schema::{APPLICATION_ID, switch_to_wal};
 
@@ -68,6 +69,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct SqliteReadModel<E, H> {
     path: PathBuf,
     connection: Connection,
+    /// Something was removed for an erased stream, and the log may still hold it.
+    log_to_clear: bool,
     handler: H,
     event: PhantomData<fn() -> E>,
 }
@@ -87,7 +90,8 @@ where
         let connection = connect(&path).map_err(|failure| {
             Error::from(failure).during(format!("open read model `{}`", path.display()))
         })?;
-        Ok(Self { path, connection, handler, event: PhantomData })
+        // A worker that was killed may have left something in the log.
+        Ok(Self { path, connection, log_to_clear: true, handler, event: PhantomData })
     }
 
     /// Runs statements that make the handler's tables, in one transaction. Safe from several processes, if they are
@@ -130,13 +134,22 @@ where
     type Event = E;
 
     async fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
-        let claimed = beside_others(|| claimed(&mut self.connection, claim));
+        let claimed = beside_others(|| {
+            self.clear_log();
+            claimed(&mut self.connection, claim)
+        });
         claimed.map_err(|failure| Error::from(failure).during(format!("claim `{}`", self.path.display())))
     }
 
     async fn handle(&mut self, claim: &Claim, batch: Batch<'_, E>) -> Result<(), HandleError> {
-        let Self { connection, handler, path, .. } = self;
-        beside_others(|| handle(connection, handler, claim, &batch)).map_err(|error| match error {
+        let Self { connection, handler, .. } = self;
+        let handled = beside_others(|| handle(connection, handler, claim, &batch));
+        if handled.is_ok() && batch.erased().next().is_some() {
+            self.log_to_clear = true;
+            beside_others(|| self.clear_log());
+        }
+        let path = &self.path;
+        handled.map_err(|error| match error {
             HandleError::Store(error) => {
                 HandleError::Store(error.during(format!("write read model `{}`", path.display())))
             }
@@ -157,6 +170,23 @@ where
             Ok::<_, Failure>(self.connection.execute(sql, (&*claim.name, claim.owner.as_uuid().as_bytes()))?)
         });
         released.map(drop).map_err(Error::from)
+    }
+}
+
+impl<E, H> SqliteReadModel<E, H> {
+    /// Takes what was removed for an erased stream out of the write-ahead log, too. Where a reader is in the way, it is tried
+    /// again with each claim.
+    fn clear_log(&mut self) {
+        if !self.log_to_clear {
+            return;
+        }
+        match erased_log::truncate(&self.connection) {
+            Ok(cleared) => self.log_to_clear = !cleared,
+            Err(failure) => {
+                let (error, path) = (Error::from(failure), self.path.display());
+                tracing::warn!(%path, %error, "what was erased could not be taken out of the read model's log");
+            }
+        }
     }
 }
 
@@ -297,6 +327,14 @@ fn handle<E>(
     if let Some(position) = batch.unparked {
         let sql = "DELETE FROM tailfold_parked_events WHERE name = ?1 AND position = ?2";
         transaction.execute(sql, (&*claim.name, position.0.cast_signed())).map_err(store)?;
+    }
+    for (stream, position) in batch.erased() {
+        transaction
+            .execute(
+                "DELETE FROM tailfold_parked_events WHERE name = ?1 AND stream = ?2 AND position < ?3",
+                (&*claim.name, stream.as_str(), position.0.cast_signed()),
+            )
+            .map_err(store)?;
     }
     if let Some(parked) = batch.parked {
         park(&transaction, &claim.name, parked).map_err(store)?;

@@ -146,12 +146,20 @@ where
 
     async fn advance(&mut self, transaction: &Transaction<'_>) -> Result<(), Failure> {
         let Batch { parked, unparked, after, .. } = self.batch;
-        let Statements { advance, park, unpark, .. } = self.statements;
+        let Statements { advance, park, unpark, drop_parked, .. } = self.statements;
         let name = &*self.claim.name;
         if let Some(position) = unparked {
             in_time(self.deadline, async {
                 let statement = transaction.prepare_cached(unpark).await?;
                 transaction.execute(&statement, &[&name, &signed(position.0)]).await
+            })
+            .await?;
+        }
+        for (stream, position) in self.batch.erased() {
+            let values: [&(dyn ToSql + Sync); 3] = [&name, &stream.as_str(), &signed(position.0)];
+            in_time(self.deadline, async {
+                let statement = transaction.prepare_cached(drop_parked).await?;
+                transaction.execute(&statement, &values).await
             })
             .await?;
         }

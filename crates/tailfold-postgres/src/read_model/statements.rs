@@ -18,6 +18,7 @@ pub(super) struct Statements {
     pub(super) lock: String,
     pub(super) advance: String,
     pub(super) park: String,
+    pub(super) drop_parked: String,
     pub(super) checkpoints: String,
     pub(super) parked: String,
     pub(super) unpark: String,
@@ -80,6 +81,9 @@ impl Statements {
             drop_parked: format!(
                 "DELETE FROM {schema}.parked_events
                  WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) RETURNING position"
+            ),
+            drop_parked: format!(
+                "DELETE FROM {schema}.parked_events WHERE subscription = $1 AND stream = $2 AND position < $3"
             ),
             checkpoints: format!(
                 "SELECT {CHECKPOINT}, name,

@@ -390,6 +390,24 @@ async fn parked_where(config: impl Fn() -> PostgresConfig, is_so: impl Fn(&[Park
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_parked_of_an_erased_stream_goes() {
+    let url = shared_server().await;
+    let (schema, store) = (tables(&url).await, MemoryStore::new());
+    deposit(&store, 1..=20).await;
+    let handler = Totals { dislikes: Some((8, Dislike::Tells)), ..Totals::of(&schema) };
+    let model = model(&url, &schema, handler).await;
+    let subscription = Subscription::builder(store.clone(), "totals", model).retries(0).start().unwrap();
+    soon("the rest", subscription.wait_until_current()).await.unwrap();
+    for (erased, left) in [("account/1", 1), ("account/3", 0)] {
+        let removed = store.remove(&stream(erased), Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+        soon("the tombstone", subscription.wait_for(removed.tombstone.unwrap())).await.unwrap();
+        let parked = parked_events(config(&url).schema(&schema), "totals").await.unwrap();
+        assert_eq!(parked.len(), left, "{erased}: {parked:?}");
+    }
+    subscription.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_erased_stream_is_told_so_that_its_rows_can_go() {
     let url = shared_server().await;
     let (store, _) = fresh_store().await;

@@ -300,6 +300,38 @@ async fn an_erased_stream_is_told_and_a_wrong_file_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_parked_of_an_erased_stream_is_gone_from_file_and_log() {
+    let place = Place::new().await;
+    let position = place.add(0..10).await;
+    let handler = |_: &Transaction<'_>, delivery: &Delivery<CounterEvent>| match delivery.event() {
+        Some(CounterEvent::Added { number }) if number % 5 < 2 => {
+            Err(format!("SECRET-OF-{}", number % 5).into())
+        }
+        _ => Ok(()),
+    };
+    let path = place.directory.path().join("model");
+    let model = SqliteReadModel::open(&path, handler).unwrap();
+    let subscription = Subscription::builder(place.store.clone(), "seen", model).retries(0).start().unwrap();
+    subscription.wait_for(position).await.unwrap();
+    assert_eq!(parked_events(&path, "seen").unwrap().len(), 4);
+    let removed = place.counters.erase("0").await.unwrap();
+    subscription.wait_for(removed.tombstone).await.unwrap();
+    let left = parked_events(&path, "seen").unwrap();
+    assert!(left.len() == 2 && left.iter().all(|parked| parked.stream.id() == "1"), "{left:?}");
+    let gone = async {
+        let log = place.directory.path().join("model-wal");
+        while [&path, &log].iter().any(|path| {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            bytes.windows(11).any(|window| window == b"SECRET-OF-0")
+        }) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the texts of its errors go");
+    subscription.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_opens_while_another_workers_batch_lasts() {
     let place = Place::new().await;
     drop(place.model(never));

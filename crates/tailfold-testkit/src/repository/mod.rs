@@ -142,6 +142,7 @@ macro_rules! repository_conformance {
                 a_restarted_subscription_goes_on_where_it_was,
                 an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on,
                 an_erased_stream_is_told_to_a_read_model,
+                what_was_parked_of_an_erased_stream_goes,
                 shares_split_the_streams_among_them,
                 a_read_model_of_another_log_is_refused,
                 a_slow_handler_is_waited_for,

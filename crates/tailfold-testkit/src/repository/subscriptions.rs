@@ -216,6 +216,32 @@ pub async fn an_erased_stream_is_told_to_a_read_model(store: Arc<dyn Store>) {
     subscription.stop().await.expect("stop");
 }
 
+/// What was parked of a stream goes when that is erased, since the texts of errors may quote it; what was parked of others stays.
+pub async fn what_was_parked_of_an_erased_stream_goes(store: Arc<dyn Store>) {
+    if !store.capabilities().erase {
+        return;
+    }
+    let shop = Shop::over(&store);
+    for customer in ["1", "2"] {
+        shop.sell(customer, SaleEvent::Sold { item: "tea".to_owned(), quantity: 1 }).await;
+    }
+    let seen = Shared::default();
+    let fails = |delivery: &Delivery<StockEvent>| delivery.event().is_some();
+    let model = model(&store, "stock", &seen, fails);
+    let subscription =
+        Subscription::builder(store.clone(), "stock", model).retries(0).start().expect("start");
+    subscription.wait_until_current().await.expect("wait");
+    let parked = async || {
+        let parked = Subscription::parked(&*store, "stock").await.expect("list");
+        parked.iter().map(|parked| parked.stream.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(parked().await, ["sale/1", "sale/2"]);
+    let removed = shop.sales.erase("1").await.expect("erase");
+    subscription.wait_for(removed.tombstone).await.expect("wait");
+    assert_eq!(parked().await, ["sale/2"]);
+    subscription.stop().await.expect("stop");
+}
+
 /// Shares split the streams: each stream's events are handled by one of them, in order, none by two.
 pub async fn shares_split_the_streams_among_them(store: Arc<dyn Store>) {
     let shop = Shop::over(&store);

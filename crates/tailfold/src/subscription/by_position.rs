@@ -20,7 +20,7 @@ use crate::snapshot::{
     Compression, Draft, Envelope, Keep, Save, Slot, SlotFilter, SnapshotInfo, SnapshotStore,
     SnapshotStoreExt as _,
 };
-use crate::stream::{Head, Version};
+use crate::stream::{Head, StreamId, Version};
 
 const SERIAL: &str = "0000000000000001";
 /// Between the name and the position of an event that was put aside. No name holds it.
@@ -157,10 +157,7 @@ async fn checkpoints(snapshots: &dyn SnapshotStore) -> Result<Vec<CheckpointInfo
 
 async fn parked_events(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
     let mut parked: Vec<Parked> = Vec::new();
-    for SnapshotInfo { slot, .. } in snapshots.list_to_vec(SlotFilter::fold(Slot::LASTING)).await? {
-        if slot.key().split_once(PARKED).is_none_or(|(of, _)| of != name) {
-            continue;
-        }
+    for slot in parked_slots(snapshots, name).await? {
         let Some(stored) = snapshots.newest(&slot, None).await? else { continue };
         parked.push(read(&slot, &stored.bytes)?);
     }
@@ -203,6 +200,35 @@ async fn keep_parked(
     let head = Head { version: Version(parked.position.0), chain: Chain::from_bytes([0; 16]) };
     let bytes = seal(&slot, head, &json(parked)?, now)?;
     snapshots.save(&slot, Save { head, bytes, keep: Keep::Newest, day: now.day() }).await.map(drop)
+}
+
+/// Where a subscription's parked events lie.
+async fn parked_slots(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Slot>> {
+    let listed = snapshots.list_to_vec(SlotFilter::fold(Slot::LASTING)).await?;
+    let slots = listed.into_iter().map(|info| info.slot);
+    let is_parked = |slot: &Slot| slot.key().split_once(PARKED).is_some_and(|(of, _)| of == name);
+    Ok(slots.filter(is_parked).collect())
+}
+
+/// Removes what a subscription has put aside of a stream before its tombstone.
+async fn drop_parked_of(
+    snapshots: &dyn SnapshotStore,
+    name: &str,
+    stream: &StreamId,
+    before: Position,
+) -> Result<()> {
+    for slot in parked_slots(snapshots, name).await? {
+        let Some(stored) = snapshots.newest(&slot, None).await? else { continue };
+        let is_of_stream = match read::<Parked>(&slot, &stored.bytes) {
+            Ok(parked) => parked.stream == *stream,
+            // It may say anything, and cannot be told from what was erased.
+            Err(_) => true,
+        };
+        if is_of_stream && stored.head.version.0 < before.0 {
+            remove(snapshots, &slot).await?;
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -249,6 +275,9 @@ where
         }
         if let Some(position) = batch.unparked {
             remove(&*self.snapshots, &slot_of_parked(&claim.name, position)?).await?;
+        }
+        for (stream, position) in batch.erased() {
+            drop_parked_of(&*self.snapshots, &claim.name, stream, position).await?;
         }
         if let Some(parked) = batch.parked {
             keep_parked(&*self.snapshots, &claim.name, parked, self.clock.now()).await?;

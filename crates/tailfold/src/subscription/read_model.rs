@@ -37,6 +37,7 @@ pub trait ReadModel: Send + 'static {
     /// Handles a batch in order and moves the checkpoint, all or nothing where that can be; only while the lease is the owner's
     /// and the model stands at [`Batch::before`]. A panic is caught, and counts as a failure of the event that it comes with:
     /// where the model does not say which that is ([`HandleError::of_panic`]), smaller batches find it out.
+    /// What was parked of [erased](Batch::erased) streams goes in the same step.
     ///
     /// # Errors
     /// Which event could not be handled, or that the model is away or the lease lost.
@@ -100,6 +101,7 @@ pub struct Delivery<E> {
 }
 
 /// An event that was put aside because it could not be handled: where it stands, and why. The event itself stays in the log.
+/// When its stream is erased, this goes as well, once the subscription has met the tombstone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// Its position.
@@ -142,6 +144,18 @@ impl HandleError {
     /// What a handler's panic is told as: a failure of the event at that position. For read models that call code of others.
     pub fn of_panic(position: Position, panic: &(dyn Any + Send)) -> Self {
         Self::Event { position, error: Panicked::of(panic).into() }
+    }
+}
+
+impl<E> Batch<'_, E> {
+    /// The streams that this batch tells were erased, with the positions of their tombstones. What was parked of them before
+    /// that has to go: the texts of errors may quote what was erased.
+    pub fn erased(&self) -> impl Iterator<Item = (&StreamId, Position)> {
+        let parked = self.parked.filter(|parked| parked.event_type.is_tombstone());
+        let delivered = self.deliveries.iter();
+        delivered
+            .filter_map(|delivery| Some((delivery.erased()?, delivery.position())))
+            .chain(parked.map(|parked| (&parked.stream, parked.position)))
     }
 }
 
