@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use tailfold::{
-    Chain, Day, Error, Head, Keep, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo,
+    Chain, Day, Error, ErrorKind, Head, Keep, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo,
     SnapshotStore, StoredSnapshot, Swept, Version,
 };
 
@@ -20,6 +20,8 @@ use crate::store::SqliteStore;
 /// Uses that are noted in one request to the writer, so that appends get their turn in between.
 const USES_AT_ONCE: usize = 500;
 const LISTED: usize = 1000;
+/// Bytes of snapshots that are saved in one request, so that appends get their turn in between.
+const SAVED_BYTES_AT_ONCE: usize = 128 << 10;
 
 #[async_trait]
 impl SnapshotStore for SqliteStore {
@@ -47,6 +49,35 @@ impl SnapshotStore for SqliteStore {
             move |ledger| self::save(ledger.connection, &slot, &save),
         )
         .await
+    }
+
+    async fn save_many(&self, saves: &[(Slot, Save)]) -> Vec<tailfold::Result<Saved>> {
+        let mut answers = Vec::with_capacity(saves.len());
+        for group in groups(saves) {
+            let weight = group.iter().map(|(_, save)| save.bytes.len()).sum();
+            let together = group.to_vec();
+            let saved = self
+                .ask(
+                    || format!("save {} snapshots", group.len()),
+                    Urgency::Background,
+                    weight,
+                    move |ledger| save_all(ledger.connection, &together),
+                )
+                .await;
+            match saved {
+                Ok(saved) => answers.extend(saved.into_iter().map(Ok)),
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) || group.len() == 1 => {
+                    answers.extend(group.iter().map(|_| Err(error.clone())));
+                }
+                // One of them breaks what they share.
+                Err(_) => {
+                    for (slot, save) in group {
+                        answers.push(self.save(slot, save.clone()).await);
+                    }
+                }
+            }
+        }
+        answers
     }
 
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {
@@ -127,6 +158,25 @@ pub(crate) fn newest(
         used: Day(row.get(2)?),
         bytes: Bytes::copy_from_slice(envelope),
     }))
+}
+
+/// Snapshots that are saved in one request: about as many bytes as travel with a group of appends.
+fn groups(mut saves: &[(Slot, Save)]) -> impl Iterator<Item = &[(Slot, Save)]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = saves.iter().take_while(|(_, save)| {
+            let has_room = bytes < SAVED_BYTES_AT_ONCE;
+            bytes += save.bytes.len();
+            has_room
+        });
+        let (group, rest) = saves.split_at_checked(fits.count())?;
+        saves = rest;
+        (!group.is_empty()).then_some(group)
+    })
+}
+
+fn save_all(connection: &Connection, saves: &[(Slot, Save)]) -> Result<Vec<Saved>> {
+    saves.iter().map(|(slot, save)| self::save(connection, slot, save)).collect()
 }
 
 /// Keeps a snapshot, unless a newer one is there, and prunes its slot.

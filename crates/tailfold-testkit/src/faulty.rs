@@ -318,6 +318,15 @@ impl<S: SnapshotStore> SnapshotStore for FaultySnapshots<S> {
         self.call("save a snapshot", fault.as_ref(), self.inner.save(slot, save)).await
     }
 
+    /// One after the other, each with its own fault.
+    async fn save_many(&self, saves: &[(Slot, Save)]) -> Vec<Result<Saved>> {
+        let mut answers = Vec::with_capacity(saves.len());
+        for (slot, save) in saves {
+            answers.push(self.save(slot, save.clone()).await);
+        }
+        answers
+    }
+
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {
         match self.next_fault() {
             Some(fault @ (Fault::Fail | Fault::FailAfterwards)) => {

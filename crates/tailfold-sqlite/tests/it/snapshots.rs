@@ -194,3 +194,79 @@ async fn snapshot_and_tail_come_together_and_the_tail_begins_at_the_snapshot() {
 fn count(place: &Place, table: &str) -> i64 {
     place.sqlite().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }
+
+#[derive(Clone, serde::Serialize, serde::Deserialize, tailfold::Event)]
+#[event(category = "counter")]
+enum CounterEvent {
+    Added,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, tailfold::State)]
+#[state(name = "counter")]
+struct Counter {
+    count: u64,
+}
+
+impl tailfold::Fold for Counter {
+    type Event = CounterEvent;
+    fn apply(&mut self, _: CounterEvent, _: &tailfold::EventMeta<'_>) {
+        self.count += 1;
+    }
+}
+
+/// Twice as many as would fit where the bound was a thousand, and each would be a commit of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_that_fall_due_at_once_are_all_stored() {
+    const ACTORS: u64 = 5_000;
+    let place = Place::new();
+    let store = place.open().await;
+    let counters = tailfold::Repository::<Counter>::builder(store.clone())
+        .snapshots(tailfold::Policy::every(1))
+        .build()
+        .unwrap();
+    let commits = (0..ACTORS).map(|number| {
+        let counters = counters.clone();
+        tokio::spawn(async move {
+            counters
+                .execute(number.to_string(), |_| Ok::<_, ()>(CounterEvent::Added))
+                .await
+                .unwrap()
+                .unwrap();
+        })
+    });
+    futures_util::future::join_all(commits).await.into_iter().for_each(Result::unwrap);
+    let due = std::time::Instant::now();
+    counters.flush().await;
+    println!("{ACTORS} snapshots were stored {:?} after the last commit", due.elapsed());
+    let stats = counters.stats().await.unwrap();
+    assert_eq!(stats.written.into_iter().collect::<Vec<_>>(), [("stored", ACTORS)]);
+    assert_eq!(stats.snapshots, ACTORS);
+}
+
+#[tokio::test]
+async fn snapshots_that_are_saved_together_share_commits_and_one_that_cannot_be_kept_harms_no_other() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.save(&slot("f", "b"), save(head(9, 1), "newer")).await.unwrap();
+    let saves: Vec<_> =
+        ["a", "b", "c"].iter().map(|key| (slot("f", key), save(head(3, 1), "state"))).collect();
+    let saved: Vec<_> = store.save_many(&saves).await.into_iter().map(Result::unwrap).collect();
+    let stored = Saved::Stored { pruned: 0 };
+    assert_eq!(saved, [stored, Saved::Superseded(head(9, 1)), stored]);
+    place
+        .sqlite()
+        .execute_batch(
+            "CREATE TRIGGER refused BEFORE INSERT ON snapshots WHEN new.key = 'e' BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+        .unwrap();
+    let saves: Vec<_> =
+        ["d", "e", "f"].iter().map(|key| (slot("f", key), save(head(3, 1), "state"))).collect();
+    let saved: Vec<_> = store.save_many(&saves).await.into_iter().map(|saved| saved.is_ok()).collect();
+    assert_eq!(saved, [true, false, true]);
+    // Large ones come in several requests.
+    let large = vec![7; 100 << 10];
+    let saves: Vec<_> =
+        (0..9).map(|number| (slot("g", &number.to_string()), save(head(3, 1), large.clone()))).collect();
+    assert!(store.save_many(&saves).await.into_iter().all(|saved| saved.is_ok()));
+    assert_eq!(store.save_many(&[]).await.len(), 0);
+}

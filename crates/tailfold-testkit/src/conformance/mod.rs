@@ -182,6 +182,7 @@ macro_rules! snapshot_store_conformance {
                 only_a_save_that_is_kept_prunes,
                 a_reader_beside_saves_always_finds_the_newest,
                 a_dropped_call_leaves_no_answer_behind,
+                saves_of_many_slots_are_each_as_one,
             }
             snapshot_remove {
                 what_was_read_is_removed_once,

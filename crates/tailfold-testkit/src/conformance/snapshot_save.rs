@@ -286,3 +286,29 @@ pub async fn a_dropped_call_leaves_no_answer_behind(store: Snapshots) {
         .await;
     }
 }
+
+/// Snapshots that are saved together are each kept, superseded or pruned as if they were saved alone, and answered in their order.
+pub async fn saves_of_many_slots_are_each_as_one(store: Snapshots) {
+    let space = Space::fresh();
+    let slots: Vec<_> = (0..40).map(|number| space.slot("fold", 1, &number.to_string())).collect();
+    for slot in slots.iter().step_by(4) {
+        store.save(slot, save(9, Keep::Newest)).await.unwrap();
+    }
+    for slot in slots.iter().skip(1).step_by(4) {
+        store.save(slot, save(3, Keep::Newest)).await.unwrap();
+    }
+    let saves: Vec<_> = slots.iter().map(|slot| (slot.clone(), save(5, Keep::Newest))).collect();
+    let answers = store.save_many(&saves).await;
+    assert_eq!(answers.len(), saves.len(), "one answer for each save");
+    for (number, (slot, answer)) in slots.iter().zip(answers).enumerate() {
+        let (expected, left) = match number % 4 {
+            0 => (Saved::Superseded(head(9)), 9),
+            1 => (Saved::Stored { pruned: 1 }, 5),
+            _ => (Saved::Stored { pruned: 0 }, 5),
+        };
+        assert_eq!(answer.unwrap(), expected, "slot {number}");
+        assert_eq!(kept(&store, slot).await, [left], "slot {number}");
+        assert_eq!(newest(&store, slot, None).await, Some(left), "slot {number}");
+    }
+    assert!(store.save_many(&[]).await.is_empty(), "nothing is nothing");
+}

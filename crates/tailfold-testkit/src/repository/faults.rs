@@ -139,7 +139,7 @@ pub async fn the_queue_of_the_writer_is_bounded_and_coalesces(store: Arc<dyn Sto
     let faulty = FaultySnapshots::new(MemoryStore::new());
     let config = SnapshotConfig {
         policy: Rule::Every(1),
-        queue: 3,
+        queue_bytes: 1_500,
         read_timeout_ms: 20,
         write_timeout_ms: 300,
         unused_days: None,

@@ -38,9 +38,10 @@ pub struct SnapshotConfig {
     /// Largest encoded state, in bytes, checked before it is written and before it is read. A larger one is dropped and
     /// counted; the snapshot before it stays. Default: 64 MiB.
     pub max_bytes: u64,
-    /// Most snapshots that wait for the background writer, and most that wait for each tier; those of one slot count once.
-    /// What does not fit is dropped and counted. Default: 1,024. Cost: each holds on to a state, or to its encoded bytes.
-    pub queue: u32,
+    /// Most bytes of states that wait for the background writer, and of encoded ones that wait for each tier; those of one slot
+    /// count once. What does not fit is dropped and counted (`queue_full`). Default: 64 MiB, which more than 100,000 small
+    /// snapshots that fall due at once fit into. A state is taken to be as large as encoded ones were of late.
+    pub queue_bytes: u64,
     /// How long a load waits for the snapshot store, in milliseconds, before it replays. Default: 1,000. Of several tiers
     /// that is the farthest one's; see [`Tier::timeout`](crate::Tier::timeout).
     pub read_timeout_ms: u64,
@@ -76,7 +77,7 @@ impl Default for SnapshotConfig {
             compression: Compression::Zstd,
             compress_from_bytes: 4096,
             max_bytes: 64 * 1024 * 1024,
-            queue: 1024,
+            queue_bytes: 64 * 1024 * 1024,
             read_timeout_ms: 1_000,
             write_timeout_ms: 30_000,
             checkpoint_events: 50_000,
@@ -96,7 +97,7 @@ impl SnapshotConfig {
     fn check(&self) -> Result<()> {
         for (name, value) in [
             ("max_bytes", self.max_bytes),
-            ("queue", self.queue.into()),
+            ("queue_bytes", self.queue_bytes),
             ("read_timeout_ms", self.read_timeout_ms),
             ("write_timeout_ms", self.write_timeout_ms),
             ("checkpoint_events", self.checkpoint_events),
@@ -161,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_config_that_cannot_work_is_refused() {
-        let config = SnapshotConfig { queue: 0, ..Default::default() };
-        assert!(Snapshots::<()>::from(config).check().unwrap_err().to_string().contains("`queue`"));
+        let config = SnapshotConfig { queue_bytes: 0, ..Default::default() };
+        assert!(Snapshots::<()>::from(config).check().unwrap_err().to_string().contains("`queue_bytes`"));
         assert!(Snapshots::<()>::from(Policy::every(0)).check().is_err());
     }
 }

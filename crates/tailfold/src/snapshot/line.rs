@@ -1,20 +1,30 @@
-//! Who waits to be written: one job a slot, in order of arrival.
+//! Who waits to be written: one job a slot, in order of arrival, weighed in bytes.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::serial::Slot;
+
+/// What a job weighs besides its state or envelope: names, maps, allocations.
+const OVERHEAD: u64 = 256;
 
 /// Jobs that wait.
 #[derive(Debug)]
 pub(super) struct Line<J> {
     // Every slot of `jobs`, once.
     order: VecDeque<Slot>,
-    jobs: HashMap<Slot, J>,
+    jobs: HashMap<Slot, Weighed<J>>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Weighed<J> {
+    job: J,
+    bytes: u64,
 }
 
 impl<J> Line<J> {
     pub(super) fn new() -> Self {
-        Self { order: VecDeque::new(), jobs: HashMap::new() }
+        Self { order: VecDeque::new(), jobs: HashMap::new(), bytes: 0 }
     }
 
     /// How many jobs wait.
@@ -26,22 +36,36 @@ impl<J> Line<J> {
         self.jobs.is_empty()
     }
 
-    /// The job that waits in a slot.
-    pub(super) fn get_mut(&mut self, slot: &Slot) -> Option<&mut J> {
-        self.jobs.get_mut(slot)
+    /// About how many bytes of memory they take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// Puts a job in line, or in the place of the slot's older one.
-    pub(super) fn put(&mut self, slot: Slot, job: J) {
-        if self.jobs.insert(slot.clone(), job).is_none() {
-            self.order.push_back(slot);
+    /// The job that waits in a slot.
+    pub(super) fn get(&self, slot: &Slot) -> Option<&J> {
+        self.jobs.get(slot).map(|weighed| &weighed.job)
+    }
+
+    /// Whether a job of so many bytes may wait, too, where all together may have `most`. One always may.
+    pub(super) fn has_room(&self, bytes: u64, most: u64) -> bool {
+        self.is_empty() || self.bytes.saturating_add(bytes).saturating_add(OVERHEAD) <= most
+    }
+
+    /// Puts a job of about so many bytes in line, or in the place of the slot's older one.
+    pub(super) fn put(&mut self, slot: Slot, job: J, bytes: u64) {
+        let bytes = bytes.saturating_add(OVERHEAD);
+        self.bytes = self.bytes.saturating_add(bytes);
+        match self.jobs.insert(slot.clone(), Weighed { job, bytes }) {
+            Some(older) => self.bytes = self.bytes.saturating_sub(older.bytes),
+            None => self.order.push_back(slot),
         }
     }
 
     /// The first job.
     pub(super) fn take(&mut self) -> Option<(Slot, J)> {
         let slot = self.order.pop_front()?;
-        let job = self.jobs.remove(&slot)?;
+        let Weighed { job, bytes } = self.jobs.remove(&slot)?;
+        self.bytes = self.bytes.saturating_sub(bytes);
         Some((slot, job))
     }
 }
@@ -57,13 +81,23 @@ mod tests {
     #[test]
     fn jobs_are_taken_in_order_and_a_newer_one_keeps_the_place() {
         let mut line = Line::new();
-        line.put(slot("a"), 1);
-        line.put(slot("b"), 2);
-        line.put(slot("a"), 3);
-        assert_eq!((line.len(), line.get_mut(&slot("a")).copied()), (2, Some(3)));
+        line.put(slot("a"), 1, 10);
+        line.put(slot("b"), 2, 10);
+        line.put(slot("a"), 3, 30);
+        assert_eq!((line.len(), line.get(&slot("a")).copied()), (2, Some(3)));
+        assert_eq!(line.bytes(), 40 + 2 * OVERHEAD);
         assert_eq!(line.take(), Some((slot("a"), 3)));
         assert_eq!(line.take(), Some((slot("b"), 2)));
         assert_eq!(line.take(), None);
-        assert!(line.is_empty());
+        assert!(line.is_empty() && line.bytes() == 0);
+    }
+
+    #[test]
+    fn room_is_counted_in_bytes_and_one_job_always_has_it() {
+        let mut line = Line::new();
+        assert!(line.has_room(10_000, 1));
+        line.put(slot("a"), 1, 100);
+        assert!(line.has_room(100, 2 * (100 + OVERHEAD)));
+        assert!(!line.has_room(101, 2 * (100 + OVERHEAD)));
     }
 }

@@ -13,6 +13,9 @@ use crate::clock::Day;
 use crate::error::Result;
 use crate::stream::{Head, Version};
 
+/// Saves that are under way at a time where a store does not group them.
+const SAVES_AT_ONCE: usize = 16;
+
 /// Keeps snapshots; alone, or as a [`Tier`](crate::Tier) among others.
 ///
 /// Whatever it does, it can cost time but never an answer: losing, delaying or corrupting a snapshot is survived by the
@@ -39,6 +42,20 @@ pub trait SnapshotStore: Send + Sync + fmt::Debug {
     /// takes n, with [`Keep::All`] that does not happen. A save that is kept takes the place of one at the
     /// same version: head, bytes and day.
     async fn save(&self, slot: &Slot, save: Save) -> Result<Saved>;
+
+    /// Keeps several snapshots, each as [`SnapshotStore::save`] would, and returns an answer for each, in their order; one that
+    /// fails says nothing about the others. What waits to be written together comes this way, up to 256 snapshots of different
+    /// slots or 1 MiB at a time, in the time limit of one save.
+    ///
+    /// Default: 16 at a time, each by itself. A store whose commits cost much keeps them in one.
+    async fn save_many(&self, saves: &[(Slot, Save)]) -> Vec<Result<Saved>> {
+        use futures_util::stream::{self, StreamExt as _};
+        let mut pending = Vec::with_capacity(saves.len());
+        for (slot, save) in saves {
+            pending.push(self.save(slot, save.clone()));
+        }
+        stream::iter(pending).buffered(SAVES_AT_ONCE).collect().await
+    }
 
     /// What is kept, payloads aside, ordered by slot and version, in batches of 1 to 4,096.
     fn list(&self, filter: SlotFilter) -> SnapshotBatches;
@@ -206,6 +223,10 @@ impl<S: SnapshotStore + ?Sized> SnapshotStore for std::sync::Arc<S> {
 
     async fn save(&self, slot: &Slot, save: Save) -> Result<Saved> {
         (**self).save(slot, save).await
+    }
+
+    async fn save_many(&self, saves: &[(Slot, Save)]) -> Vec<Result<Saved>> {
+        (**self).save_many(saves).await
     }
 
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {

@@ -8,6 +8,7 @@ mod lane;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,13 +18,14 @@ use tokio::time::{Instant, timeout};
 use self::lane::{Lane, Mark, Origin, Sealed};
 use super::config::SnapshotConfig;
 use super::line::Line;
-use super::sealer::{Refused, Sealer};
+use super::sealer::Sealer;
 use super::serial::Slot;
 use super::tiers::GuardedTier;
 use crate::clock::Day;
 use crate::error::{Error, Outcome as ErrorOutcome, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
+use crate::panics::caught;
 use crate::stats::{Counters, Outcome};
 use crate::stream::{Head, Version};
 
@@ -31,7 +33,10 @@ use crate::stream::{Head, Version};
 const MARK_DELAY: Duration = Duration::from_secs(2);
 /// Marks kept in memory; beyond that the memory of what was marked today starts anew.
 const MOST_MARKS: usize = 100_000;
-/// After each snapshot the writer rests this many times as long as it worked on it, within bounds, so that commands hardly
+/// States are encoded in groups: until one took so long, or has so many.
+const GROUP_TIME: Duration = Duration::from_millis(4);
+const GROUP: usize = 256;
+/// After each group the writer rests this many times as long as it worked on it, within bounds, so that commands hardly
 /// notice it however fast they come. What falls due meanwhile in the same slot is coalesced. It does not rest while somebody
 /// waits for it to finish, or while its queue is half full.
 const REST: u32 = 59;
@@ -53,6 +58,8 @@ pub(crate) struct Writer<F> {
     hurry: Notify,
     // There is a snapshot to write.
     offered: Notify,
+    /// About how many bytes a state has when it is encoded.
+    usual_bytes: AtomicU64,
 }
 
 struct Queue<F> {
@@ -76,8 +83,8 @@ struct Job<F> {
     trail: Trail,
 }
 
-enum Work<F> {
-    Write(Slot, Job<F>),
+enum Work {
+    Write,
     Mark(Vec<Mark>, Day),
     Sweep(Day),
     Wait,
@@ -112,6 +119,7 @@ impl<F: Fold> Writer<F> {
             idle: Notify::new(),
             hurry: Notify::new(),
             offered: Notify::new(),
+            usual_bytes: AtomicU64::new(size_of::<F>() as u64),
         })
     }
 
@@ -122,15 +130,16 @@ impl<F: Fold> Writer<F> {
             drop(queue);
             return self.counters.wrote(Outcome::Closed);
         }
-        let waiting = queue.line.get_mut(&slot).map(|job| job.head.version);
+        let waiting = queue.line.get(&slot).map(|job| job.head.version);
         if waiting.is_some_and(|version| version > head.version) {
             return;
         }
-        if waiting.is_none() && queue.line.len() >= self.config.queue as usize {
+        let bytes = self.usual_bytes.load(Ordering::Relaxed);
+        if waiting.is_none() && !queue.line.has_room(bytes, self.config.queue_bytes) {
             drop(queue);
             return self.counters.wrote(Outcome::QueueFull);
         }
-        queue.line.put(slot, Job { state, head, trail: trail.clone() });
+        queue.line.put(slot, Job { state, head, trail: trail.clone() }, bytes);
         self.counters.queued(queue.line.len());
         self.start(&mut queue);
         if !queue.marks.is_empty() {
@@ -234,7 +243,7 @@ impl<F: Fold> Writer<F> {
         let mut marks_due = Instant::now() + MARK_DELAY + MARK_DELAY.mul_f64(fastrand::f64());
         loop {
             match self.next(marks_due) {
-                Work::Write(slot, job) => self.write(slot, job).await,
+                Work::Write => self.write_some().await,
                 Work::Mark(marks, day) => {
                     self.hand_out_marks(&marks, day);
                     marks_due = Instant::now() + MARK_DELAY;
@@ -252,11 +261,10 @@ impl<F: Fold> Writer<F> {
         }
     }
 
-    fn next(&self, marks_due: Instant) -> Work<F> {
+    fn next(&self, marks_due: Instant) -> Work {
         let mut queue = self.lock();
-        if let Some((slot, job)) = queue.line.take() {
-            self.counters.queued(queue.line.len());
-            return Work::Write(slot, job);
+        if !queue.line.is_empty() {
+            return Work::Write;
         }
         let today = self.sealer.clock().now().day();
         if !queue.marks.is_empty() {
@@ -276,30 +284,21 @@ impl<F: Fold> Writer<F> {
         Work::Done
     }
 
-    /// Seals a state and hands it to the tiers, at the pace of the fastest of them.
-    async fn write(self: &Arc<Self>, slot: Slot, job: Job<F>) {
-        let Job { state, head, trail } = job;
-        let sealer = self.sealer.clone();
-        let for_task = slot.clone();
-        // Encoding a large state takes long enough to hold others up.
+    /// Seals a group of states and hands them to the tiers, at the pace of the fastest of them.
+    async fn write_some(self: &Arc<Self>) {
+        let writer = self.clone();
+        // Encoding takes long enough to hold others up.
         let sealed = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let bytes = sealer.seal(&for_task, &state, head, &trail)?;
-            Ok::<_, Refused>((bytes, started.elapsed()))
-        })
-        .await;
+            (writer.seal_some(started), started.elapsed())
+        });
         let mut worked = Duration::ZERO;
-        match sealed {
-            Ok(Ok((bytes, took))) => {
+        match sealed.await {
+            Ok((envelopes, took)) => {
                 worked = took;
-                self.counters.sealed(bytes.len());
-                self.hand_out(&slot, &Sealed { head, bytes, origin: Origin::Due }, |_, _| true);
+                self.hand_out(envelopes, |_, _| true);
             }
-            Ok(Err(refused)) => self.counters.wrote(refused.dropped(&slot, head)),
-            Err(panic) => {
-                tracing::error!(%slot, %panic, "encoding a snapshot panicked: snapshot dropped");
-                self.counters.wrote(Outcome::Unencodable);
-            }
+            Err(stopped) => tracing::error!(%stopped, "the writer of snapshots was stopped"),
         }
         while !self.lock().lanes.iter().any(Lane::is_free) {
             self.room.notified().await;
@@ -310,9 +309,48 @@ impl<F: Fold> Writer<F> {
         }
     }
 
+    /// Seals what waits, until a group is full.
+    fn seal_some(&self, started: Instant) -> Vec<(Slot, Sealed)> {
+        let mut envelopes = Vec::new();
+        for _ in 0..GROUP {
+            let Some((slot, job)) = self.take() else { break };
+            let Job { state, head, trail } = job;
+            // What a user's code does in here concerns this snapshot alone.
+            match caught(|| self.sealer.seal(&slot, &state, head, &trail)) {
+                Ok(Ok(bytes)) => {
+                    self.counters.sealed(bytes.len());
+                    self.note_usual(bytes.len());
+                    envelopes.push((slot, Sealed { head, bytes, origin: Origin::Due }));
+                }
+                Ok(Err(refused)) => self.counters.wrote(refused.dropped(&slot, head)),
+                Err(panicked) => {
+                    tracing::error!(%slot, %panicked, "encoding a snapshot failed: snapshot dropped");
+                    self.counters.wrote(Outcome::Unencodable);
+                }
+            }
+            if started.elapsed() >= GROUP_TIME {
+                break;
+            }
+        }
+        envelopes
+    }
+
+    fn take(&self) -> Option<(Slot, Job<F>)> {
+        let mut queue = self.lock();
+        let taken = queue.line.take();
+        self.counters.queued(queue.line.len());
+        taken
+    }
+
+    /// Moves what a state is taken to have by an eighth of the difference.
+    fn note_usual(&self, bytes: usize) {
+        let usual = self.usual_bytes.load(Ordering::Relaxed);
+        self.usual_bytes.store(usual - usual / 8 + bytes as u64 / 8, Ordering::Relaxed);
+    }
+
     fn is_pressed(&self) -> bool {
         let queue = self.lock();
-        queue.flushing || queue.line.len() >= self.config.queue.div_ceil(2) as usize
+        queue.flushing || queue.line.bytes() >= self.config.queue_bytes / 2
     }
 }
 

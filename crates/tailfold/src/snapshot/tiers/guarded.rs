@@ -93,6 +93,15 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// How it is counted.
+    pub(crate) const fn outcome(&self) -> TierOutcome {
+        match self {
+            Self::BreakerOpen => TierOutcome::BreakerOpen,
+            Self::TimedOut(_) => TierOutcome::TimedOut,
+            Self::Failed(_) => TierOutcome::Failed,
+        }
+    }
+
     /// As an error for those who asked for this very tier.
     pub(crate) fn into_error(self, tier: &str) -> Error {
         match self {

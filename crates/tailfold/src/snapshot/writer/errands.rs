@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::lane::{Errand, Lane, Mark, Origin, Sealed};
 use super::{Queue, Writer};
 use crate::clock::Day;
+use crate::error::{Error, Result};
 use crate::fold::Fold;
 use crate::snapshot::serial::Slot;
-use crate::snapshot::store::{Save, SlotFilter, StoredSnapshot};
+use crate::snapshot::store::{Save, Saved, SlotFilter, StoredSnapshot};
 use crate::snapshot::tiers::{Failure, GuardedTier, TierOutcome};
 use crate::stats::Outcome;
 
@@ -15,43 +16,45 @@ impl<F: Fold> Writer<F> {
     /// Copies what a tier served to tiers that have nothing of the slot that serves.
     pub(crate) fn fill(self: &Arc<Self>, slot: &Slot, served: &StoredSnapshot, places: &[usize]) {
         let sealed = Sealed { head: served.head, bytes: served.bytes.clone(), origin: Origin::Tier };
-        self.hand_out(slot, &sealed, |place, _| places.contains(&place));
+        self.hand_out(vec![(slot.clone(), sealed)], |place, _| places.contains(&place));
     }
 
     /// Keeps something small that is sealed already, in all tiers.
     pub(crate) fn keep(self: &Arc<Self>, slot: &Slot, save: &Save) {
-        self.hand_out(slot, &Sealed::copy_of(save), |_, _| true);
+        self.hand_out(vec![(slot.clone(), Sealed::copy_of(save))], |_, _| true);
     }
 
     /// Copies what the events' transaction has kept to the other tiers.
     pub(crate) fn copy_beside_own(self: &Arc<Self>, slot: &Slot, save: &Save) {
-        self.hand_out(slot, &Sealed::copy_of(save), |_, tier| !tier.is_own());
+        self.hand_out(vec![(slot.clone(), Sealed::copy_of(save))], |_, tier| !tier.is_own());
     }
 
     /// Copies what the farthest tier is asked to keep to the others.
     pub(crate) fn copy_to_nearer(self: &Arc<Self>, slot: &Slot, save: &Save) {
         let farthest = self.tiers.len().saturating_sub(1);
-        self.hand_out(slot, &Sealed::copy_of(save), |place, _| place < farthest);
+        self.hand_out(vec![(slot.clone(), Sealed::copy_of(save))], |place, _| place < farthest);
     }
 
-    /// Puts an envelope in line in each tier that is meant.
+    /// Puts envelopes in line in each tier that is meant.
     pub(super) fn hand_out(
         self: &Arc<Self>,
-        slot: &Slot,
-        sealed: &Sealed,
+        envelopes: Vec<(Slot, Sealed)>,
         meant: impl Fn(usize, &GuardedTier) -> bool,
     ) {
         let mut queue = self.lock();
-        if queue.closed && sealed.origin != Origin::Due {
-            return;
-        }
+        let is_closed = queue.closed;
         for (place, tier) in self.tiers.iter().enumerate().filter(|(place, tier)| meant(*place, tier)) {
             let Some(lane) = queue.lanes.get_mut(place) else { continue };
-            if lane.put(slot.clone(), sealed.clone(), self.config.queue as usize) {
-                self.start_lane(lane, place);
-            } else {
-                tier.count(TierOutcome::QueueFull);
-                self.became(tier, sealed.origin, Outcome::QueueFull);
+            for (slot, sealed) in &envelopes {
+                if is_closed && sealed.origin != Origin::Due {
+                    continue;
+                }
+                if lane.put(slot.clone(), sealed.clone(), self.config.queue_bytes) {
+                    self.start_lane(lane, place);
+                } else {
+                    tier.count(TierOutcome::QueueFull);
+                    self.became(tier, sealed.origin, Outcome::QueueFull);
+                }
             }
         }
     }
@@ -93,7 +96,7 @@ impl<F: Fold> Writer<F> {
         let Some(tier) = self.tiers.get(place) else { return };
         while let Some(errand) = self.next_errand(place) {
             match errand {
-                Errand::Save(slot, sealed) => self.save(tier, &slot, sealed).await,
+                Errand::Save(group) => self.save(tier, group).await,
                 Errand::Mark(marks, day) => self.mark(tier, &marks, day).await,
                 Errand::Sweep(unused_since) => self.sweep(tier, unused_since).await,
             }
@@ -110,10 +113,52 @@ impl<F: Fold> Writer<F> {
         errand
     }
 
-    async fn save(&self, tier: &GuardedTier, slot: &Slot, sealed: Sealed) {
-        let Sealed { head, bytes, origin } = sealed;
-        let save = Save { head, bytes, keep: self.config.keep, day: self.sealer.clock().now().day() };
-        let outcome = match tier.attempt(self.config.write_timeout(), tier.store().save(slot, save)).await {
+    async fn save(&self, tier: &GuardedTier, group: Vec<(Slot, Sealed)>) {
+        let day = self.sealer.clock().now().day();
+        let (mut saves, mut origins) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+        for (slot, Sealed { head, bytes, origin }) in group {
+            saves.push((slot, Save { head, bytes, keep: self.config.keep, day }));
+            origins.push(origin);
+        }
+        let Some((first, _)) = saves.first() else { return };
+        let call = async {
+            let answers = tier.store().save_many(&saves).await;
+            if answers.len() != saves.len() {
+                let reason = format!("{} of {} saves were answered", answers.len(), saves.len());
+                return Err(Error::corrupt(reason));
+            }
+            // Where none was done the tier has failed, and its breaker is to know.
+            match answers.first() {
+                Some(Err(error)) if answers.iter().all(Result::is_err) => Err(error.clone()),
+                _ => Ok(answers),
+            }
+        };
+        match tier.attempt(self.config.write_timeout(), call).await {
+            Ok(answers) => {
+                for (answer, ((slot, _), origin)) in answers.into_iter().zip(saves.iter().zip(origins)) {
+                    self.was_answered(tier, slot, origin, answer);
+                }
+            }
+            Err(failure) => {
+                let outcome = match &failure {
+                    Failure::BreakerOpen => Outcome::BreakerOpen,
+                    Failure::TimedOut(_) => Outcome::TimedOut,
+                    Failure::Failed(_) => Outcome::Failed,
+                };
+                // An open breaker was told of when it opened.
+                if outcome != Outcome::BreakerOpen {
+                    let snapshots = saves.len();
+                    tracing::warn!(slot = %first, tier = %tier.name(), snapshots, %failure, "snapshots not saved");
+                }
+                // One of them was counted by the attempt.
+                (1..saves.len()).for_each(|_| tier.count(failure.outcome()));
+                origins.into_iter().for_each(|origin| self.became(tier, origin, outcome));
+            }
+        }
+    }
+
+    fn was_answered(&self, tier: &GuardedTier, slot: &Slot, origin: Origin, answer: Result<Saved>) {
+        let outcome = match answer {
             Ok(saved) => {
                 tier.count(match (TierOutcome::of_save(saved), origin) {
                     (TierOutcome::Stored, Origin::Tier) => TierOutcome::Filled,
@@ -121,12 +166,10 @@ impl<F: Fold> Writer<F> {
                 });
                 saved.into()
             }
-            // Said when it opened.
-            Err(Failure::BreakerOpen) => Outcome::BreakerOpen,
-            Err(failure) => {
-                let version = head.version;
-                tracing::warn!(%slot, tier = %tier.name(), %version, %failure, "snapshot not saved");
-                if matches!(failure, Failure::TimedOut(_)) { Outcome::TimedOut } else { Outcome::Failed }
+            Err(error) => {
+                tier.count(TierOutcome::Failed);
+                tracing::warn!(%slot, tier = %tier.name(), %error, "snapshot not saved");
+                Outcome::Failed
             }
         };
         self.became(tier, origin, outcome);

@@ -15,6 +15,9 @@ pub(super) type Mark = (Slot, Version);
 
 /// Marks that wait in one tier.
 const MOST_MARKS: usize = 100_000;
+/// Snapshots that are handed to a tier at once, and bytes of them. Their time limit is that of one.
+const GROUP: usize = 256;
+const GROUP_BYTES: usize = 1 << 20;
 
 /// The errands of one tier.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl Sealed {
 /// The next thing to do.
 #[derive(Debug)]
 pub(super) enum Errand {
-    Save(Slot, Sealed),
+    Save(Vec<(Slot, Sealed)>),
     Mark(Vec<Mark>, Day),
     Sweep(Day),
 }
@@ -84,15 +87,16 @@ impl Lane {
         !self.working && self.is_empty()
     }
 
-    /// Puts an envelope in line, or in the place of its slot's older one. Answers whether there was room among `most`.
-    pub(super) fn put(&mut self, slot: Slot, sealed: Sealed, most: usize) -> bool {
-        let waiting = self.saves.get_mut(&slot).map(|waiting| waiting.head.version);
+    /// Puts an envelope in line, or in the place of its slot's older one. Returns false if `most` bytes wait already.
+    pub(super) fn put(&mut self, slot: Slot, sealed: Sealed, most: u64) -> bool {
+        let waiting = self.saves.get(&slot).map(|waiting| waiting.head.version);
+        let bytes = sealed.bytes.len() as u64;
         match waiting {
-            None if self.saves.len() >= most => return false,
+            None if !self.saves.has_room(bytes, most) => return false,
             // As new as a copy is, or newer.
             Some(waiting) if waiting >= sealed.head.version && sealed.origin == Origin::Tier => {}
             Some(waiting) if waiting > sealed.head.version => {}
-            _ => self.saves.put(slot, sealed),
+            _ => self.saves.put(slot, sealed, bytes),
         }
         true
     }
@@ -110,8 +114,14 @@ impl Lane {
 
     /// Snapshots first: somebody may need them. `None` if there is nothing left to do.
     pub(super) fn take(&mut self) -> Option<Errand> {
-        if let Some((slot, sealed)) = self.saves.take() {
-            return Some(Errand::Save(slot, sealed));
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while group.len() < GROUP && bytes < GROUP_BYTES {
+            let Some((slot, sealed)) = self.saves.take() else { break };
+            bytes += sealed.bytes.len();
+            group.push((slot, sealed));
+        }
+        if !group.is_empty() {
+            return Some(Errand::Save(group));
         }
         if !self.marks.is_empty() {
             return Some(Errand::Mark(self.marks.drain().collect(), self.marked_on));
@@ -136,9 +146,22 @@ mod tests {
 
     fn next(lane: &mut Lane) -> Option<(u64, Origin)> {
         match lane.take() {
-            Some(Errand::Save(_, sealed)) => Some((sealed.head.version.0, sealed.origin)),
+            Some(Errand::Save(group)) if group.len() == 1 => {
+                group.first().map(|(_, sealed)| (sealed.head.version.0, sealed.origin))
+            }
             _ => None,
         }
+    }
+
+    #[test]
+    fn what_waits_is_taken_in_groups() {
+        let mut lane = Lane::new();
+        for number in 0..GROUP + 1 {
+            assert!(lane.put(slot(&number.to_string()), sealed(1, Origin::Due), u64::MAX));
+        }
+        assert!(matches!(lane.take(), Some(Errand::Save(group)) if group.len() == GROUP));
+        assert!(matches!(lane.take(), Some(Errand::Save(group)) if group.len() == 1));
+        assert!(lane.take().is_none());
     }
 
     #[test]
