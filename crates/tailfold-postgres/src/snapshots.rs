@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
 use tailfold::{
-    Day, Error, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo, SnapshotStore,
-    StoredSnapshot, Swept, Version,
+    Day, Error, ErrorKind, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo,
+    SnapshotStore, StoredSnapshot, Swept, Version,
 };
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::call::{count, saved};
 use crate::rows::{self, signed, unsigned};
@@ -23,6 +24,7 @@ const SWEPT: i64 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Statements {
     save: String,
+    save_many: String,
     list: String,
     remove: String,
     mark: String,
@@ -44,6 +46,16 @@ impl Statements {
         Self {
             save: format!(
                 "SELECT pruned, newer_version, newer_chain FROM {schema}.save_snapshot($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+            ),
+            // In the order of the locks, so that two of these never wait for each other.
+            save_many: format!(
+                "SELECT s.pruned, s.newer_version, s.newer_chain, u.place
+                 FROM (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bytea[],
+                                            $7::bytea[], $8::bigint[], $9::bigint[]) WITH ORDINALITY
+                           AS u (lock, fold, serial, key, version, chain, envelope, keep, day, place)
+                       ORDER BY lock, place OFFSET 0) AS u,
+                      LATERAL {schema}.save_snapshot(
+                          u.lock, u.fold, u.serial, u.key, u.version, u.chain, u.envelope, u.keep, u.day) AS s"
             ),
             list: format!(
                 "SELECT s.version, s.chain, s.fold, s.serial, s.key, s.used, s.bytes FROM {schema}.snapshots s
@@ -88,6 +100,24 @@ impl SnapshotStore for PostgresStore {
         let saved = self.inner.save(slot, &save).await;
         saved
             .map_err(|error| error.during(format!("save snapshot `{slot}` at version {}", save.head.version)))
+    }
+
+    async fn save_many(&self, saves: &[(Slot, Save)]) -> Vec<Result<Saved>> {
+        match self.inner.save_many(saves).await {
+            Ok(saved) => saved.into_iter().map(Ok).collect(),
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable(_)) || saves.len() == 1 => {
+                let error = error.during(format!("save {} snapshots", saves.len()));
+                saves.iter().map(|_| Err(error.clone())).collect()
+            }
+            // One of them breaks what they share.
+            Err(_) => {
+                let mut answers = Vec::with_capacity(saves.len());
+                for (slot, save) in saves {
+                    answers.push(self.save(slot, save.clone()).await);
+                }
+                answers
+            }
+        }
     }
 
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {
@@ -179,6 +209,32 @@ impl Inner {
             )
             .await?;
         saved(&row, 0)
+    }
+
+    /// All in one statement, and so in one commit.
+    async fn save_many(self: &Arc<Self>, saves: &[(Slot, Save)]) -> Result<Vec<Saved>> {
+        let locks: Vec<i64> = saves.iter().map(|(slot, _)| self.locks.slot(slot)).collect();
+        let folds: Vec<_> = saves.iter().map(|(slot, _)| slot.fold()).collect();
+        let serials: Vec<_> = saves.iter().map(|(slot, _)| slot.serial().as_str()).collect();
+        let keys: Vec<_> = saves.iter().map(|(slot, _)| slot.key()).collect();
+        let versions: Vec<_> = saves.iter().map(|(_, save)| signed(save.head.version.0)).collect();
+        let chains: Vec<_> = saves.iter().map(|(_, save)| save.head.chain.as_bytes().as_slice()).collect();
+        let envelopes: Vec<_> = saves.iter().map(|(_, save)| &*save.bytes).collect();
+        let keeps: Vec<_> = saves.iter().map(|(_, save)| count(save.keep)).collect::<Result<_>>()?;
+        let days: Vec<_> = saves.iter().map(|(_, save)| save.day.0).collect();
+        let statement = &self.statements.snapshots.save_many;
+        let values: [&(dyn ToSql + Sync); 9] =
+            [&locks, &folds, &serials, &keys, &versions, &chains, &envelopes, &keeps, &days];
+        let mut answers = vec![None; saves.len()];
+        for row in self.connections.rows(statement, &values).await? {
+            let place = unsigned(rows::value(&row, 3)?, "place")?;
+            let answer = usize::try_from(place).ok().and_then(|place| answers.get_mut(place.wrapping_sub(1)));
+            if let Some(answer) = answer {
+                *answer = Some(saved(&row, 0)?);
+            }
+        }
+        let unanswered = || Error::corrupt("the server did not answer every save");
+        answers.into_iter().map(|answer| answer.ok_or_else(unanswered)).collect()
     }
 
     async fn list(&self, filter: &SlotFilter, after: Option<(Slot, Version)>) -> Result<Vec<SnapshotInfo>> {
