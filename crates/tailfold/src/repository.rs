@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::append::Append;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::Codec;
@@ -17,8 +19,8 @@ use crate::projection::Turns;
 use crate::schema::{Event, Events as _, IntoEvents};
 use crate::scope::LoadBy;
 use crate::snapshot::{
-    GuardedTier, Owner, Policy, Sealer, Serial, SnapshotConfig, SnapshotKeys, SnapshotMode, SnapshotStore,
-    Snapshots, Tiers, Writer,
+    GuardedTier, Owner, Peer, Policy, Sealer, Serial, SnapshotConfig, SnapshotKeys, SnapshotMode,
+    SnapshotStore, Snapshots, Tiers, Writer, peers_over,
 };
 use crate::stats::{Counters, Stats};
 use crate::store::{EventStore, EventStoreExt as _, Removal, Removed, Store, VersionRange};
@@ -261,9 +263,12 @@ impl<F: Aggregate> Repository<F> {
     /// Erases an actor: its events and its snapshots, of every fold and serial, in the store of events and in every tier. A
     /// tombstone stays in the log. The next event begins another history.
     ///
-    /// Snapshots that this repository was about to write are written first, so that none comes after. Another process, or a
-    /// load that is under way, may still be about to write one: it would never serve, and goes when it was not used for as
-    /// long as is configured.
+    /// Snapshots of the actor that any repository of this process over the store is about to write, or has in a tier of its own,
+    /// go as well. Another process may still be about to write one: it would never serve, and goes when it was not used for as
+    /// long as is configured. Projections that have met the actor forget it with their next load, and keep until then what they
+    /// have kept of it.
+    ///
+    /// On SQLite what was erased is in neither the file nor its log when this returns, see `SqliteStore`.
     ///
     /// # Errors
     /// `Unsupported` if the store cannot erase; `Unavailable`: where that is a tier, all the others have forgotten the actor
@@ -275,12 +280,25 @@ impl<F: Aggregate> Repository<F> {
     }
 
     async fn erase_everywhere(&self, stream: &StreamId) -> Result<Removed> {
-        self.flush().await;
-        let mut removed = self.inner.events.remove(stream, Removal::erase(self.inner.clock.now())).await?;
+        let events = &*self.inner.events;
+        let mut writers = peers_over(events);
         if let Some(side) = &self.inner.snapshots {
-            removed.snapshots += side.forget(stream).await?;
+            let own: Arc<dyn Peer> = side.writer.clone();
+            if !writers.iter().any(|writer| Arc::ptr_eq(writer, &own)) {
+                writers.push(own);
+            }
         }
-        Ok(removed)
+        // Before the events go: whatever is looked for from then on is not found.
+        writers.iter().for_each(|writer| writer.doubt(stream));
+        let mut removed = events.remove(stream, Removal::erase(self.inner.clock.now())).await?;
+        let mut failed = None;
+        for forgotten in join_all(writers.iter().map(|writer| writer.forget(stream))).await {
+            match forgotten {
+                Ok(snapshots) => removed.snapshots += snapshots,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(removed), Err)
     }
 
     /// Cuts off the events of an actor before a version, which must be an origin (`#[event(origin)]`), and the snapshots below it. A
@@ -460,7 +478,13 @@ impl<F: Fold> RepositoryBuilder<F> {
                     Arc::new(Sealer::new(&config, codec, self.encryption.clone(), keys, self.clock.clone())?);
                 sealer.check_default()?;
                 let owner = Owner::of::<F>(&*self.events, sealer.serial())?;
-                let writer = Writer::new(tiers.clone(), sealer.clone(), config.clone(), counters.clone());
+                let writer = Writer::new(
+                    tiers.clone(),
+                    sealer.clone(),
+                    config.clone(),
+                    counters.clone(),
+                    self.events.clone(),
+                );
                 Some(SnapshotSide { tiers, policy, config, sealer, writer, _owner: owner })
             }
         };

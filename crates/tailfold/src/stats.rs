@@ -26,10 +26,11 @@ pub(crate) enum Outcome {
     QueueFull,
     Closed,
     Forgotten,
+    Erased,
 }
 
 impl Outcome {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Stored,
         Self::Superseded,
         Self::Failed,
@@ -41,6 +42,7 @@ impl Outcome {
         Self::QueueFull,
         Self::Closed,
         Self::Forgotten,
+        Self::Erased,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Outcome {
             Self::QueueFull => "queue_full",
             Self::Closed => "closed",
             Self::Forgotten => "forgotten",
+            Self::Erased => "erased",
         }
     }
 }

@@ -65,6 +65,7 @@ macro_rules! repository_conformance {
                 a_callers_later_changes_never_reach_a_snapshot,
                 a_load_that_folds_nothing_writes_nothing,
                 an_erased_actor_leaves_no_snapshot_anywhere,
+                a_snapshot_on_its_way_in_another_repository_is_not_kept_of_an_erased_actor,
             }
             commands {
                 an_append_to_an_old_state_is_a_conflict_with_the_actual_head,

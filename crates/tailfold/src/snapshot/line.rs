@@ -61,6 +61,16 @@ impl<J> Line<J> {
         }
     }
 
+    /// Drops the jobs of all slots of a key.
+    pub(super) fn discard(&mut self, key: &str) {
+        if !self.order.iter().any(|slot| slot.key() == key) {
+            return;
+        }
+        self.order.retain(|slot| slot.key() != key);
+        self.jobs.retain(|slot, _| slot.key() != key);
+        self.bytes = self.jobs.values().map(|weighed| weighed.bytes).sum();
+    }
+
     /// The first job.
     pub(super) fn take(&mut self) -> Option<(Slot, J)> {
         let slot = self.order.pop_front()?;
@@ -99,5 +109,7 @@ mod tests {
         line.put(slot("a"), 1, 100);
         assert!(line.has_room(100, 2 * (100 + OVERHEAD)));
         assert!(!line.has_room(101, 2 * (100 + OVERHEAD)));
+        line.discard("a");
+        assert!(line.is_empty() && line.bytes() == 0 && line.take().is_none());
     }
 }

@@ -1,7 +1,5 @@
 //! The tiers of a repository as one: what somebody waits for is asked of all of them, or of the farthest.
 
-use futures_util::future::join_all;
-
 use super::serial::Slot;
 use super::store::{Save, Saved, SlotFilter, SnapshotStoreExt as _, Swept};
 use super::tiers::{GuardedTier, TierOutcome};
@@ -9,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
 use crate::repository::{Inner, SnapshotSide};
-use crate::stream::{Head, StreamId};
+use crate::stream::Head;
 
 impl<F: Fold> Inner<F> {
     /// Keeps a snapshot of a state now; the farthest tier answers.
@@ -26,6 +24,9 @@ impl<F: Fold> Inner<F> {
         }
         let sealed = side.sealer.seal(slot, state, head, trail);
         let bytes = sealed.map_err(|refused| refused.error)?;
+        if !side.writer.stands(slot, head).await? {
+            return Err(Error::invalid("the stream was erased since it was loaded: load it again"));
+        }
         let day = side.sealer.clock().now().day();
         let saved = side.save_everywhere(slot, Save { head, bytes, keep: side.config.keep, day }).await?;
         self.counters.wrote(saved.into());
@@ -53,24 +54,6 @@ impl<F: Fold> SnapshotSide<F> {
         let saved = saved.map_err(|failure| failure.into_error(tier.name()))?;
         tier.count(TierOutcome::of_save(saved));
         Ok(saved)
-    }
-
-    /// Removes what all tiers keep of a stream; a failure is told after all of them were asked.
-    pub(crate) async fn forget(&self, stream: &StreamId) -> Result<u64> {
-        let limit = self.config.write_timeout();
-        let removals = self.tiers.iter().map(|tier| async move {
-            let forgotten = tier.insist(limit, tier.store().forget(stream.as_str())).await;
-            forgotten.map_err(|failure| failure.into_error(tier.name()))
-        });
-        let mut snapshots = 0;
-        let mut failed = None;
-        for forgotten in join_all(removals).await {
-            match forgotten {
-                Ok(swept) => snapshots += swept.snapshots,
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        failed.map_or(Ok(snapshots), Err)
     }
 
     /// Counts what the farthest tier keeps of the fold's serial.

@@ -3,6 +3,7 @@
 //! One worker encodes states and hands the envelopes to the tiers, each of which has a worker and a line of its own
 //! (`errands.rs`), so that a tier that hangs neither delays nor fails another.
 
+mod erasing;
 mod errands;
 mod lane;
 
@@ -18,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use self::lane::{Lane, Mark, Origin, Sealed};
 use super::config::SnapshotConfig;
 use super::line::Line;
+use super::peers::{Doubts, join as join_peers};
 use super::sealer::Sealer;
 use super::serial::Slot;
 use super::tiers::GuardedTier;
@@ -26,7 +28,9 @@ use crate::error::{Error, Outcome as ErrorOutcome, Result};
 use crate::fold::Fold;
 use crate::loaded::Trail;
 use crate::panics::caught;
+use crate::scope::Scope as _;
 use crate::stats::{Counters, Outcome};
+use crate::store::EventStore;
 use crate::stream::{Head, Version};
 
 /// Marks wait this long, and up to as long again, so that processes that started together do not write together.
@@ -58,6 +62,9 @@ pub(crate) struct Writer<F> {
     hurry: Notify,
     // There is a snapshot to write.
     offered: Notify,
+    // A snapshot was written, or was not.
+    saved: Notify,
+    doubts: Doubts,
     /// About how many bytes a state has when it is encoded.
     usual_bytes: AtomicU64,
 }
@@ -97,6 +104,7 @@ impl<F: Fold> Writer<F> {
         sealer: Arc<Sealer<F>>,
         config: SnapshotConfig,
         counters: Arc<Counters>,
+        events: Arc<dyn EventStore>,
     ) -> Arc<Self> {
         let queue = Queue {
             line: Line::new(),
@@ -109,7 +117,7 @@ impl<F: Fold> Writer<F> {
             flushing: false,
             closed: false,
         };
-        Arc::new(Self {
+        let writer = Arc::new(Self {
             tiers,
             sealer,
             config,
@@ -119,8 +127,14 @@ impl<F: Fold> Writer<F> {
             idle: Notify::new(),
             hurry: Notify::new(),
             offered: Notify::new(),
+            saved: Notify::new(),
             usual_bytes: AtomicU64::new(size_of::<F>() as u64),
-        })
+            doubts: Doubts::new(events.clone()),
+        });
+        if !F::Scope::IS_PROJECTION {
+            join_peers(&*events, &writer);
+        }
+        writer
     }
 
     /// Queues a snapshot; a newer state of the same slot takes the place of one that waits. Never blocks.

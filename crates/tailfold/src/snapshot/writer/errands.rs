@@ -110,6 +110,8 @@ impl<F: Fold> Writer<F> {
         let lane = queue.lanes.get_mut(place)?;
         let errand = lane.take();
         lane.working = errand.is_some();
+        drop(queue);
+        self.saved.notify_waiters();
         errand
     }
 
@@ -117,8 +119,17 @@ impl<F: Fold> Writer<F> {
         let day = self.sealer.clock().now().day();
         let (mut saves, mut origins) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
         for (slot, Sealed { head, bytes, origin }) in group {
-            saves.push((slot, Save { head, bytes, keep: self.config.keep, day }));
-            origins.push(origin);
+            match self.stands(&slot, head).await {
+                Ok(true) => {
+                    saves.push((slot, Save { head, bytes, keep: self.config.keep, day }));
+                    origins.push(origin);
+                }
+                Ok(false) => self.became(tier, origin, Outcome::Erased),
+                Err(error) => {
+                    tracing::warn!(%slot, %error, "snapshot not saved: its stream was erased, or not");
+                    self.became(tier, origin, Outcome::Failed);
+                }
+            }
         }
         let Some((first, _)) = saves.first() else { return };
         let call = async {

@@ -23,6 +23,8 @@ const GROUP_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Lane {
     saves: Line<Sealed>,
+    /// What is being written.
+    saving: Vec<Slot>,
     marks: HashSet<Mark>,
     marked_on: Day,
     sweep: Option<Day>,
@@ -66,6 +68,7 @@ impl Lane {
     pub(super) fn new() -> Self {
         Self {
             saves: Line::new(),
+            saving: Vec::new(),
             marks: HashSet::new(),
             marked_on: Day(i64::MIN),
             sweep: None,
@@ -101,6 +104,16 @@ impl Lane {
         true
     }
 
+    /// Drops what waits of a key.
+    pub(super) fn discard(&mut self, key: &str) {
+        self.saves.discard(key);
+    }
+
+    /// Whether something of a key is being written.
+    pub(super) fn is_saving(&self, key: &str) -> bool {
+        self.saving.iter().any(|slot| slot.key() == key)
+    }
+
     /// Adds marks; more than a bounded number of them are left out, and noted with the next use after today.
     pub(super) fn mark(&mut self, marks: &[Mark], day: Day) {
         self.marked_on = self.marked_on.max(day);
@@ -112,7 +125,7 @@ impl Lane {
         self.sweep = Some(unused_since);
     }
 
-    /// Snapshots first: somebody may need them. `None` if there is nothing left to do.
+    /// Snapshots first: somebody may need them. `None` if there is nothing left to do. What was taken before is done.
     pub(super) fn take(&mut self) -> Option<Errand> {
         let (mut group, mut bytes) = (Vec::new(), 0);
         while group.len() < GROUP && bytes < GROUP_BYTES {
@@ -120,6 +133,7 @@ impl Lane {
             bytes += sealed.bytes.len();
             group.push((slot, sealed));
         }
+        self.saving = group.iter().map(|(slot, _)| slot.clone()).collect();
         if !group.is_empty() {
             return Some(Errand::Save(group));
         }
@@ -154,14 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_taken_in_groups() {
+    fn what_waits_is_taken_in_groups_and_told_while_it_is_written() {
         let mut lane = Lane::new();
         for number in 0..GROUP + 1 {
             assert!(lane.put(slot(&number.to_string()), sealed(1, Origin::Due), u64::MAX));
         }
+        lane.discard("1");
         assert!(matches!(lane.take(), Some(Errand::Save(group)) if group.len() == GROUP));
-        assert!(matches!(lane.take(), Some(Errand::Save(group)) if group.len() == 1));
-        assert!(lane.take().is_none());
+        assert!(lane.is_saving("0") && !lane.is_saving("1") && lane.is_empty());
+        assert!(lane.take().is_none() && !lane.is_saving("0"));
     }
 
     #[test]
