@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backup, demo, export, import, parked, project, projections, reindex, renew_id, restore, show, snapshots,
-    state, stats, streams, sweep, verify,
+    backup, demo, export, import, parked, project, projections, reindex, renew_id, reset_snapshots, restore,
+    show, snapshots, state, stats, streams, sweep, verify,
 };
 use crate::store::{Location, LocationParser};
 use crate::tier::{SnapshotLocation, SnapshotLocationParser};
@@ -126,6 +126,9 @@ pub enum Command {
     /// Builds the indexes anew from the events, where the store has some.
     #[command(after_long_help = reindex::HELP)]
     Reindex,
+    /// Throws all snapshots of a store on SQLite away and makes their tables new, where these are damaged.
+    #[command(after_long_help = reset_snapshots::HELP)]
+    ResetSnapshots,
     /// Gives a store on PostgreSQL that was copied by other tools an id of its own.
     #[command(after_long_help = renew_id::HELP)]
     RenewId,

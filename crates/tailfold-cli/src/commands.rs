@@ -9,6 +9,7 @@ pub(crate) mod project;
 pub(crate) mod projections;
 pub(crate) mod reindex;
 pub(crate) mod renew_id;
+pub(crate) mod reset_snapshots;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod snapshots;
@@ -74,6 +75,10 @@ async fn dispatch(
         Command::RenewId => {
             let open = location.open(Access::Write).await?;
             closing(&open, renew_id::run(&open, output).await).await
+        }
+        Command::ResetSnapshots => {
+            let open = location.open(Access::Write).await?;
+            closing(&open, reset_snapshots::run(&open, output).await).await
         }
         Command::Reindex => {
             let open = location.open(Access::Write).await?;

@@ -155,6 +155,16 @@ impl Open {
         }
     }
 
+    pub(crate) async fn reset_snapshots(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(store) => Ok(store.reset_snapshots().await?),
+            Self::Postgres(_) | Self::Nats(_) => {
+                let reason = "the server looks after its own pages; `sweep --unused-for 0` removes all snapshots that were not used today";
+                Err(tailfold::Error::unsupported(reason).during("reset the snapshots").into())
+            }
+        }
+    }
+
     pub(crate) async fn renew_id(&self) -> Result<StoreId> {
         match self {
             Self::Postgres(store) => Ok(store.renew_id().await?),

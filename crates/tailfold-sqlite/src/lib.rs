@@ -31,6 +31,7 @@ mod queue;
 mod read_model;
 mod readers;
 mod remove;
+mod reset;
 mod rows;
 mod schema;
 mod snapshots;

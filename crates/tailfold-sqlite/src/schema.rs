@@ -16,7 +16,8 @@ pub(crate) const APPLICATION_ID: i32 = 0x7461_696C;
 const FORMAT: i32 = 2;
 /// Before the index of kinds; read as it is where the file may not be written.
 const FORMAT_1: i32 = 1;
-const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA: &str = concat!(include_str!("schema.sql"), include_str!("snapshots.sql"));
+pub(crate) const SNAPSHOTS: &str = include_str!("snapshots.sql");
 const TO_FORMAT_2: &str = include_str!("to_format_2.sql");
 
 /// What a connection is for.

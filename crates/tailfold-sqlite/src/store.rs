@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tailfold::{Error, Outcome, Result, StoreId};
 use tokio::sync::watch;
 
@@ -115,6 +116,17 @@ impl SqliteStore {
     #[doc(hidden)]
     pub fn visited(&self) -> (u64, u64) {
         self.shared.readers.visited().so_far()
+    }
+
+    /// Has the writer do something that cannot be done in a transaction.
+    pub(crate) async fn between<T: Send + 'static>(
+        &self,
+        chore: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        match &self.shared.queue {
+            Some(queue) => queue.between(chore).await,
+            None => Err(Error::unsupported("the store is open for reading only")),
+        }
     }
 
     /// Takes what was removed out of the write-ahead log, too; never fails, since it was removed. Waits for readers that may

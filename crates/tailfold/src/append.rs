@@ -21,6 +21,7 @@ use crate::replay;
 use crate::repository::{Inner, Repository, SnapshotSide};
 use crate::schema::Fact;
 use crate::snapshot::{Save, Saved, SnapshotMode};
+use crate::stats::Outcome;
 use crate::store::{
     Commit, Committed, EventStore as _, EventStoreExt as _, Expected, InlineSnapshot, StreamWrite, Written,
 };
@@ -223,7 +224,7 @@ impl<F: Aggregate> Inner<F> {
         }
         let span =
             tracing::debug_span!("tailfold.append", fold = F::NAME, stream = %loaded.stream, events = count);
-        let committed = self.append_settled(commit).instrument(span).await;
+        let committed = self.append_with_snapshot(commit).instrument(span).await;
         let committed = committed.inspect_err(|error| {
             if error.is_conflict() {
                 self.counters.conflicted();
@@ -246,6 +247,23 @@ impl<F: Aggregate> Inner<F> {
             events: count,
             repeated: committed.repeated,
         })
+    }
+
+    /// Appends. What is refused with a snapshot is sent without it, since that may be what the store cannot keep: where the
+    /// pages of its snapshots are damaged, say.
+    async fn append_with_snapshot(&self, commit: Commit) -> Result<Committed> {
+        let bare = commit.snapshot.is_some().then(|| Commit { snapshot: None, ..commit.clone() });
+        match (self.append_settled(commit).await, bare) {
+            (Err(error), Some(bare))
+                if !error.is_conflict() && !matches!(error.kind(), ErrorKind::Unavailable(_)) =>
+            {
+                let committed = self.append_settled(bare).await?;
+                tracing::warn!(%error, "events recorded without their snapshot");
+                self.counters.wrote(Outcome::Failed);
+                Ok(committed)
+            }
+            (answered, _) => answered,
+        }
     }
 
     /// The snapshot that travels with the commit, if one is due and the head after the commit is known already: a

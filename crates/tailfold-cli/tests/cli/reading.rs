@@ -174,6 +174,7 @@ fn help_teaches_by_examples() {
         "restore",
         "reindex",
         "renew-id",
+        "reset-snapshots",
         "export",
         "import",
     ] {

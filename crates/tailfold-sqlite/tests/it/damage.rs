@@ -1,7 +1,9 @@
 use futures_util::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
 use tailfold::{
-    Direction, ErrorKind, EventStore as _, EventStoreExt as _, Expected, Filter, Position,
-    SnapshotStore as _, VersionRange,
+    Direction, ErrorKind, Event, EventMeta, EventStore as _, EventStoreExt as _, Expected, Filter, Fold,
+    Position, Repository, Rule, SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore as _,
+    SnapshotStoreExt as _, State, VersionRange,
 };
 
 use crate::support::*;
@@ -96,4 +98,101 @@ async fn overwritten_pages_are_reported_as_damage() {
     let error = store.read_to_vec(&stream("a/1"), VersionRange::ALL).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
     assert_eq!(*store.check().await.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[derive(Clone, Serialize, Deserialize, Event)]
+#[event(category = "counter")]
+enum CounterEvent {
+    Added { number: u64 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+#[state(name = "counter")]
+struct Counter {
+    numbers: Vec<u64>,
+}
+
+impl Fold for Counter {
+    type Event = CounterEvent;
+    fn apply(&mut self, CounterEvent::Added { number }: CounterEvent, _: &EventMeta<'_>) {
+        self.numbers.push(number);
+    }
+}
+
+fn counters(store: &tailfold_sqlite::SqliteStore, mode: SnapshotMode) -> Repository<Counter> {
+    let config = SnapshotConfig { policy: Rule::Every(1), mode, ..Default::default() };
+    Repository::builder(store.clone()).snapshots(config).build().unwrap()
+}
+
+async fn add(counters: &Repository<Counter>, id: &str, number: u64) {
+    let added = counters.execute(id, |_| Ok::<_, ()>(CounterEvent::Added { number }));
+    added.await.unwrap().unwrap();
+}
+
+/// Overwrites the pages of tables and indexes of snapshots, as a broken disk does.
+fn damage_snapshots(place: &Place) {
+    let pages: Vec<u32> = {
+        let connection = place.sqlite();
+        let mut statement = connection
+            .prepare("SELECT rootpage FROM sqlite_schema WHERE tbl_name LIKE 'snapshot%' AND rootpage > 0")
+            .unwrap();
+        let roots = statement.query_map([], |row| row.get(0)).unwrap();
+        roots.map(Result::unwrap).collect()
+    };
+    assert_eq!(pages.len(), 4, "two tables and two indexes");
+    let mut bytes = std::fs::read(&place.path).unwrap();
+    for page in pages {
+        let end = page as usize * 4096;
+        bytes[end - 4096..end].fill(0xA5);
+    }
+    std::fs::write(&place.path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn damaged_snapshots_fail_no_command_and_can_be_thrown_away() {
+    let place = Place::new();
+    let store = place.open().await;
+    for number in 0..50 {
+        add(&counters(&store, SnapshotMode::Inline), &(number % 7).to_string(), number).await;
+    }
+    store.close().await.unwrap();
+    damage_snapshots(&place);
+    let store = place.open().await;
+    assert_eq!(*store.check().await.unwrap_err().kind(), ErrorKind::Corrupt);
+    let repositories = [SnapshotMode::Inline, SnapshotMode::Background].map(|mode| counters(&store, mode));
+    for counters in &repositories {
+        for number in 50..60 {
+            add(counters, &(number % 7).to_string(), number).await;
+        }
+        counters.flush().await;
+        let loaded = counters.load("3").await.unwrap();
+        assert_eq!(loaded.state().numbers.iter().filter(|number| **number < 50).count(), 7);
+    }
+    store.reset_snapshots().await.unwrap();
+    store.check().await.unwrap();
+    for counters in &repositories {
+        let written = counters.stats().await.unwrap().written;
+        assert!(written["failed"] > 0 && !written.contains_key("stored"), "{written:?}");
+    }
+    let counters = counters(&store, SnapshotMode::Inline);
+    add(&counters, "3", 99).await;
+    assert_eq!(store.count(SlotFilter::all()).await.unwrap().snapshots, 1);
+    assert_eq!(counters.load("3").await.unwrap().state().numbers.last(), Some(&99));
+    assert_eq!(store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 50 + 20 + 1);
+    store.close().await.unwrap();
+    // Nor do other connections notice anything.
+    place.open().await.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_subscriptions_keep_among_snapshots_survives_a_reset() {
+    let place = Place::new();
+    let store = place.open().await;
+    let kept = slot("tailfold-subscription", "stock");
+    store.save(&kept, save(head(7, 1), "a checkpoint")).await.unwrap();
+    store.save(&slot("f", "a/1"), save(head(3, 1), "state")).await.unwrap();
+    store.reset_snapshots().await.unwrap();
+    let stored = store.newest(&kept, None).await.unwrap().unwrap();
+    assert_eq!((stored.head, &*stored.bytes), (head(7, 1), &b"a checkpoint"[..]));
+    assert_eq!(store.count(SlotFilter::all()).await.unwrap().snapshots, 1);
 }
