@@ -22,6 +22,9 @@ const BATCH: usize = 256;
 /// Events and snapshots in memory, for tests, prototypes and caches. It can do all that a store can ([`Capabilities::ALL`])
 /// except outlive its process.
 ///
+/// Nothing in it waits, so each task that uses it lets others have their turn after every 128 steps or so, as tokio's own
+/// resources do.
+///
 /// Clones share the store. Reads copy one batch of up to 256 events at a time and see every append that was acknowledged
 /// before they began.
 ///
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
     use crate::{
         Commit, Direction, EventData, EventStore, EventStoreExt as _, EventType, Expected, NewEvent, Removal,
-        StreamId, Timestamp, VersionRange,
+        StreamId, Timestamp, Version, VersionRange,
     };
 
     fn commit(stream: &StreamId, events: usize) -> Commit {
@@ -109,6 +112,29 @@ mod tests {
         store.clone().append(commit(&stream, 3)).await.unwrap();
         assert_eq!(store.read_to_vec(&stream, VersionRange::ALL).await.unwrap().len(), 3);
         assert_eq!(store.store_id().await.unwrap(), store.clone().store_id().await.unwrap());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn tasks_that_do_nothing_else_take_turns() {
+        let store = MemoryStore::new();
+        let left = Arc::new(std::sync::atomic::AtomicI64::new(20_000));
+        let tasks = (0..64).map(|task| {
+            let (store, left) = (store.clone(), left.clone());
+            tokio::spawn(async move {
+                let stream = format!("a/{task}").parse().unwrap();
+                let mut done = 0;
+                while left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+                    // A command reads, and then appends.
+                    store.read_to_vec(&stream, VersionRange::from(Version(u64::MAX))).await.unwrap();
+                    store.append(commit(&stream, 1)).await.unwrap();
+                    done += 1;
+                }
+                done
+            })
+        });
+        let done: Vec<u64> =
+            futures_util::future::join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+        assert!(done.iter().all(|done| (150..600).contains(done)), "{done:?}");
     }
 
     #[tokio::test]

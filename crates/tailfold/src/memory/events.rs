@@ -5,6 +5,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
+use tokio::task::coop::consume_budget;
 
 use super::{BATCH, MemoryStore};
 use crate::chain::{Chain, Digest};
@@ -32,6 +33,7 @@ impl EventStore for MemoryStore {
 
     async fn append(&self, commit: Commit) -> Result<Committed> {
         commit.check()?;
+        consume_budget().await;
         let mut contents = self.contents();
         if let Some(write) = contents.log.unmet_expectation(&commit) {
             let actual = contents.log.head(&write.stream);
@@ -54,10 +56,14 @@ impl EventStore for MemoryStore {
     fn read(&self, stream: &StreamId, range: VersionRange, direction: Direction) -> EventBatches {
         let (store, stream) = (self.clone(), stream.clone());
         stream::try_unfold(None, move |rest| {
-            let contents = store.contents();
-            let rest = rest.or_else(|| contents.log.begin_read(&stream, range));
-            let page = rest.map(|rest| contents.log.page(&stream, rest, direction)).transpose();
-            std::future::ready(page.map(Option::flatten))
+            let (store, stream) = (store.clone(), stream.clone());
+            async move {
+                consume_budget().await;
+                let contents = store.contents();
+                let rest = rest.or_else(|| contents.log.begin_read(&stream, range));
+                let page = rest.map(|rest| contents.log.page(&stream, rest, direction)).transpose();
+                page.map(Option::flatten)
+            }
         })
         .boxed()
     }
@@ -69,6 +75,7 @@ impl EventStore for MemoryStore {
         stream::try_unfold((after, None), move |(after, end)| {
             let (store, filter, mut newest) = (store.clone(), filter.clone(), newest.clone());
             async move {
+                consume_budget().await;
                 if follow == Follow::Live {
                     let more = newest.wait_for(|newest| *newest > after).await;
                     more.map_err(|_| Error::unavailable(Outcome::NotDone, "the store is gone"))?;
@@ -90,6 +97,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>> {
+        consume_budget().await;
         Ok(self.contents().log.head(stream))
     }
 

@@ -5,6 +5,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
+use tokio::task::coop::consume_budget;
 
 use super::{BATCH, MemoryStore};
 use crate::clock::Day;
@@ -17,10 +18,12 @@ use crate::stream::Version;
 #[async_trait]
 impl SnapshotStore for MemoryStore {
     async fn newest(&self, slot: &Slot, at_or_below: Option<Version>) -> Result<Option<StoredSnapshot>> {
+        consume_budget().await;
         Ok(self.contents().snapshots.newest(slot, at_or_below).cloned())
     }
 
     async fn save(&self, slot: &Slot, save: Save) -> Result<Saved> {
+        consume_budget().await;
         Ok(self.contents().snapshots.save(slot, save))
     }
 
