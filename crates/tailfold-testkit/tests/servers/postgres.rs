@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tailfold_testkit::servers::{PostgresServer, postgres_url};
+use tailfold_testkit::servers::{PgBouncer, PostgresServer, postgres_url};
 
 use crate::support::{certificate_and_key, eventually, has_gone, wait_for_end};
 
@@ -136,6 +136,19 @@ fn directory_goes_with_its_server() {
     drop(server);
     assert!(!directory.exists());
     wait_for_end(pid);
+}
+
+#[test]
+fn pooler_stands_in_front_of_a_server_and_ends_with_its_handle() {
+    let server = PostgresServer::start().unwrap();
+    let pooler = PgBouncer::start(server.port(), "transaction").unwrap();
+    assert_ne!(pooler.url(), server.url());
+    assert_eq!(answer_of(&pooler.url(), "SHOW port"), server.port().to_string());
+    let url = pooler.url();
+    drop(pooler);
+    assert!(!psql(&url, "SELECT 1").output().unwrap().status.success());
+    let failed = PgBouncer::start(server.port(), "no such mode").unwrap_err();
+    assert!(failed.to_string().contains("pool_mode"), "{failed}");
 }
 
 #[test]
