@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) async fn clear(queue: &Queue, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     loop {
-        match queue.between(|connection| truncate(connection)).await {
+        match queue.between(truncate).await {
             Ok(true) => return true,
             Ok(false) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
             Ok(false) => return false,
@@ -41,7 +41,7 @@ pub(crate) async fn keep_clearing(queue: Weak<Queue>) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
         let Some(queue) = queue.upgrade() else { return };
-        match queue.between(|connection| truncate(connection)).await {
+        match queue.between(truncate).await {
             Ok(false) => {}
             Ok(true) => return,
             Err(error) => return tracing::debug!(%error, "the log is left as it is"),

@@ -180,6 +180,10 @@ impl SnapshotStore for InterruptedReads {
         self.inner.save(slot, save).await
     }
 
+    async fn save_many(&self, saves: &[(Slot, Save)]) -> Vec<Result<Saved>> {
+        self.inner.save_many(saves).await
+    }
+
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {
         self.inner.list(filter)
     }

@@ -67,7 +67,7 @@ pub struct Change {
 
 /// Where they are kept.
 #[derive(Debug, clap::Args)]
-pub struct Place {
+pub(crate) struct Place {
     /// Where the read models have tables of their own: a file of SQLite, or the URL of a PostgreSQL schema. Default: they are among
     /// the snapshots of the store.
     #[arg(long, value_name = "PLACE", value_parser = LocationParser("--read-models <PLACE>"))]

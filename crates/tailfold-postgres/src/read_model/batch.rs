@@ -146,7 +146,7 @@ where
 
     async fn advance(&mut self, transaction: &Transaction<'_>) -> Result<(), Failure> {
         let Batch { parked, unparked, after, .. } = self.batch;
-        let Statements { advance, park, unpark, drop_parked, .. } = self.statements;
+        let Statements { advance, park, unpark, drop_erased, .. } = self.statements;
         let name = &*self.claim.name;
         if let Some(position) = unparked {
             in_time(self.deadline, async {
@@ -158,7 +158,7 @@ where
         for (stream, position) in self.batch.erased() {
             let values: [&(dyn ToSql + Sync); 3] = [&name, &stream.as_str(), &signed(position.0)];
             in_time(self.deadline, async {
-                let statement = transaction.prepare_cached(drop_parked).await?;
+                let statement = transaction.prepare_cached(drop_erased).await?;
                 transaction.execute(&statement, &values).await
             })
             .await?;

@@ -18,7 +18,7 @@ pub(super) struct Statements {
     pub(super) lock: String,
     pub(super) advance: String,
     pub(super) park: String,
-    pub(super) drop_parked: String,
+    pub(super) drop_erased: String,
     pub(super) checkpoints: String,
     pub(super) parked: String,
     pub(super) unpark: String,
@@ -82,7 +82,7 @@ impl Statements {
                 "DELETE FROM {schema}.parked_events
                  WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) RETURNING position"
             ),
-            drop_parked: format!(
+            drop_erased: format!(
                 "DELETE FROM {schema}.parked_events WHERE subscription = $1 AND stream = $2 AND position < $3"
             ),
             checkpoints: format!(
