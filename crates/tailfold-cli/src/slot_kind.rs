@@ -5,7 +5,7 @@ use tailfold::Slot;
 /// No stream's name begins with these.
 const PROJECTION: char = '*';
 const CURSOR: char = '^';
-const SUBSCRIPTIONS: &str = "tailfold-subscription";
+const SUBSCRIPTIONS: &str = Slot::LASTING;
 /// No name of a subscription holds it.
 const PARKED: char = '!';
 

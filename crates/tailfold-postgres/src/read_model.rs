@@ -33,7 +33,8 @@ pub trait PostgresHandler<E>: Send + 'static {
     /// nothing to the server for longer than a lease loses its connection. Deferred constraints have to hold after each event.
     ///
     /// # Errors
-    /// Whatever there is to say about the event: nothing of the batch is kept, it is tried again and in the end parked. Errors of
+    /// Whatever there is to say about the event: nothing of the batch is kept, it is tried again and in the end parked. A panic counts
+    /// as an error. Errors of
     /// the driver, or with one among their causes, are told apart: after a deadlock, a serialization failure or a connection that
     /// broke the batch is tried until it succeeds.
     async fn handle(&mut self, transaction: &Transaction<'_>, delivery: &Delivery<E>)

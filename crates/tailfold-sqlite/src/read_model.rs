@@ -80,8 +80,8 @@ where
     E: Events,
     H: FnMut(&Transaction<'_>, &Delivery<E>) -> Result<(), BoxError> + Send + 'static,
 {
-    /// Opens a file, or creates it. The handler is called for each event in order; an error rolls the batch back. Where the
-    /// tables for checkpoints are there already, it does not wait for another worker's batch.
+    /// Opens a file, or creates it. The handler is called for each event in order; an error, or a panic, rolls the batch back.
+    /// Where the tables for checkpoints are there already, it does not wait for another worker's batch.
     ///
     /// # Errors
     /// `Invalid` if the file cannot be opened or is a store; `Unavailable` if it is new and stays locked.

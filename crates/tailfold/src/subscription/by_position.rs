@@ -34,7 +34,8 @@ const MOST_ATTEMPTS: u32 = 8;
 /// then the checkpoint is saved in a [`SnapshotStore`], most simply that of the events.
 ///
 /// A process that ends in between gets the events of its last batch again: the handler must not mind, or compare
-/// [`Delivery::position`] with what it has seen. There is no lease: one process at a time.
+/// [`Delivery::position`] with what it has seen. There is no lease: one process at a time. A handler that panics is called again:
+/// what it holds itself must stand that.
 pub struct ByPosition<E, H> {
     snapshots: Arc<dyn SnapshotStore>,
     name: String,
