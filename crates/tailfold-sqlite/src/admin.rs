@@ -74,7 +74,8 @@ impl SqliteStore {
         self.ask(|| operation, Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_indexes()).await
     }
 
-    /// Has SQLite check every page, row and index of the file. Reads all of it; does not check chains.
+    /// Has SQLite check every page, row and index of the file, and that no position was given out twice. Reads all of it; does not
+    /// check chains.
     ///
     /// # Errors
     /// `Corrupt`, with the first thing that is wrong.
@@ -85,7 +86,8 @@ impl SqliteStore {
             let config = SqliteConfig::new(path).read_only(true);
             let mut connection = schema::connect(&config, Role::Reader)?;
             work.stops(&mut connection)?;
-            check_pages(&connection)
+            check_pages(&connection)?;
+            schema::check_positions(&connection)
         })
         .await
     }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Statement};
-use tailfold::{Chain, Error, EventData, Head, Position, StreamId, Version};
+use tailfold::{Chain, Error, EventData, Head, Position, StoreId, StreamId, Version};
 
 use crate::error::Result;
 use crate::kind_index::{self, KindIndex};
 use crate::rows::{self, Names, signed};
+use crate::schema;
 use crate::tag_index::{self, TagIndex};
 
 /// Heads that are remembered, twice over.
@@ -25,6 +26,9 @@ pub(crate) struct Ledger<'c> {
     tags: TagIndex<'c>,
     lives: Lives,
     next_position: Option<i64>,
+    /// The next position as of this process's last commit.
+    committed_next: i64,
+    store_id: StoreId,
     seen_data_version: i64,
 }
 
@@ -39,7 +43,7 @@ pub(crate) struct Life {
 }
 
 impl<'c> Ledger<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> Result<Self, rusqlite::Error> {
+    pub(crate) fn new(connection: &'c Connection, store_id: StoreId) -> Result<Self, rusqlite::Error> {
         Ok(Self {
             connection,
             names: Names::default(),
@@ -57,16 +61,47 @@ impl<'c> Ledger<'c> {
             tags: TagIndex::new(connection)?,
             lives: Lives::default(),
             next_position: None,
+            committed_next: 0,
+            store_id,
             seen_data_version: 0,
         })
     }
 
-    /// Within a new transaction: forgets what another process may have changed.
-    pub(crate) fn begin(&mut self) -> Result<(), rusqlite::Error> {
+    /// Within a new transaction: forgets what another process may have changed. Fails if the file is not the one any more, or not
+    /// any longer, that this process has written to: a copy may have been put in its place.
+    pub(crate) fn begin(&mut self) -> Result<()> {
         let data_version = self.data_version.query_row([], |row| row.get(0))?;
         if data_version != self.seen_data_version {
             self.forget_caches();
+            self.check_history()?;
             self.seen_data_version = data_version;
+        }
+        Ok(())
+    }
+
+    /// Once the transaction is on disk.
+    pub(crate) fn committed(&mut self) {
+        self.committed_next = self.next_position.unwrap_or(self.committed_next);
+    }
+
+    fn check_history(&mut self) -> Result<()> {
+        let found = schema::store_id(self.connection)?;
+        if found != self.store_id {
+            return Err(Error::corrupt(format!(
+                "the file holds store {found} now, and held store {} when it was opened: open it again",
+                self.store_id
+            ))
+            .into());
+        }
+        let next = self.next_position()?;
+        if next < self.committed_next {
+            return Err(Error::corrupt(format!(
+                "the log went back: the file ends at position {}, and position {} was acknowledged before; an older copy was \
+                 put in its place: give it a new store id (`restore`) and open that",
+                next - 1,
+                self.committed_next - 1
+            ))
+            .into());
         }
         Ok(())
     }
@@ -90,8 +125,20 @@ impl<'c> Ledger<'c> {
         self.tags.advance(self.connection)
     }
 
+    /// Keeps positions up to the last one from being given out again, whatever is removed afterwards.
+    pub(crate) fn raise_floor(&self) -> Result<()> {
+        self.connection.execute(
+            "UPDATE meta SET positions_used = max(positions_used, (SELECT coalesce(max(position), 0) FROM events))",
+            [],
+        )?;
+        Ok(())
+    }
+
     /// Removes the events of a life before a version, and what the indexes have of them.
     pub(crate) fn delete_events(&mut self, life: i64, before: i64) -> Result<u64> {
+        // Before anything goes: what is left does not tell which positions the last events had, and this process may not
+        // remember the next one, since another process wrote last or the file was opened just now.
+        self.raise_floor()?;
         kind_index::remove(self.connection, life, before)?;
         tag_index::remove(self.connection, life, before)?;
         self.tags.recount();
@@ -208,11 +255,7 @@ impl<'c> Ledger<'c> {
     fn next_position(&mut self) -> Result<i64> {
         match self.next_position {
             Some(position) => Ok(position),
-            None => Ok(self.connection.query_row(
-                "SELECT max((SELECT coalesce(max(position), 0) FROM events), (SELECT positions_used FROM meta)) + 1",
-                [],
-                |row| row.get(0),
-            )?),
+            None => Ok(schema::last_position_used(self.connection)? + 1),
         }
     }
 }

@@ -35,7 +35,6 @@ impl Ledger<'_> {
         let position = self.insert(stream, reference, head, &tombstone)?;
         self.connection
             .execute("UPDATE streams SET erased = ?2 WHERE ref = ?1", (reference, signed(position.0)))?;
-        // The tombstone's position is the highest, so this covers what went, too.
         self.raise_floor()?;
         self.forget(stream);
         Ok(Removed { events, snapshots: snapshots.snapshots, tombstone: Some(position), marker: None })
@@ -65,7 +64,6 @@ impl Ledger<'_> {
             return Err(Error::invalid(format!("cannot cut before version {before}: {why}")).into());
         };
         let origin = Head { version: before, chain: rows::chain(chain)? };
-        self.raise_floor()?;
         let earlier = self.marker_of(stream)?;
         let truncation = self.noted(stream, reference, origin, earlier.as_ref())?;
         let events = self.delete_events(reference, signed(before.0))?;
@@ -138,15 +136,6 @@ impl Ledger<'_> {
             notes.note(Version(version), Position(position), id, &tags);
         }
         Ok(notes.finish())
-    }
-
-    /// Positions up to the last one are never given out again, whatever is removed.
-    fn raise_floor(&self) -> Result<()> {
-        self.connection.execute(
-            "UPDATE meta SET positions_used = max(positions_used, (SELECT coalesce(max(position), 0) FROM events))",
-            [],
-        )?;
-        Ok(())
     }
 }
 

@@ -91,6 +91,7 @@ pub(crate) fn prepare(connection: &mut Connection, config: &SqliteConfig) -> Res
         // A restored backup is not in this mode yet.
         switch_to_wal(connection, config.busy_timeout)?;
         migrate(connection)?;
+        raise_low_floor(connection)?;
     }
     store_id(connection)
 }
@@ -176,8 +177,63 @@ pub(crate) fn switch_to_wal(connection: &Connection, patience: Duration) -> Resu
     }
 }
 
-fn store_id(connection: &Connection) -> Result<StoreId> {
-    let bytes: Vec<u8> = connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0))?;
+/// The highest position that was ever given out.
+pub(crate) fn last_position_used(connection: &Connection) -> Result<i64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT max((SELECT coalesce(max(position), 0) FROM events), (SELECT positions_used FROM meta))",
+    )?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// Every removal raises the floor to what it has recorded. Where it is lower, something else has written to the file.
+fn raise_low_floor(connection: &Connection) -> Result<()> {
+    let sql = "UPDATE meta SET positions_used = (SELECT max(erased) FROM streams WHERE erased IS NOT NULL)
+               WHERE positions_used < (SELECT coalesce(max(erased), 0) FROM streams WHERE erased IS NOT NULL)";
+    let find = "SELECT positions_used, (SELECT coalesce(max(erased), 0) FROM streams WHERE erased IS NOT NULL) FROM meta";
+    let (used, removed): (i64, i64) = connection.query_row(find, [], |row| row.try_into())?;
+    if used < removed {
+        tracing::warn!(
+            positions_used = used,
+            tombstone = removed,
+            "a store's tombstone lies above the positions that count as used: something else has written to the file; run `verify`"
+        );
+        connection.execute(sql, [])?;
+    }
+    Ok(())
+}
+
+/// Finds positions that were given out twice, so that followers missed events: an erase by a process that had not appended just
+/// before once did that. Every event that was ever recorded, whatever is left of it, has had a position of its own; the last version
+/// of a life tells how many it had.
+pub(crate) fn check_positions(connection: &Connection) -> Result<()> {
+    let sql = "SELECT (SELECT coalesce(sum((
+                   SELECT CASE e.type WHEN 'tailfold.truncated' THEN 1 ELSE e.version END
+                   FROM events e WHERE e.stream = s.ref ORDER BY e.version DESC LIMIT 1)), 0) FROM streams s),
+               (SELECT max((SELECT coalesce(max(position), 0) FROM events), positions_used) FROM meta),
+               (SELECT coalesce(max(erased), 0) FROM streams WHERE erased IS NOT NULL),
+               (SELECT positions_used FROM meta)";
+    let (recorded, used, tombstone, floor): (i64, i64, i64, i64) =
+        connection.query_row(sql, [], |row| row.try_into())?;
+    if tombstone > floor {
+        return Err(Error::corrupt(format!(
+            "a stream's end lies at position {tombstone}, and only positions up to {floor} count as used: something else has \
+             written to the file"
+        ))
+        .into());
+    }
+    if recorded > used {
+        return Err(Error::corrupt(format!(
+            "{recorded} events were recorded at {used} positions: some were given out twice, and whoever had read up to them has \
+             missed events; build read models and projections anew, over a new store that `export` and `import` make of this one"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+pub(crate) fn store_id(connection: &Connection) -> Result<StoreId> {
+    let bytes: Vec<u8> =
+        connection.prepare_cached("SELECT store_id FROM meta")?.query_row([], |row| row.get(0))?;
     let bytes = <[u8; 16]>::try_from(bytes).map_err(|_| Error::corrupt("the store id has not 16 bytes"))?;
     Ok(StoreId::from_uuid(uuid::Uuid::from_bytes(bytes)))
 }

@@ -200,7 +200,7 @@ impl Shared {
         if !config.read_only {
             let queue = Arc::new(Queue::new(config.queue_limit));
             let (housekeeper, commits) = (shared.housekeeper.clone(), shared.commits.clone());
-            let writer = Writer::start(connection, &config, queue.clone(), housekeeper, commits)?;
+            let writer = Writer::start(connection, id, &config, queue.clone(), housekeeper, commits)?;
             shared.queue = Some(queue);
             shared.writer = Mutex::new(Some(writer));
         }

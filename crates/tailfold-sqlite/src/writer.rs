@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, Statement};
-use tailfold::{Error, Outcome, Result};
+use tailfold::{Error, Outcome, Result, StoreId};
 use tokio::sync::watch;
 
 use crate::config::SqliteConfig;
@@ -22,6 +22,7 @@ const BACKGROUND_BYTES: usize = 128 << 10;
 const CHECKPOINT_FRAMES: u32 = 16_000;
 
 pub(crate) struct Writer {
+    id: StoreId,
     pub(crate) queue: Arc<Queue>,
     pub(crate) housekeeper: Arc<Housekeeper>,
     pub(crate) commits: Arc<watch::Sender<()>>,
@@ -33,6 +34,7 @@ impl Writer {
     /// Starts the thread; it ends when the queue is closed and all of it is done.
     pub(crate) fn start(
         mut connection: Connection,
+        id: StoreId,
         config: &SqliteConfig,
         queue: Arc<Queue>,
         housekeeper: Arc<Housekeeper>,
@@ -49,7 +51,7 @@ impl Writer {
             bytes: GROUP_BYTES,
             background_bytes: BACKGROUND_BYTES,
         };
-        let writer = Self { queue, housekeeper, commits, frames, limits };
+        let writer = Self { id, queue, housekeeper, commits, frames, limits };
         std::thread::Builder::new()
             .name("tailfold-writer".to_owned())
             .spawn(move || writer.run(connection))
@@ -78,7 +80,7 @@ impl Writer {
 
     fn serve(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let mut transactions = Transactions::new(connection)?;
-        let mut ledger = Ledger::new(connection)?;
+        let mut ledger = Ledger::new(connection, self.id)?;
         let (mut group, mut chores) = (Vec::new(), Vec::new());
         let mut checkpoints = Checkpoints { next: CHECKPOINT_FRAMES, last_frames: 0 };
         while self.queue.take(self.limits, &mut group, &mut chores) {
@@ -130,10 +132,11 @@ impl Writer {
         ledger: &mut Ledger<'_>,
         requests: impl Iterator<Item = &'r mut (dyn Request + 'static)>,
     ) -> Fate {
-        if let Err(error) = transactions.begin().and_then(|()| ledger.begin()) {
+        let begun = transactions.begin().map_err(Failure::Sqlite).and_then(|()| ledger.begin());
+        if let Err(error) = begun {
             transactions.roll_back();
             ledger.roll_back();
-            return Fate::Settled(Err(Failure::Sqlite(error).into()));
+            return Fate::Settled(Err(error.into()));
         }
         for request in requests {
             if let Err(error) = request.attempt(ledger) {
@@ -149,6 +152,7 @@ impl Writer {
         }
         match transactions.commit() {
             Ok(()) => {
+                ledger.committed();
                 self.commits.send_replace(());
                 Fate::Settled(Ok(()))
             }
