@@ -11,6 +11,7 @@ use tailfold::{Error, EventId, Outcome, Result};
 
 use crate::config::SqliteConfig;
 use crate::error::{self, Failure};
+use crate::path;
 use crate::queue::Urgency;
 use crate::schema::{self, Role};
 use crate::store::SqliteStore;
@@ -21,16 +22,15 @@ impl SqliteStore {
     /// it a new one. Whoever may read the store's file may read the copy. Dropped before it is done, it stops and leaves nothing.
     ///
     /// # Errors
-    /// `Invalid` if the target exists or cannot be written; `Unavailable` if the disk is full. No partial file is left
-    /// under the target's name.
+    /// `Invalid` if the target exists or cannot be written, or if a `-wal`, `-shm` or `-journal` of another file lies where the
+    /// target's would; `Unavailable` if the disk is full. No partial file is left under the target's name.
     pub async fn backup_to(&self, target: impl AsRef<Path>) -> Result<()> {
         let (source, target) = (self.path().to_owned(), target.as_ref().to_owned());
         let operation = format!("back up store `{}` to `{}`", source.display(), target.display());
-        blocking(operation, move |work| {
-            let config = SqliteConfig::new(source).read_only(true);
-            let mut connection = schema::connect(&config, Role::Reader)?;
+        reading(operation, source, move |work, source| {
+            let mut connection = schema::connect(&SqliteConfig::new(source).read_only(true), Role::Reader)?;
             work.stops(&mut connection)?;
-            copy_to(work, &connection, &config.path, &target, |_| Ok(()))
+            copy_to(work, &connection, source, &target, |_| Ok(()))
         })
         .await
     }
@@ -41,23 +41,24 @@ impl SqliteStore {
     /// before it is done, it stops and leaves nothing.
     ///
     /// # Errors
-    /// `Invalid` if the target exists or the backup is not a store, `Corrupt` if the backup is damaged, `Unsupported` if
-    /// a newer version wrote it.
+    /// `Invalid` if the target exists, if a `-wal`, `-shm` or `-journal` of another file lies where the target's would, or if the
+    /// backup is not a store; `Corrupt` if the backup is damaged, `Unsupported` if a newer version wrote it.
     pub async fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
         let (backup, target) = (backup.as_ref().to_owned(), target.as_ref().to_owned());
         let operation = format!("restore backup `{}` to `{}`", backup.display(), target.display());
-        blocking(operation, move |work| {
+        reading(operation, backup, move |work, backup| {
+            path::check(backup, true)?;
             let config = SqliteConfig::new(backup).read_only(true);
-            schema::check_path(&config.path, true)?;
             let opened = || {
                 let mut connection = schema::connect(&config, Role::Reader)?;
                 schema::prepare(&mut connection, &config)?;
                 Ok(connection)
             };
-            let mut connection = opened().map_err(|failure| error::of_open(&config.path, failure))?;
+            let mut connection =
+                opened().map_err(|failure| error::of_file(failure).during(error::opening(backup)))?;
             work.stops(&mut connection)?;
             check_pages(&connection)?;
-            copy_to(work, &connection, &config.path, &target, |copy| {
+            copy_to(work, &connection, backup, &target, |copy| {
                 schema::migrate(copy)?;
                 schema::renew_store_id(copy)
             })
@@ -82,9 +83,8 @@ impl SqliteStore {
     pub async fn check(&self) -> Result<()> {
         let path = self.path().to_owned();
         let operation = format!("check store `{}`", path.display());
-        blocking(operation, move |work| {
-            let config = SqliteConfig::new(path).read_only(true);
-            let mut connection = schema::connect(&config, Role::Reader)?;
+        reading(operation, path, move |work, path| {
+            let mut connection = schema::connect(&SqliteConfig::new(path).read_only(true), Role::Reader)?;
             work.stops(&mut connection)?;
             check_pages(&connection)?;
             schema::check_positions(&connection)
@@ -93,13 +93,16 @@ impl SqliteStore {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Does something with a file.
+async fn reading(
     operation: String,
-    work: impl FnOnce(&Arc<Work>) -> Result<T, Failure> + Send + 'static,
-) -> Result<T> {
+    path: PathBuf,
+    work: impl FnOnce(&Arc<Work>, &Path) -> Result<(), Failure> + Send + 'static,
+) -> Result<()> {
     let waiting = Waiting(Arc::default());
     let shared = waiting.0.clone();
-    let result = match tokio::task::spawn_blocking(move || work(&shared)).await {
+    let working = tokio::task::spawn_blocking(move || work(&shared, &path::absolute(&path)?));
+    let result = match working.await {
         Ok(result) => result.map_err(Error::from),
         Err(stopped) => Err(Error::unavailable(Outcome::Unknown, "stopped").caused_by(stopped)),
     };
@@ -171,7 +174,8 @@ fn copy_to(
     if fs::exists(target).map_err(|error| unwritable(target, error))? {
         return Err(occupied(target).into());
     }
-    let mut name = target.as_os_str().to_owned();
+    path::check_alone(target)?;
+    let mut name = path::absolute(target)?.into_os_string();
     name.push(format!(".{}.part", EventId::fresh()));
     let partial = Partial(PathBuf::from(name));
     let path = partial.0.to_str().ok_or_else(|| Error::invalid("the target's path is not UTF-8"))?;

@@ -44,7 +44,8 @@ pub enum Synchronous {
 }
 
 impl SqliteConfig {
-    /// The defaults, for the file at `path`. Beside it lie `-wal` and `-shm` files while the store is open.
+    /// The defaults, for the file at `path`. Beside it lie `-wal` and `-shm` files while the store is open: they are part of it. Every
+    /// path is a file's: `file:` and `:memory:` have no meaning of their own.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
@@ -129,14 +130,16 @@ impl SqliteConfig {
     }
 
     /// Opens for reading only: whatever writes is `Unsupported`. Default: false. The file must exist. One of an earlier
-    /// format is read as it is; filters by category or type then look at every event.
+    /// format is read as it is; filters by category or type then look at every event. Where nothing may be written beside the file
+    /// (a read-only mount, somebody else's directory), it is read as it is, if its `-wal` is empty or missing: a store that was
+    /// closed leaves it so.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// Whether a missing file becomes an empty store. Default: true.
+    /// Whether a missing or empty file becomes an empty store. Default: true; otherwise both are `Invalid`.
     #[must_use]
     pub fn create_if_missing(mut self, create: bool) -> Self {
         self.create_if_missing = create;
@@ -155,9 +158,10 @@ impl SqliteConfig {
     /// wait: it reads all events and rewrites none.
     ///
     /// # Errors
-    /// `Invalid` if the file is missing and not to be created, is not a tailfold store, or cannot be written;
-    /// `Unsupported` if a newer version wrote it; `Corrupt` if it is damaged; `Unavailable` if another process keeps it
-    /// locked.
+    /// `Invalid` if the file is missing or empty and not to be created, is not a tailfold store, cannot be written, has more than one
+    /// name (hard links), or if it is missing and a `-wal`, `-shm` or `-journal` of another one lies where it is to be; `Unsupported`
+    /// if a newer version wrote it; `Corrupt` if it is damaged; `Unavailable` if another process keeps it locked, or the system
+    /// cannot read it.
     ///
     /// # Panics
     /// Outside a tokio runtime.

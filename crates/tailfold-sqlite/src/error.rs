@@ -44,20 +44,19 @@ pub(crate) fn of_commit(error: rusqlite::Error) -> Error {
     from_sqlite(error, outcome)
 }
 
-/// The public error for a failure to open the file at `path`.
-pub(crate) fn of_open(path: &Path, failure: Failure) -> Error {
+/// The public error for a failure to open a file.
+pub(crate) fn of_file(failure: Failure) -> Error {
     let error = match failure {
-        Failure::Refused(error) => return error.during(opening(path)),
+        Failure::Refused(error) => return error,
         Failure::Sqlite(error) => error,
     };
-    let public = match error.sqlite_error_code() {
+    match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => Error::invalid("the file is not a tailfold store").caused_by(error),
         Some(ErrorCode::CannotOpen) => {
             Error::invalid("the file or its directory cannot be opened or written").caused_by(error)
         }
         _ => from_sqlite(error, Outcome::NotDone),
-    };
-    public.during(opening(path))
+    }
 }
 
 pub(crate) fn opening(path: &Path) -> String {

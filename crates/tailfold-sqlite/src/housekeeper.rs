@@ -12,6 +12,8 @@ use tokio::sync::watch;
 
 use crate::error::Failure;
 
+/// The name of its thread.
+pub(crate) const THREAD: &str = "tailfold-housekeeper";
 /// A checkpoint is repeated while the writer runs ahead of it, until this few frames (pages) are left.
 const LAST_FRAMES: i64 = 256;
 const MOST_PASSES: usize = 6;
@@ -46,7 +48,7 @@ impl Housekeeper {
         });
         let this = housekeeper.clone();
         let thread = std::thread::Builder::new()
-            .name("tailfold-housekeeper".to_owned())
+            .name(THREAD.to_owned())
             .spawn(move || this.run(&connection, poll_interval, &commits))
             .map_err(|error| {
                 Error::unavailable(Outcome::NotDone, "the housekeeper's thread could not be started")

@@ -11,6 +11,14 @@
 //!
 //! [`SqliteReadModel`] is for live projections: events handled and checkpoint move in one transaction.
 //!
+//! # The file, and what lies beside it
+//!
+//! - While a store is open, `-wal` (the log) and `-shm` lie beside the file and **are part of it**. [`SqliteStore::close`], and
+//!   dropping the last clone, leave one file. A file that is in use is copied by [`SqliteStore::backup_to`], not by `cp`.
+//! - No file is made where a `-wal`, `-shm` or `-journal` of another one is left: SQLite would take it for a part of the new one.
+//! - A file has one name. One with hard links is refused, since each name would have a log of its own. Symbolic links are fine.
+//! - Where nothing may be written, a store that was closed is read as it is ([`SqliteConfig::read_only`]).
+//!
 //! What it is not: a server. All writers share one lock of the file, which must lie on a local disk (not NFS). A commit
 //! holds up to 4,096 events of up to 16 MiB each; a snapshot's envelope may have up to 1 GB. Erasing a stream of a million
 //! events keeps other writers waiting for seconds.
@@ -27,6 +35,7 @@ mod kinds;
 mod ledger;
 mod log;
 mod pages;
+mod path;
 mod queue;
 mod read_model;
 mod readers;
@@ -39,6 +48,7 @@ mod store;
 mod stream;
 mod streams;
 mod tag_index;
+mod unwritable;
 mod writer;
 
 pub use config::{SqliteConfig, Synchronous};

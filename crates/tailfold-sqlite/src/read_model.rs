@@ -19,6 +19,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 pub use self::listed::{checkpoints, drop_parked, parked_events, retry_parked};
 use crate::erased_log;
 use crate::error::{self, Failure};
+use crate::path;
 use crate::schema::{APPLICATION_ID, switch_to_wal};
 
 const SCHEMA: &str = include_str!("read_model.sql");
@@ -204,7 +205,7 @@ fn beside_others<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn connect(path: &Path) -> Result<Connection, Failure> {
-    let connection = Connection::open(path)?;
+    let connection = Connection::open(path::absolute(path)?)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_no_store(&connection)?;
     switch_to_wal(&connection, BUSY_TIMEOUT)?;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
@@ -12,6 +13,10 @@ use crate::config::SqliteConfig;
 use crate::error::{self, Failure, Result};
 use crate::rows::Names;
 use crate::schema::{self, Role};
+use crate::unwritable::Immutable;
+
+/// How long a thread that drops a store waits for reads that are under way.
+const LONGEST_PAGE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Readers {
     config: SqliteConfig,
@@ -25,6 +30,7 @@ pub(crate) struct Reader {
     pub(crate) connection: Connection,
     pub(crate) names: Names,
     pub(crate) visited: Arc<Visited>,
+    immutable: Option<Immutable>,
 }
 
 /// What reads of the log looked at: counted where a row is stepped to, for tests and benchmarks.
@@ -82,6 +88,20 @@ impl Readers {
         let permits = self.permits.acquire_many(all).await;
         self.permits.close();
         drop(permits);
+        self.close_idle();
+    }
+
+    /// Closes the connections, after the pages that are being read now, as far as they take no longer than a second.
+    pub(crate) fn close_after_pages(&self) {
+        let begun = Instant::now();
+        while self.permits.available_permits() < self.config.readers && begun.elapsed() < LONGEST_PAGE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.close_idle();
+    }
+
+    /// Closes the connections that nobody reads from.
+    pub(crate) fn close_idle(&self) {
         self.idle().clear();
     }
 
@@ -94,17 +114,27 @@ impl Readers {
         let idle = self.idle().pop();
         let mut reader = match idle {
             Some(reader) => reader,
-            None => Reader {
-                connection: schema::connect(&self.config, Role::Reader)
-                    .map_err(|failure| error::of_open(&self.config.path, failure))?,
-                names: Names::default(),
-                visited: self.visited.clone(),
-            },
+            None => self.connect()?,
         };
         let result = work(&mut reader);
+        // What was read is worth nothing if somebody has written to a file that was taken for one that nobody writes to.
+        if let Some(immutable) = &reader.immutable {
+            immutable.check(&self.config.path)?;
+        }
         self.idle().push(reader);
         drop(permit);
         result.map_err(Error::from)
+    }
+
+    fn connect(&self) -> tailfold::Result<Reader> {
+        let connected = if self.config.read_only {
+            schema::connect_unwriting(&self.config, Role::Reader)
+        } else {
+            schema::connect(&self.config, Role::Reader).map(|connection| (connection, None))
+        };
+        let (connection, immutable) =
+            connected.map_err(|failure| error::of_file(failure).during(error::opening(&self.config.path)))?;
+        Ok(Reader { connection, names: Names::default(), visited: self.visited.clone(), immutable })
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Reader>> {

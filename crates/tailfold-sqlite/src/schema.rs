@@ -1,6 +1,5 @@
 //! The file: how it is recognised, created, and how connections to it are set up.
 
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::config::DbConfig;
@@ -10,6 +9,7 @@ use tailfold::{Error, StoreId, Timestamp};
 use crate::config::{SqliteConfig, Synchronous};
 use crate::error::Result;
 use crate::kind_index;
+use crate::unwritable::{self, Immutable};
 
 /// `tail`, in ASCII.
 pub(crate) const APPLICATION_ID: i32 = 0x7461_696C;
@@ -28,15 +28,35 @@ pub(crate) enum Role {
     Housekeeper,
 }
 
-/// Opens one connection; the file must be a store already, unless [`prepare`] is to make it one.
+/// Opens one connection; the file must be a store already, unless [`prepare`] is to make it one. The path is absolute.
 pub(crate) fn connect(config: &SqliteConfig, role: Role) -> Result<Connection> {
-    let read_only = config.read_only || role == Role::Reader;
-    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags |= if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
-    if role == Role::Writer && config.create_if_missing && !config.read_only {
-        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    if config.read_only {
+        return Ok(connect_unwriting(config, role)?.0);
     }
+    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags |= match role {
+        Role::Reader => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Role::Writer if config.create_if_missing => {
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+        }
+        Role::Writer | Role::Housekeeper => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
     let connection = Connection::open_with_flags(&config.path, flags)?;
+    set_up(&connection, config, role)?;
+    Ok(connection)
+}
+
+/// As [`connect`], for a store that is open for reading only: where nothing may be written beside it, the file is read as it is.
+pub(crate) fn connect_unwriting(
+    config: &SqliteConfig,
+    role: Role,
+) -> Result<(Connection, Option<Immutable>)> {
+    let (connection, immutable) = unwritable::open(&config.path)?;
+    set_up(&connection, config, role)?;
+    Ok((connection, immutable))
+}
+
+fn set_up(connection: &Connection, config: &SqliteConfig, role: Role) -> Result<()> {
     connection.busy_timeout(config.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Otherwise SQLite plans a statement with `LIMIT ?` anew each time that another number is bound, which takes longer
@@ -52,7 +72,7 @@ pub(crate) fn connect(config: &SqliteConfig, role: Role) -> Result<Connection> {
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    Ok(connection)
+    Ok(())
 }
 
 /// What only connections that write need, once the file is known to be a store.
@@ -79,10 +99,11 @@ pub(crate) fn set_up_writing(connection: &Connection, config: &SqliteConfig) -> 
 /// to date unless it is opened for reading only. A file of anybody else's is left untouched.
 pub(crate) fn prepare(connection: &mut Connection, config: &SqliteConfig) -> Result<StoreId> {
     if format(connection)?.is_none() {
-        if config.read_only {
-            return Err(Error::invalid("the file is not a tailfold store").into());
+        check_not_cut_off(connection)?;
+        if config.read_only || !config.create_if_missing {
+            return Err(Error::invalid("the file is empty: there is no store in it").into());
         }
-        create(connection, config.busy_timeout)?;
+        create(connection)?;
     }
     if !config.read_only && connection.is_readonly("main")? {
         return Err(Error::invalid("the file is read-only; `read_only(true)` opens it for reading").into());
@@ -98,15 +119,18 @@ pub(crate) fn prepare(connection: &mut Connection, config: &SqliteConfig) -> Res
 
 /// The format of the store in the file; `None` if the file is empty.
 fn format(connection: &Connection) -> Result<Option<i32>> {
-    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
-    let application_id = number("PRAGMA application_id")?;
-    if application_id == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
+    // In one statement, since another process may be making the store just now.
+    let sql = "SELECT application_id, (SELECT count(*) FROM sqlite_schema), user_version
+               FROM pragma_application_id, pragma_user_version";
+    let (application_id, tables, format): (i32, i32, i32) =
+        connection.query_row(sql, [], |row| row.try_into())?;
+    if application_id == 0 && tables == 0 {
         return Ok(None);
     }
     if application_id != APPLICATION_ID {
         return Err(Error::invalid("the file is an SQLite database, but not a tailfold store").into());
     }
-    match number("PRAGMA user_version")? {
+    match format {
         format @ (FORMAT_1 | FORMAT) => Ok(Some(format)),
         newer if newer > FORMAT => Err(Error::unsupported(format!(
             "the file has format version {newer}, this program reads up to {FORMAT}: update it"
@@ -136,9 +160,24 @@ pub(crate) fn migrate(connection: &Connection) -> Result<()> {
     Ok(transaction.commit()?)
 }
 
-fn create(connection: &mut Connection, patience: Duration) -> Result<()> {
+/// Refuses a database without tables that has had a write-ahead log: stores by earlier releases were in the log alone at first, and
+/// this is one that was copied without it.
+fn check_not_cut_off(connection: &Connection) -> Result<()> {
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    // Another process may have made the store meanwhile, which is done before the log.
+    if mode.eq_ignore_ascii_case("wal") && format(connection)?.is_none() {
+        return Err(Error::invalid(
+            "the file was copied without the `-wal` file that lay beside it, and all that it held was in there: copy both, or \
+             make a copy by `backup_to` or the command `backup`",
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// Before there is a log, so that the file alone says what it is, whenever it is copied.
+fn create(connection: &mut Connection) -> Result<()> {
     connection.pragma_update(None, "page_size", 4096)?;
-    switch_to_wal(connection, patience)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been first.
     if format(&transaction)?.is_none() {
@@ -242,17 +281,4 @@ pub(crate) fn store_id(connection: &Connection) -> Result<StoreId> {
 pub(crate) fn renew_store_id(connection: &Connection) -> Result<()> {
     connection.execute("UPDATE meta SET store_id = ?1", [StoreId::fresh().as_uuid().as_bytes()])?;
     Ok(())
-}
-
-/// Refuses what is no file to open, before SQLite says less clearly why.
-pub(crate) fn check_path(path: &Path, must_exist: bool) -> Result<()> {
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Err(Error::invalid("the path is a directory").into()),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Error::invalid("there is no such file").into())
-        }
-        Err(error) => Err(Error::invalid("the file cannot be looked at").caused_by(error).into()),
-    }
 }

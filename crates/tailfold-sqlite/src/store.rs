@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use crate::config::SqliteConfig;
 use crate::erased_log;
 use crate::error::{self, Failure};
-use crate::housekeeper::Housekeeper;
+use crate::housekeeper::{self, Housekeeper};
 use crate::ledger::Ledger;
+use crate::path;
 use crate::queue::{Queue, Urgency};
 use crate::readers::Readers;
 use crate::schema::{self, Role};
-use crate::writer::Writer;
+use crate::writer::{self, Writer};
 
 /// Events and snapshots in one SQLite file. Cloning is cheap; clones share everything.
 ///
@@ -75,7 +76,7 @@ impl SqliteStore {
         let opening = tokio::task::spawn_blocking(move || Shared::open(config));
         match opening.await {
             Ok(shared) => {
-                Ok(Self { shared: Arc::new(shared.map_err(|failure| error::of_open(&path, failure))?) })
+                Ok(Self { shared: Arc::new(shared.map_err(|error| error.during(error::opening(&path)))?) })
             }
             Err(stopped) => Err(Error::unavailable(Outcome::NotDone, "opening was stopped")
                 .caused_by(stopped)
@@ -83,13 +84,16 @@ impl SqliteStore {
         }
     }
 
-    /// Where the file is.
+    /// Where the file is: the absolute path.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }
 
-    /// Finishes what is queued, brings the log into the file and closes it. Whatever is asked of the store afterwards, by
-    /// any clone, is `Unavailable`. Dropping the last clone does the same without waiting for it.
+    /// Finishes what is queued, brings the log into the file and closes it: all of the store is in the one file then, unless another
+    /// process has it open. Whatever is asked of the store afterwards, by any clone, is `Unavailable`.
+    ///
+    /// Whoever opened the store closes it, after the repositories and subscriptions over it, which leave it open. Dropping the last
+    /// clone does the same, and blocks its thread meanwhile.
     ///
     /// # Errors
     /// `Unavailable` if the writer had died.
@@ -175,16 +179,18 @@ impl SqliteStore {
 }
 
 impl Shared {
-    fn open(config: SqliteConfig) -> Result<Self, Failure> {
-        schema::check_path(&config.path, config.read_only || !config.create_if_missing)?;
-        let mut connection = schema::connect(&config, Role::Writer)?;
-        let id = schema::prepare(&mut connection, &config)?;
+    fn open(mut config: SqliteConfig) -> Result<Self, Error> {
+        let failed = |failure: Failure| error::of_file(failure);
+        config.path = path::absolute(&config.path)?;
+        path::check(&config.path, config.read_only || !config.create_if_missing)?;
+        let mut connection = schema::connect(&config, Role::Writer).map_err(failed)?;
+        let id = schema::prepare(&mut connection, &config).map_err(failed)?;
         let readers = Arc::new(Readers::new(config.clone()));
         let commits = Arc::new(watch::Sender::new(()));
-        let second = schema::connect(&config, Role::Housekeeper)?;
+        let second = schema::connect(&config, Role::Housekeeper).map_err(failed)?;
         if !config.read_only {
-            schema::set_up_writing(&second, &config)?;
-            schema::set_up_writing(&connection, &config)?;
+            schema::set_up_writing(&second, &config).map_err(failed)?;
+            schema::set_up_writing(&connection, &config).map_err(failed)?;
         }
         let housekeeper = Housekeeper::start(second, config.poll_interval, commits.clone())?;
         let mut shared = Self {
@@ -210,10 +216,20 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        match &self.queue {
-            // The writer stops the housekeeper when it is done.
-            Some(queue) => queue.close(),
-            None => self.housekeeper.tell_to_stop(),
+        // The writer brings the log into the file and removes it, if its connection is the last.
+        self.readers.close_after_pages();
+        let Some(queue) = &self.queue else {
+            self.housekeeper.tell_to_stop();
+            return;
+        };
+        queue.close();
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // Whatever drops the last clone on a thread of a store's own, it cannot wait for such a thread.
+        if matches!(std::thread::current().name(), Some(writer::THREAD | housekeeper::THREAD)) {
+            return;
+        }
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!(path = %self.path.display(), "the writer of a store panicked");
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::housekeeper::Housekeeper;
 use crate::ledger::Ledger;
 use crate::queue::{GroupLimits, Queue, Request};
 
+/// The name of its thread.
+pub(crate) const THREAD: &str = "tailfold-writer";
 /// Bytes after which a group is full.
 const GROUP_BYTES: usize = 16 << 20;
 /// Bytes of snapshots that travel with a group of appends: what an append may have to wait for.
@@ -52,14 +54,13 @@ impl Writer {
             background_bytes: BACKGROUND_BYTES,
         };
         let writer = Self { id, queue, housekeeper, commits, frames, limits };
-        std::thread::Builder::new()
-            .name("tailfold-writer".to_owned())
-            .spawn(move || writer.run(connection))
-            .map_err(|error| {
+        std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || writer.run(connection)).map_err(
+            |error| {
                 Error::unavailable(Outcome::NotDone, "the writer's thread could not be started")
                     .caused_by(error)
                     .into()
-            })
+            },
+        )
     }
 
     fn run(self, connection: Connection) {

@@ -132,6 +132,30 @@ fn what_is_not_a_store_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
+fn an_empty_file_is_no_store_for_a_command_that_needs_one() {
+    let desk = Desk::new();
+    desk.write("tailfold.db", "");
+    for command in [&["streams"][..], &["stats"], &["verify"], &["reindex"], &["sweep", "--unused-for", "1"]]
+    {
+        let message = desk.run(command).failed(1);
+        assert!(message.contains("open store `tailfold.db`: the file is empty"), "{message}");
+    }
+    assert_eq!(
+        (desk.files(), fs::read(desk.path("tailfold.db")).unwrap()),
+        (vec!["tailfold.db".into()], vec![])
+    );
+}
+
+#[test]
+fn a_name_that_sqlite_takes_for_a_url_is_a_files_name() {
+    let desk = Desk::with_flights(50);
+    desk.run(&["backup", "file:bk.db"]).succeeded();
+    let events =
+        |store: &str| desk.run(&["--store", store, "stats", "--json"]).succeeded().object()["events"].clone();
+    assert_eq!(events("file:bk.db"), events("tailfold.db"));
+}
+
+#[test]
 fn a_store_of_a_newer_format_is_refused() {
     let desk = Desk::with_flights(10);
     let connection = rusqlite::Connection::open(desk.path("tailfold.db")).unwrap();

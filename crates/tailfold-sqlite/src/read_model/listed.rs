@@ -7,7 +7,9 @@ use tailfold::{CheckpointInfo, Error, EventType, Parked, Position, Result, Times
 
 use super::{BUSY_TIMEOUT, add_retries, check_no_store, checkpoint, has_retries, has_tables};
 use crate::error::Failure;
+use crate::path;
 use crate::rows::unsigned;
+use crate::unwritable;
 
 /// Where the subscriptions stand whose read models are in a file, by name. Leases and times are by the clock of the process that
 /// had them. Creates and changes nothing.
@@ -73,7 +75,10 @@ pub fn drop_parked(path: impl AsRef<Path>, subscription: &str, position: Option<
 }
 
 fn change(path: &Path, sql: &str, name: &str, position: Option<Position>) -> Result<u64, Failure> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let connection = opened(path, |path| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Ok(Connection::open_with_flags(path, flags)?)
+    })?;
     // What came from an erased stream is not to stay in free pages.
     connection.pragma_update(None, "secure_delete", true)?;
     add_retries(&connection)?;
@@ -81,14 +86,17 @@ fn change(path: &Path, sql: &str, name: &str, position: Option<Position>) -> Res
 }
 
 fn look(path: &Path) -> Result<Connection, Failure> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    opened(path, |path| Ok(unwritable::open(path)?.0))
 }
 
-fn open(path: &Path, mode: OpenFlags) -> Result<Connection, Failure> {
+fn opened(
+    path: &Path,
+    open: impl FnOnce(&Path) -> Result<Connection, Failure>,
+) -> Result<Connection, Failure> {
     if !path.exists() {
         return Err(Error::invalid("there is no such file").into());
     }
-    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = open(&path::absolute(path)?)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     check_no_store(&connection)?;
     if !has_tables(&connection)? {

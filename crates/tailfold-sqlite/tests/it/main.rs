@@ -9,6 +9,7 @@ mod files;
 mod formats;
 mod kinds;
 mod log;
+mod places;
 mod positions;
 mod read_models;
 mod removal;

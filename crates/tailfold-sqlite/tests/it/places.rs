@@ -1,0 +1,293 @@
+//! Files where they should not be: left over, linked, replaced, empty, copied by half, or where nobody may write.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use rusqlite::Transaction;
+use serde::{Deserialize, Serialize};
+use tailfold::{
+    BoxError, Delivery, ErrorKind, Event, EventStore as _, EventStoreExt as _, Expected, Filter, Follow,
+    Position, VersionRange,
+};
+use tailfold_sqlite::{SqliteConfig, SqliteReadModel, SqliteStore, checkpoints};
+
+use crate::support::*;
+
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event(category = "a")]
+enum Happened {
+    Happened {},
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Copies files as another process does: this one must not open and close what SQLite has locked.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
+}
+
+/// A store with its log beside it, as a process leaves them that is killed.
+async fn killed(count: usize) -> Place {
+    let (running, killed) = (Place::new(), Place::new());
+    let store = running.open().await;
+    append(&store, "a/1", Expected::NoStream, events(count)).await;
+    for suffix in ["", "-wal", "-shm"] {
+        copy(&beside(&running.path, suffix), &beside(&killed.path, suffix));
+    }
+    killed
+}
+
+#[tokio::test]
+async fn nothing_is_made_where_another_file_has_left_its_log() {
+    let backup = Place::new();
+    let source = backup.open().await;
+    append(&source, "a/1", Expected::NoStream, events(10)).await;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let place = killed(5).await;
+        let left = beside(&place.path, suffix);
+        for other in ["", "-wal", "-shm"] {
+            if other != suffix {
+                std::fs::remove_file(beside(&place.path, other)).unwrap();
+            }
+        }
+        if suffix == "-journal" {
+            std::fs::write(&left, "what a transaction was to be rolled back by").unwrap();
+        }
+        let before = std::fs::read(&left).unwrap();
+        for error in [
+            SqliteStore::restore(&backup.path, &place.path).await.unwrap_err(),
+            source.backup_to(&place.path).await.unwrap_err(),
+            SqliteStore::open(&place.path).await.unwrap_err(),
+        ] {
+            assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains(&format!("`{}`", left.display())), "{error}");
+        }
+        assert!(!place.path.exists());
+        assert_eq!(std::fs::read(&left).unwrap(), before, "it is left as it was");
+        std::fs::remove_file(&left).unwrap();
+        SqliteStore::restore(&backup.path, &place.path).await.unwrap();
+        assert_eq!(read(&place.open().await, "a/1").await.len(), 10);
+    }
+}
+
+const NAMES_CHILD: &str = "TAILFOLD_TEST_NAMES_CHILD";
+
+/// Runs only as the child of the test below, in a directory of its own.
+#[tokio::test]
+async fn child_that_uses_names_that_are_urls_elsewhere() {
+    if std::env::var(NAMES_CHILD).is_err() {
+        return;
+    }
+    let store = SqliteStore::open("file:a.db?mode=memory").await.unwrap();
+    append(&store, "a/1", Expected::NoStream, events(3)).await;
+    store.backup_to("file:bk.db").await.unwrap();
+    SqliteStore::restore("file:bk.db", ":memory:").await.unwrap();
+    let restored = SqliteStore::open(":memory:").await.unwrap();
+    assert_eq!(read(&restored, "a/1").await.len(), 3);
+    let handler = |_: &Transaction<'_>, _: &Delivery<Happened>| Ok::<(), BoxError>(());
+    drop(SqliteReadModel::open("file:model.db", handler).unwrap());
+    assert!(checkpoints("file:model.db").unwrap().is_empty());
+    let empty = SqliteStore::open("").await.unwrap_err();
+    assert!(empty.to_string().contains("the path is empty"), "{empty}");
+    // Connections that are opened later mean the same file.
+    std::env::set_current_dir(std::env::temp_dir()).unwrap();
+    assert_eq!(read(&store, "a/1").await.len(), 3);
+    store.close().await.unwrap();
+}
+
+#[test]
+fn every_path_is_a_files_name() {
+    let place = Place::new();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "places::child_that_uses_names_that_are_urls_elsewhere", "--nocapture"])
+        .env(NAMES_CHILD, "1")
+        .current_dir(place.directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for name in ["file:a.db?mode=memory", "file:bk.db", ":memory:", "file:model.db"] {
+        let bytes = std::fs::metadata(place.directory.path().join(name)).unwrap().len();
+        assert!(bytes > 4096, "{name} has {bytes} bytes");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_with_two_names_is_refused() {
+    let place = Place::new();
+    place.open().await.close().await.unwrap();
+    let other = place.directory.path().join("other.tailfold");
+    std::fs::hard_link(&place.path, &other).unwrap();
+    for config in [place.config(), SqliteConfig::new(&other), SqliteConfig::new(&other).read_only(true)] {
+        let error = config.open().await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains("2 names (hard links)"), "{error}");
+    }
+    std::fs::remove_file(&other).unwrap();
+    // A symbolic link is another matter: the log is found by the file itself.
+    std::os::unix::fs::symlink(&place.path, &other).unwrap();
+    let store = SqliteStore::open(&other).await.unwrap();
+    append(&store, "a/1", Expected::NoStream, events(1)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    append(&place.open().await, "a/1", Expected::Any, events(1)).await;
+    append(&store, "a/1", Expected::Any, events(1)).await;
+    assert_eq!(read(&store, "a/1").await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_empty_file_becomes_a_store_only_where_one_may_be_created() {
+    let place = Place::new();
+    std::fs::write(&place.path, "").unwrap();
+    for config in [place.config().create_if_missing(false), place.config().read_only(true)] {
+        let error = config.open().await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().ends_with("the file is empty: there is no store in it"), "{error}");
+        assert_eq!(std::fs::metadata(&place.path).unwrap().len(), 0);
+    }
+    append(&place.open().await, "a/1", Expected::NoStream, events(1)).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_the_file_alone_is_the_same_store_from_the_beginning() {
+    let place = Place::new();
+    let store = place.open().await;
+    append(&store, "a/1", Expected::NoStream, events(1)).await;
+    let young = Place::new();
+    copy(&place.path, &young.path);
+    let opened = young.open().await;
+    assert_eq!(opened.store_id().await.unwrap(), store.store_id().await.unwrap());
+}
+
+/// Releases before made the store in the log, so that a copy of the file alone held nothing.
+#[tokio::test]
+async fn a_copy_without_the_log_that_held_everything_is_no_empty_store() {
+    let place = Place::new();
+    place.sqlite().query_row("PRAGMA journal_mode = wal", [], |_| Ok(())).unwrap();
+    assert!(std::fs::metadata(&place.path).unwrap().len() > 0);
+    let error = place.config().open().await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("copied without the `-wal`"), "{error}");
+}
+
+/// Closing, and dropping what is over it last, leave everything in the one file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_closed_or_dropped_is_one_file() {
+    for dropped in [false, true] {
+        let place = Place::new();
+        let store = place.open().await;
+        let clone = store.clone();
+        append(&store, "a/1", Expected::NoStream, (0..500).map(|_| event(&"x".repeat(5000))).collect()).await;
+        let mut unfinished = store.read_all(Position::ZERO, Filter::all(), Follow::ToEnd);
+        assert!(unfinished.try_next().await.unwrap().is_some());
+        drop(unfinished);
+        if dropped {
+            drop(store);
+            drop(clone);
+        } else {
+            clone.close().await.unwrap();
+        }
+        for suffix in ["-wal", "-shm"] {
+            assert!(!beside(&place.path, suffix).exists(), "{suffix} is left, dropped: {dropped}");
+        }
+        let copied = Place::new();
+        copy(&place.path, &copied.path);
+        assert_eq!(read(&copied.open().await, "a/1").await.len(), 500);
+    }
+}
+
+const READING_CHILD: &str = "TAILFOLD_TEST_READING_CHILD";
+
+/// Runs only as the child of the test below.
+#[tokio::test]
+async fn child_that_reads_where_it_may_not_write() {
+    let Ok(path) = std::env::var(READING_CHILD) else { return };
+    let read = async {
+        let store = SqliteConfig::new(&path).read_only(true).open().await?;
+        let events = store.read_to_vec(&stream("a/1"), VersionRange::ALL).await?;
+        let log = store.read_all_to_vec(Position::ZERO, Filter::all()).await?;
+        let streams = store.streams_to_vec(Filter::all()).await?;
+        assert_eq!((log.len(), streams.len()), (events.len(), 1));
+        store.check().await?;
+        let copy = std::env::temp_dir().join(format!("tailfold-{}", tailfold::EventId::fresh()));
+        store.backup_to(&copy).await?;
+        std::fs::remove_file(&copy).unwrap();
+        store.close().await?;
+        Ok::<_, tailfold::Error>(events.len())
+    };
+    match read.await {
+        Ok(events) => println!("read {events}"),
+        Err(error) => println!("refused {:?} {error}", error.kind()),
+    }
+}
+
+#[cfg(unix)]
+fn read_as_nobody(path: &Path) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    // The superuser may write everything, so the child becomes nobody, in a copy of this program that nobody can read.
+    let program = std::env::temp_dir().join(format!("tailfold-{}", tailfold::EventId::fresh()));
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(&program);
+    command
+        .args(["--exact", "places::child_that_reads_where_it_may_not_write", "--nocapture"])
+        .env(READING_CHILD, path);
+    if std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    std::fs::remove_file(&program).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_store_is_read_where_nothing_may_be_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (left, of_directory, expected) in [
+        // Closed, and killed: with all that lay beside it, and with the log alone.
+        (&[""][..], 0o555, "read 5"),
+        (&["", "-wal", "-shm"][..], 0o555, "read 5"),
+        (&["", "-wal"][..], 0o555, "refused Invalid"),
+        // A file that its user may only read, in a directory that they may write to.
+        (&[""][..], 0o777, "read 5"),
+        (&["", "-wal"][..], 0o777, "read 5"),
+    ] {
+        let place = killed(5).await;
+        if left.len() == 1 {
+            place.open().await.close().await.unwrap();
+        }
+        for suffix in ["", "-wal", "-shm"] {
+            let path = beside(&place.path, suffix);
+            if left.contains(&suffix) {
+                mode(&path, 0o444);
+            } else if path.exists() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        mode(place.directory.path(), of_directory);
+        let output = read_as_nobody(&place.path);
+        mode(place.directory.path(), 0o755);
+        assert!(output.contains(expected), "{left:?} in {of_directory:o}: {output}");
+        if expected.starts_with("refused") {
+            assert!(output.contains("5 bytes") || output.contains("-wal` holds"), "{output}");
+            assert!(output.contains("copy the file with its `-wal`"), "what helps: {output}");
+        }
+        // The owner opens it afterwards.
+        for suffix in left {
+            mode(&beside(&place.path, suffix), 0o644);
+        }
+        assert_eq!(read(&place.open().await, "a/1").await.len(), 5);
+    }
+}
