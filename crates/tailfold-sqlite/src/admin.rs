@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use tailfold::{Error, EventId, Outcome, Result};
 
 use crate::config::SqliteConfig;
+use crate::diagnosis::{self, Diagnosis};
 use crate::error::{self, Failure};
 use crate::path;
 use crate::queue::Urgency;
@@ -27,6 +28,7 @@ impl SqliteStore {
     pub async fn backup_to(&self, target: impl AsRef<Path>) -> Result<()> {
         let (source, target) = (self.path().to_owned(), target.as_ref().to_owned());
         let operation = format!("back up store `{}` to `{}`", source.display(), target.display());
+        self.readers().check_file().map_err(|error| error.during(&operation))?;
         reading(operation, source, move |work, source| {
             let mut connection = schema::connect(&SqliteConfig::new(source).read_only(true), Role::Reader)?;
             work.stops(&mut connection)?;
@@ -79,10 +81,11 @@ impl SqliteStore {
     /// check chains.
     ///
     /// # Errors
-    /// `Corrupt`, with the first thing that is wrong.
+    /// `Corrupt`, with the first thing that is wrong; `Unavailable` if the system cannot read the file.
     pub async fn check(&self) -> Result<()> {
         let path = self.path().to_owned();
         let operation = format!("check store `{}`", path.display());
+        self.readers().check_file().map_err(|error| error.during(&operation))?;
         reading(operation, path, move |work, path| {
             let mut connection = schema::connect(&SqliteConfig::new(path).read_only(true), Role::Reader)?;
             work.stops(&mut connection)?;
@@ -93,17 +96,31 @@ impl SqliteStore {
     }
 }
 
-/// Does something with a file.
+/// Does something with a file, and again if the system could not read it; what is damaged stays so.
 async fn reading(
     operation: String,
     path: PathBuf,
-    work: impl FnOnce(&Arc<Work>, &Path) -> Result<(), Failure> + Send + 'static,
+    work: impl Fn(&Arc<Work>, &Path) -> Result<(), Failure> + Send + 'static,
 ) -> Result<()> {
     let waiting = Waiting(Arc::default());
     let shared = waiting.0.clone();
-    let working = tokio::task::spawn_blocking(move || work(&shared, &path::absolute(&path)?));
-    let result = match working.await {
-        Ok(result) => result.map_err(Error::from),
+    let attempts = move || {
+        let path = path::absolute(&path)?;
+        let mut attempt = 1;
+        loop {
+            match work(&shared, &path).map_err(Error::from) {
+                Err(error) if diagnosis::is_about_the_file(&error) => {
+                    if attempt == diagnosis::ATTEMPTS {
+                        return Err(Diagnosis::default().of(&path, error));
+                    }
+                }
+                other => return other,
+            }
+            attempt += 1;
+        }
+    };
+    let result = match tokio::task::spawn_blocking(attempts).await {
+        Ok(result) => result,
         Err(stopped) => Err(Error::unavailable(Outcome::Unknown, "stopped").caused_by(stopped)),
     };
     result.map_err(|error| error.during(operation))
@@ -154,13 +171,17 @@ impl Drop for Waiting {
     }
 }
 
+/// A verdict is as suspect as an error: SQLite counts a page that could not be read as damage.
 fn check_pages(connection: &Connection) -> Result<(), Failure> {
     let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" {
-        Ok(())
-    } else {
-        Err(Error::corrupt(format!("the file is damaged: {verdict}")).into())
+        return Ok(());
     }
+    let cause = rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+        Some(verdict),
+    );
+    Err(Error::corrupt("the file is damaged").caused_by(cause).into())
 }
 
 /// Copies under a passing name and gives the file its own only when all of it is on disk.

@@ -82,7 +82,7 @@ fn from_sqlite(error: rusqlite::Error, outcome: Outcome) -> Error {
             Error::invalid("the file or its directory is read-only")
         }
         Some(ErrorCode::TooBig) => Error::invalid("larger than SQLite can hold in one row"),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) if outcome == Outcome::NotDone => {
             Error::corrupt("the file is damaged; restore a backup")
         }
         // A constraint, a missing table, a value of the wrong type: the file is not what this program wrote.

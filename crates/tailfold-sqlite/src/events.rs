@@ -106,7 +106,7 @@ impl SnapshotAndTail for SqliteStore {
                     let snapshot = snapshots::newest(&reader.connection, &slot, at_or_below)?;
                     let from = snapshot.as_ref().map_or(Version::ZERO, |snapshot| snapshot.head.version);
                     let range = VersionRange::from(from).up_to(at_or_below);
-                    let mut cursor = StreamCursor::new(stream, range, Direction::Forward);
+                    let mut cursor = StreamCursor::new(stream.clone(), range, Direction::Forward);
                     let (events, after) = cursor.page(reader)?;
                     Ok((snapshot, events, (after == After::More).then_some(cursor)))
                 })

@@ -1,5 +1,5 @@
-//! A second thread with its own connection: brings the log into the file, so that no append waits for it, and watches
-//! for what other processes commit while somebody reads live.
+//! A second thread with its own connection: brings the log into the file, so that no append waits for it, watches for what other
+//! processes commit while somebody reads live, and notices a file that is taken away.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,15 +10,17 @@ use rusqlite::Connection;
 use tailfold::{Error, Outcome};
 use tokio::sync::watch;
 
+use crate::checkpoint;
+use crate::config::SqliteConfig;
+use crate::diagnosis;
 use crate::error::Failure;
+use crate::presence::Presence;
+use crate::schema::{self, Role};
 
 /// The name of its thread.
 pub(crate) const THREAD: &str = "tailfold-housekeeper";
-/// A checkpoint is repeated while the writer runs ahead of it, until this few frames (pages) are left.
-const LAST_FRAMES: i64 = 256;
-const MOST_PASSES: usize = 6;
-/// From here on (512 MiB) a short log is worth more than an append that does not wait.
-const MOST_FRAMES: i64 = 128 << 10;
+/// How often it looks whether the file is where it was.
+const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) struct Housekeeper {
     errands: Mutex<Errands>,
@@ -36,20 +38,22 @@ struct Errands {
 impl Housekeeper {
     /// Starts the thread. Every `poll_interval`, while there are live readers, it looks for foreign commits.
     pub(crate) fn start(
-        connection: Connection,
-        poll_interval: Duration,
+        config: SqliteConfig,
+        presence: Arc<Presence>,
         commits: Arc<watch::Sender<()>>,
-    ) -> Result<Arc<Self>, Failure> {
+    ) -> Result<Arc<Self>, Error> {
         let housekeeper = Arc::new(Self {
             errands: Mutex::default(),
             called: Condvar::new(),
             last_frames: AtomicBool::new(false),
             thread: Mutex::default(),
         });
+        let connection = connect(&config)?;
         let this = housekeeper.clone();
+        let rounds = Rounds { connection: Some(connection), seen: None, config, presence, commits };
         let thread = std::thread::Builder::new()
             .name(THREAD.to_owned())
-            .spawn(move || this.run(&connection, poll_interval, &commits))
+            .spawn(move || this.run(rounds))
             .map_err(|error| {
                 Error::unavailable(Outcome::NotDone, "the housekeeper's thread could not be started")
                     .caused_by(error)
@@ -91,64 +95,115 @@ impl Housekeeper {
         }
     }
 
-    fn run(&self, connection: &Connection, poll_interval: Duration, commits: &watch::Sender<()>) {
-        let mut seen = None;
-        while let Some(checkpoint) = self.next_errand(poll_interval, commits) {
+    fn run(&self, mut rounds: Rounds) {
+        let mut was_there = true;
+        while let Some(checkpoint) = self.next_errand(&rounds) {
             if checkpoint {
-                match self.checkpoint(connection) {
-                    Ok(()) => {}
-                    Err(error) => {
+                let done = rounds.on_connection(|connection, _| checkpoint::run(connection));
+                match done {
+                    Some(Ok(true)) => self.last_frames.store(true, Ordering::Relaxed),
+                    Some(Ok(false)) | None => {}
+                    Some(Err(error)) => {
                         tracing::warn!(%error, "checkpoint failed; the log keeps growing until one succeeds");
                     }
                 }
             }
-            if commits.receiver_count() == 0 {
-                continue;
+            let here = rounds.presence.look_around();
+            if let (Err(error), true) = (&here, was_there) {
+                tracing::error!(%error, "the file of a store is gone");
+                // Whoever reads live is told by the next read.
+                rounds.commits.send_replace(());
             }
-            match connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)) {
-                Ok(version) => {
-                    if seen.replace(version) != Some(version) {
-                        commits.send_replace(());
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "looking for commits of other processes failed"),
+            was_there = here.is_ok();
+            if was_there && rounds.commits.receiver_count() > 0 {
+                rounds.look_for_commits();
             }
         }
     }
 
     /// Waits for something to do; `None` once it is to stop.
-    fn next_errand(&self, poll_interval: Duration, commits: &watch::Sender<()>) -> Option<bool> {
+    fn next_errand(&self, rounds: &Rounds) -> Option<bool> {
         let mut errands = self.errands();
         if !errands.stop && !errands.checkpoint {
-            errands = if commits.receiver_count() == 0 {
-                self.called.wait(errands).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                self.called.wait_timeout(errands, poll_interval).unwrap_or_else(PoisonError::into_inner).0
+            let pause = match rounds.commits.receiver_count() {
+                0 => LOOK,
+                _ => rounds.config.poll_interval.min(LOOK),
             };
+            errands = self.called.wait_timeout(errands, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
         (!errands.stop).then(|| std::mem::take(&mut errands.checkpoint))
-    }
-
-    fn checkpoint(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
-        for _ in 0..MOST_PASSES {
-            let (busy, frames, done) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-            })?;
-            if busy != 0 {
-                // Another process is at it.
-                return Ok(());
-            }
-            let few_are_left = frames - done <= LAST_FRAMES;
-            if few_are_left || frames > MOST_FRAMES {
-                self.last_frames.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
-        }
-        // The writer was faster; it asks again when the log has grown further.
-        Ok(())
     }
 
     fn errands(&self) -> MutexGuard<'_, Errands> {
         self.errands.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the thread needs for its rounds.
+struct Rounds {
+    /// `None` after one that the file could not be read by.
+    connection: Option<Connection>,
+    /// The version of the data that was seen last.
+    seen: Option<i64>,
+    config: SqliteConfig,
+    presence: Arc<Presence>,
+    commits: Arc<watch::Sender<()>>,
+}
+
+impl Rounds {
+    fn look_for_commits(&mut self) {
+        let version = self.on_connection(|connection, _| {
+            connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))
+        });
+        match version {
+            Some(Ok(version)) => {
+                if self.seen.replace(version) != Some(version) {
+                    self.commits.send_replace(());
+                }
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "looking for commits of other processes failed");
+            }
+            // Rather once too often than never.
+            None => self.commits.send_replace(()),
+        }
+    }
+
+    /// Does something on the connection, or on a new one after one that the file could not be read by; `None` if there is none.
+    fn on_connection<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, &SqliteConfig) -> rusqlite::Result<T>,
+    ) -> Option<rusqlite::Result<T>> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                // Versions are told apart on one connection only.
+                self.seen = None;
+                let connected = connect(&self.config).and_then(|connection| {
+                    self.presence.look(Outcome::NotDone)?;
+                    Ok(connection)
+                });
+                connected
+                    .inspect_err(
+                        |error| tracing::warn!(%error, "the housekeeper of a store has no connection"),
+                    )
+                    .ok()?
+            }
+        };
+        let done = work(&connection, &self.config);
+        if !done.as_ref().is_err_and(diagnosis::is_failure_of_the_file) {
+            self.connection = Some(connection);
+        }
+        Some(done)
+    }
+}
+
+fn connect(config: &SqliteConfig) -> Result<Connection, Error> {
+    let connected = schema::connect(config, Role::Housekeeper).and_then(|connection| {
+        if !config.read_only {
+            schema::set_up_writing(&connection, config)?;
+        }
+        Ok(connection)
+    });
+    connected.map_err(Failure::into)
 }

@@ -17,6 +17,11 @@
 //!   dropping the last clone, leave one file. A file that is in use is copied by [`SqliteStore::backup_to`], not by `cp`.
 //! - No file is made where a `-wal`, `-shm` or `-journal` of another one is left: SQLite would take it for a part of the new one.
 //! - A file has one name. One with hard links is refused, since each name would have a log of its own. Symbolic links are fine.
+//! - A file or log that is **removed or replaced** while it is open is noticed with the next append, before that is acknowledged,
+//!   and within a second otherwise; appends and reads are `Unavailable` from then on. So is a file that another store, or an older
+//!   copy, was written into: `Corrupt`, with the next append.
+//! - A disk that **fails to read** (EIO) is `Unavailable`, with the system's error; the connection that met it is not used again.
+//!   `Corrupt` is said of a file that can be read and is damaged.
 //! - Where nothing may be written, a store that was closed is read as it is ([`SqliteConfig::read_only`]).
 //!
 //! What it is not: a server. All writers share one lock of the file, which must lie on a local disk (not NFS). A commit
@@ -25,7 +30,9 @@
 
 mod admin;
 mod append;
+mod checkpoint;
 mod config;
+mod diagnosis;
 mod erased_log;
 mod error;
 mod events;
@@ -36,6 +43,7 @@ mod ledger;
 mod log;
 mod pages;
 mod path;
+mod presence;
 mod queue;
 mod read_model;
 mod readers;

@@ -17,6 +17,7 @@ use page::{Page, Way};
 /// Rows from which on a page says how dense the matches are.
 const TELLING: u64 = 64;
 
+#[derive(Clone)]
 pub(crate) struct LogCursor {
     filter: Filter,
     after: i64,

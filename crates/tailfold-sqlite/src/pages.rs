@@ -17,7 +17,7 @@ pub(crate) const PAGE_EVENTS: usize = 1000;
 pub(crate) const PAGE_BYTES: usize = 1 << 20;
 
 /// A read that goes on where it stopped.
-pub(crate) trait Cursor: Send + 'static {
+pub(crate) trait Cursor: Clone + Send + 'static {
     type Page: Send + 'static;
 
     /// Reads one page, if there is anything to hand out, and says how it goes on.
@@ -109,7 +109,7 @@ pub(crate) fn read_after<C: Cursor>(
 
 fn start<C: Cursor>(
     readers: &Arc<Readers>,
-    mut cursor: C,
+    cursor: C,
     commits: &mut Option<watch::Receiver<()>>,
 ) -> Running<C> {
     if let Some(commits) = commits {
@@ -118,6 +118,8 @@ fn start<C: Cursor>(
     }
     let operation = cursor.operation();
     let running = readers.start(move |reader| {
+        // Another attempt begins where this one did.
+        let mut cursor = cursor.clone();
         let (page, after) = cursor.next(reader)?;
         Ok((cursor, page, after))
     });

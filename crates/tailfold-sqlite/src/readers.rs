@@ -10,7 +10,9 @@ use tailfold::{Error, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::SqliteConfig;
+use crate::diagnosis::{self, Diagnosis};
 use crate::error::{self, Failure, Result};
+use crate::presence::Presence;
 use crate::rows::Names;
 use crate::schema::{self, Role};
 use crate::unwritable::Immutable;
@@ -20,6 +22,8 @@ const LONGEST_PAGE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Readers {
     config: SqliteConfig,
+    presence: Arc<Presence>,
+    diagnosis: Diagnosis,
     idle: Mutex<Vec<Reader>>,
     permits: Arc<Semaphore>,
     visited: Arc<Visited>,
@@ -53,19 +57,26 @@ impl Visited {
 }
 
 impl Readers {
-    pub(crate) fn new(config: SqliteConfig) -> Self {
+    pub(crate) fn new(config: SqliteConfig, presence: Arc<Presence>) -> Self {
         let permits = Arc::new(Semaphore::new(config.readers.min(Semaphore::MAX_PERMITS)));
-        Self { config, idle: Mutex::default(), permits, visited: Arc::default() }
+        let (idle, visited) = (Mutex::default(), Arc::default());
+        Self { config, presence, diagnosis: Diagnosis::default(), idle, permits, visited }
+    }
+
+    /// Fails if the path leads to another file by now.
+    pub(crate) fn check_file(&self) -> tailfold::Result<()> {
+        self.presence.look(Outcome::NotDone)
     }
 
     pub(crate) fn visited(&self) -> &Visited {
         &self.visited
     }
 
-    /// Begins a read, at once if a connection is free; the future gives its result.
+    /// Begins a read, at once if a connection is free; the future gives its result. The work is done again, on a new connection, if
+    /// the file could not be read.
     pub(crate) fn start<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
+        work: impl FnMut(&mut Reader) -> Result<T> + Send + 'static,
     ) -> BoxFuture<'static, tailfold::Result<T>> {
         let this = self.clone();
         match self.permits.clone().try_acquire_owned() {
@@ -108,22 +119,44 @@ impl Readers {
     fn work<T>(
         &self,
         permit: OwnedSemaphorePermit,
-        work: impl FnOnce(&mut Reader) -> Result<T>,
+        mut work: impl FnMut(&mut Reader) -> Result<T>,
     ) -> tailfold::Result<T> {
+        let mut attempt = 1;
+        let result = loop {
+            match self.attempt(&mut work) {
+                Err(error) if diagnosis::is_about_the_file(&error) => {
+                    // What else was opened over the same file may have met the same.
+                    self.close_idle();
+                    if attempt == diagnosis::ATTEMPTS {
+                        break Err(self.diagnosis.of(&self.config.path, error));
+                    }
+                    tracing::warn!(%error, attempt, "a read of a store's file failed; another connection tries it again");
+                }
+                other => break other,
+            }
+            attempt += 1;
+        };
+        drop(permit);
+        result
+    }
+
+    fn attempt<T>(&self, work: &mut impl FnMut(&mut Reader) -> Result<T>) -> tailfold::Result<T> {
+        self.presence.check()?;
         // The one used last: its cache is warm, and a long read stays on one connection.
         let idle = self.idle().pop();
         let mut reader = match idle {
             Some(reader) => reader,
             None => self.connect()?,
         };
-        let result = work(&mut reader);
+        let result = work(&mut reader).map_err(Error::from);
         // What was read is worth nothing if somebody has written to a file that was taken for one that nobody writes to.
         if let Some(immutable) = &reader.immutable {
             immutable.check(&self.config.path)?;
         }
-        self.idle().push(reader);
-        drop(permit);
-        result.map_err(Error::from)
+        if !result.as_ref().is_err_and(diagnosis::is_about_the_file) {
+            self.idle().push(reader);
+        }
+        result
     }
 
     fn connect(&self) -> tailfold::Result<Reader> {
@@ -134,6 +167,8 @@ impl Readers {
         };
         let (connection, immutable) =
             connected.map_err(|failure| error::of_file(failure).during(error::opening(&self.config.path)))?;
+        // Otherwise it may be another file of that name.
+        self.presence.look(Outcome::NotDone)?;
         Ok(Reader { connection, names: Names::default(), visited: self.visited.clone(), immutable })
     }
 

@@ -292,6 +292,7 @@ fn conditions(filter: &SlotFilter) -> impl Iterator<Item = (String, Value)> {
         .filter_map(|(column, value)| value.map(|value| (format!("{column} = ?"), Value::Text(value))))
 }
 
+#[derive(Clone)]
 struct SnapshotCursor {
     filter: SlotFilter,
     after: Option<(Slot, Version)>,

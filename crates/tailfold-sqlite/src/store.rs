@@ -11,11 +11,13 @@ use tailfold::{Error, Outcome, Result, StoreId};
 use tokio::sync::watch;
 
 use crate::config::SqliteConfig;
+use crate::diagnosis::{self, Diagnosis};
 use crate::erased_log;
 use crate::error::{self, Failure};
 use crate::housekeeper::{self, Housekeeper};
 use crate::ledger::Ledger;
 use crate::path;
+use crate::presence::Presence;
 use crate::queue::{Queue, Urgency};
 use crate::readers::Readers;
 use crate::schema::{self, Role};
@@ -180,19 +182,34 @@ impl SqliteStore {
 
 impl Shared {
     fn open(mut config: SqliteConfig) -> Result<Self, Error> {
-        let failed = |failure: Failure| error::of_file(failure);
         config.path = path::absolute(&config.path)?;
-        path::check(&config.path, config.read_only || !config.create_if_missing)?;
-        let mut connection = schema::connect(&config, Role::Writer).map_err(failed)?;
-        let id = schema::prepare(&mut connection, &config).map_err(failed)?;
-        let readers = Arc::new(Readers::new(config.clone()));
-        let commits = Arc::new(watch::Sender::new(()));
-        let second = schema::connect(&config, Role::Housekeeper).map_err(failed)?;
-        if !config.read_only {
-            schema::set_up_writing(&second, &config).map_err(failed)?;
-            schema::set_up_writing(&connection, &config).map_err(failed)?;
+        let diagnosis = Diagnosis::default();
+        let mut attempt = 1;
+        loop {
+            match Self::opened(&config) {
+                Err(error) if diagnosis::is_about_the_file(&error) => {
+                    if attempt == diagnosis::ATTEMPTS {
+                        return Err(diagnosis.of(&config.path, error));
+                    }
+                }
+                other => return other,
+            }
+            attempt += 1;
         }
-        let housekeeper = Housekeeper::start(second, config.poll_interval, commits.clone())?;
+    }
+
+    fn opened(config: &SqliteConfig) -> Result<Self, Error> {
+        let failed = |failure: Failure| error::of_file(failure);
+        path::check(&config.path, config.read_only || !config.create_if_missing)?;
+        let mut connection = schema::connect(config, Role::Writer).map_err(failed)?;
+        let id = schema::prepare(&mut connection, config).map_err(failed)?;
+        let presence = Arc::new(Presence::of(&connection, &config.path, !config.read_only)?);
+        let readers = Arc::new(Readers::new(config.clone(), presence.clone()));
+        let commits = Arc::new(watch::Sender::new(()));
+        if !config.read_only {
+            schema::set_up_writing(&connection, config).map_err(failed)?;
+        }
+        let housekeeper = Housekeeper::start(config.clone(), presence.clone(), commits.clone())?;
         let mut shared = Self {
             path: config.path.clone(),
             id,
@@ -206,7 +223,9 @@ impl Shared {
         if !config.read_only {
             let queue = Arc::new(Queue::new(config.queue_limit));
             let (housekeeper, commits) = (shared.housekeeper.clone(), shared.commits.clone());
-            let writer = Writer::start(connection, id, &config, queue.clone(), housekeeper, commits)?;
+            let writer =
+                Writer { id, config: config.clone(), queue: queue.clone(), presence, housekeeper, commits };
+            let writer = writer.start(connection)?;
             shared.queue = Some(queue);
             shared.writer = Mutex::new(Some(writer));
         }

@@ -8,6 +8,7 @@ use crate::pages::{After, Cursor, PAGE_BYTES, PAGE_EVENTS};
 use crate::readers::Reader;
 use crate::rows::{self, Rows, signed};
 
+#[derive(Clone)]
 pub(crate) struct StreamCursor {
     stream: StreamId,
     direction: Direction,

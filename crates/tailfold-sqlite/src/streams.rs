@@ -10,6 +10,7 @@ use crate::stream;
 
 const LISTED: i64 = 500;
 
+#[derive(Clone)]
 pub(crate) struct StreamsCursor {
     filter: Filter,
     after: String,

@@ -8,68 +8,51 @@ use rusqlite::{Connection, Statement};
 use tailfold::{Error, Outcome, Result, StoreId};
 use tokio::sync::watch;
 
+use crate::checkpoint::CHECKPOINT_FRAMES;
 use crate::config::SqliteConfig;
+use crate::diagnosis::{self, Diagnosis};
 use crate::error::{self, Failure};
 use crate::housekeeper::Housekeeper;
 use crate::ledger::Ledger;
-use crate::queue::{GroupLimits, Queue, Request};
+use crate::presence::Presence;
+use crate::queue::{Chore, GroupLimits, Queue, Request};
+use crate::schema::{self, Role};
 
-/// The name of its thread.
-pub(crate) const THREAD: &str = "tailfold-writer";
 /// Bytes after which a group is full.
 const GROUP_BYTES: usize = 16 << 20;
 /// Bytes of snapshots that travel with a group of appends: what an append may have to wait for.
 const BACKGROUND_BYTES: usize = 128 << 10;
-/// Frames (pages) in the log after which it is brought into the file: 64 MiB.
-const CHECKPOINT_FRAMES: u32 = 16_000;
+/// The name of its thread.
+pub(crate) const THREAD: &str = "tailfold-writer";
 
 pub(crate) struct Writer {
-    id: StoreId,
+    pub(crate) id: StoreId,
+    pub(crate) config: SqliteConfig,
     pub(crate) queue: Arc<Queue>,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) housekeeper: Arc<Housekeeper>,
     pub(crate) commits: Arc<watch::Sender<()>>,
-    frames: Arc<AtomicU32>,
-    limits: GroupLimits,
 }
+
+type Group = Vec<Box<dyn Request>>;
 
 impl Writer {
     /// Starts the thread; it ends when the queue is closed and all of it is done.
-    pub(crate) fn start(
-        mut connection: Connection,
-        id: StoreId,
-        config: &SqliteConfig,
-        queue: Arc<Queue>,
-        housekeeper: Arc<Housekeeper>,
-        commits: Arc<watch::Sender<()>>,
-    ) -> Result<JoinHandle<()>, Failure> {
-        let frames = Arc::new(AtomicU32::new(0));
-        let seen = frames.clone();
-        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: std::ffi::c_int| {
-            seen.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
-            Ok(())
-        }))?;
-        let limits = GroupLimits {
-            requests: config.group_limit,
-            bytes: GROUP_BYTES,
-            background_bytes: BACKGROUND_BYTES,
-        };
-        let writer = Self { id, queue, housekeeper, commits, frames, limits };
-        std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || writer.run(connection)).map_err(
+    pub(crate) fn start(self, connection: Connection) -> Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || self.run(connection)).map_err(
             |error| {
                 Error::unavailable(Outcome::NotDone, "the writer's thread could not be started")
                     .caused_by(error)
-                    .into()
             },
         )
     }
 
     fn run(self, connection: Connection) {
         let abandon = AbandonOnDrop(&self.queue);
-        if let Err(error) = self.serve(&connection) {
-            tracing::error!(%error, "the writer of a store stopped");
-        }
+        let connection = self.work(connection);
         drop(abandon);
         self.housekeeper.stop();
+        let Some(connection) = connection else { return };
         // Others may still read; then the log stays for the next who opens the store.
         let left = connection
             .busy_timeout(std::time::Duration::from_millis(100))
@@ -79,52 +62,143 @@ impl Writer {
         }
     }
 
-    fn serve(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
-        let mut transactions = Transactions::new(connection)?;
-        let mut ledger = Ledger::new(connection, self.id)?;
-        let (mut group, mut chores) = (Vec::new(), Vec::new());
-        let mut checkpoints = Checkpoints { next: CHECKPOINT_FRAMES, last_frames: 0 };
-        while self.queue.take(self.limits, &mut group, &mut chores) {
-            if !group.is_empty() {
-                self.commit_group(&mut transactions, &mut ledger, &mut group);
+    /// Serves the queue until it is closed, on a new connection after one that the file could not be read by; the last one. What was
+    /// not committed then is tried again, and answered with the error after some attempts.
+    fn work(&self, connection: Connection) -> Option<Connection> {
+        let diagnosis = Diagnosis::default();
+        let (mut connection, mut group, mut chores, mut attempt) =
+            (Some(connection), Group::new(), Vec::new(), 1);
+        loop {
+            let served = match connection.take().map_or_else(|| self.connect(), Ok) {
+                Ok(mut connection) => {
+                    match self.serve(&mut connection, &mut group, &mut chores, &mut attempt) {
+                        Ok(()) => return Some(connection),
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            let is_all_answered = group.is_empty() && chores.is_empty();
+            if !is_all_answered && attempt < diagnosis::ATTEMPTS {
+                tracing::warn!(error = %served, attempt, "a write to a store failed; another connection tries it again");
+                attempt += 1;
+                continue;
             }
+            if !group.is_empty() {
+                let error = diagnosis.of(&self.config.path, served);
+                group.drain(..).for_each(|request| request.settle(Err(error.clone())));
+            }
+            // Whoever waits for one is told that it was not done.
+            chores.clear();
+            attempt = 1;
+            // There is no need of a connection before somebody asks for something.
+            if !self.queue.take(self.limits(), &mut group, &mut chores) {
+                return None;
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        let connected = schema::connect(&self.config, Role::Writer)
+            .and_then(|connection| schema::set_up_writing(&connection, &self.config).map(|()| connection));
+        let connection = connected.map_err(error::of_file)?;
+        // Otherwise it may be another file of that name.
+        self.presence.look(Outcome::NotDone)?;
+        Ok(connection)
+    }
+
+    fn limits(&self) -> GroupLimits {
+        GroupLimits {
+            requests: self.config.group_limit,
+            bytes: GROUP_BYTES,
+            background_bytes: BACKGROUND_BYTES,
+        }
+    }
+
+    /// Serves the queue over one connection until it is closed, first what is left in the group. An error is one that the connection
+    /// is not to be used after; the group holds what has no answer yet.
+    fn serve(
+        &self,
+        connection: &mut Connection,
+        group: &mut Group,
+        chores: &mut Vec<Chore>,
+        attempt: &mut u32,
+    ) -> Result<()> {
+        let frames = Arc::new(AtomicU32::new(0));
+        let seen = frames.clone();
+        let failed = |error: rusqlite::Error| Error::from(Failure::Sqlite(error));
+        connection
+            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, frames: std::ffi::c_int| {
+                seen.store(u32::try_from(frames).unwrap_or(0), Ordering::Relaxed);
+                Ok(())
+            }))
+            .map_err(failed)?;
+        let connection: &Connection = connection;
+        let mut transactions = Transactions::new(connection).map_err(failed)?;
+        let mut ledger = Ledger::new(connection, self.id).map_err(failed)?;
+        let mut growth = Growth { next: CHECKPOINT_FRAMES, last_frames: 0 };
+        while !(group.is_empty() && chores.is_empty()) || self.queue.take(self.limits(), group, chores) {
+            if !group.is_empty() {
+                self.commit_group(&mut transactions, &mut ledger, group)?;
+            }
+            *attempt = 1;
             chores.drain(..).for_each(|chore| chore(connection));
-            let frames = self.frames.load(Ordering::Relaxed);
-            if checkpoints.is_due(frames) {
+            if growth.is_due(frames.load(Ordering::Relaxed)) {
                 self.housekeeper.ask_for_checkpoint();
             }
             if self.housekeeper.wants_last_frames() {
                 // A few frames; then the log starts over with the next commit.
-                transactions.checkpoint()?;
+                transactions.checkpoint();
             }
         }
         Ok(())
     }
 
-    /// All in one transaction; if one request breaks it, each in its own.
+    /// All in one transaction; if one request breaks it, each in its own. An error is one that the connection is not to be used after;
+    /// the group holds what has no answer yet.
     fn commit_group(
         &self,
         transactions: &mut Transactions<'_>,
         ledger: &mut Ledger<'_>,
-        group: &mut Vec<Box<dyn Request>>,
-    ) {
-        let fate = self.commit_together(transactions, ledger, group.iter_mut().map(Box::as_mut));
-        match fate {
-            Fate::Settled(fate) => group.drain(..).for_each(|request| request.settle(fate.clone())),
+        group: &mut Group,
+    ) -> Result<()> {
+        match self.commit_together(transactions, ledger, group.iter_mut().map(Box::as_mut)) {
+            Fate::Settled(fate) => {
+                let distrust =
+                    fate.as_ref().err().filter(|error| diagnosis::is_about_the_file(error)).cloned();
+                group.drain(..).for_each(|request| request.settle(fate.clone()));
+                return distrust.map_or(Ok(()), Err);
+            }
+            Fate::Broken(error) if diagnosis::is_about_the_file(&error) => return Err(error),
             Fate::Broken(error) if group.len() == 1 => {
                 group.drain(..).for_each(|request| request.settle(Err(error.clone())));
+                return Ok(());
             }
-            Fate::Broken(_) => {
-                for mut request in group.drain(..) {
-                    let fate = self.commit_together(transactions, ledger, std::iter::once(request.as_mut()));
-                    let (Fate::Settled(Err(error)) | Fate::Broken(error)) = fate else {
-                        request.settle(Ok(()));
-                        continue;
-                    };
-                    request.settle(Err(error));
+            Fate::Broken(_) => {}
+        }
+        let mut left = std::mem::take(group).into_iter();
+        while let Some(mut request) = left.next() {
+            let alone = std::iter::once(request.as_mut());
+            let error = match self.commit_together(transactions, ledger, alone) {
+                Fate::Settled(Ok(())) => {
+                    request.settle(Ok(()));
+                    continue;
                 }
+                Fate::Broken(error) if diagnosis::is_about_the_file(&error) => {
+                    group.push(request);
+                    group.extend(left);
+                    return Err(error);
+                }
+                Fate::Settled(Err(error)) | Fate::Broken(error) => error,
+            };
+            let distrust = diagnosis::is_about_the_file(&error).then(|| error.clone());
+            request.settle(Err(error));
+            if let Some(error) = distrust {
+                group.extend(left);
+                return Err(error);
             }
         }
+        Ok(())
     }
 
     fn commit_together<'r>(
@@ -133,11 +207,15 @@ impl Writer {
         ledger: &mut Ledger<'_>,
         requests: impl Iterator<Item = &'r mut (dyn Request + 'static)>,
     ) -> Fate {
+        if let Err(error) = self.presence.check() {
+            return Fate::Settled(Err(error));
+        }
         let begun = transactions.begin().map_err(Failure::Sqlite).and_then(|()| ledger.begin());
-        if let Err(error) = begun {
+        if let Err(error) = begun.map_err(Error::from) {
             transactions.roll_back();
             ledger.roll_back();
-            return Fate::Settled(Err(error.into()));
+            let is_about_the_file = diagnosis::is_about_the_file(&error);
+            return if is_about_the_file { Fate::Broken(error) } else { Fate::Settled(Err(error)) };
         }
         for request in requests {
             if let Err(error) = request.attempt(ledger) {
@@ -153,6 +231,11 @@ impl Writer {
         }
         match transactions.commit() {
             Ok(()) => {
+                // A commit to a file that nobody finds any more is not acknowledged.
+                if let Err(error) = self.presence.look(Outcome::Unknown) {
+                    ledger.roll_back();
+                    return Fate::Settled(Err(error));
+                }
                 ledger.committed();
                 self.commits.send_replace(());
                 Fate::Settled(Ok(()))
@@ -210,25 +293,21 @@ impl<'c> Transactions<'c> {
         }
     }
 
-    fn checkpoint(&mut self) -> Result<(), rusqlite::Error> {
-        match self.checkpoint.query_row([], |_| Ok(())) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "checkpoint failed; the log keeps growing until one succeeds");
-                Ok(())
-            }
+    fn checkpoint(&mut self) {
+        if let Err(error) = self.checkpoint.query_row([], |_| Ok(())) {
+            tracing::warn!(%error, "checkpoint failed; the log keeps growing until one succeeds");
         }
     }
 }
 
 /// When to ask for a checkpoint: each time the log has grown by so many frames. It starts over once all of it is in the
 /// file and no reader needs it.
-struct Checkpoints {
+struct Growth {
     next: u32,
     last_frames: u32,
 }
 
-impl Checkpoints {
+impl Growth {
     fn is_due(&mut self, frames: u32) -> bool {
         if frames < self.last_frames {
             self.next = CHECKPOINT_FRAMES;

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod files;
 mod formats;
+mod io_errors;
 mod kinds;
 mod log;
 mod places;

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    BoxError, Delivery, ErrorKind, Event, EventStore as _, EventStoreExt as _, Expected, Filter, Follow,
-    Position, VersionRange,
+    BoxError, Commit, Delivery, ErrorKind, Event, EventStore as _, EventStoreExt as _, Expected, Filter,
+    Follow, Position, VersionRange,
 };
 use tailfold_sqlite::{SqliteConfig, SqliteReadModel, SqliteStore, checkpoints};
 
@@ -138,6 +138,59 @@ async fn a_file_with_two_names_is_refused() {
     append(&place.open().await, "a/1", Expected::Any, events(1)).await;
     append(&store, "a/1", Expected::Any, events(1)).await;
     assert_eq!(read(&store, "a/1").await.len(), 3);
+}
+
+/// Fails unless appends are refused soon. What is acknowledged meanwhile is counted.
+async fn appends_before_it_is_noticed(store: &SqliteStore) -> usize {
+    let begun = Instant::now();
+    for appended in 0.. {
+        match store.append(Commit::new(stream("a/1"), Expected::Any, events(1))).await {
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+                assert!(error.to_string().contains("was removed or replaced"), "{error}");
+                return appended;
+            }
+            Ok(_) => assert!(begun.elapsed() < Duration::from_secs(20), "nobody notices"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    unreachable!("the loop returns")
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_taken_away_is_noticed_before_anything_is_acknowledged() {
+    for replaced in [false, true] {
+        let place = Place::new();
+        let store = place.open().await;
+        append(&store, "a/1", Expected::NoStream, events(1)).await;
+        let mut live = store.read_all(Position::ZERO, Filter::all(), Follow::Live);
+        assert_eq!(live.try_next().await.unwrap().unwrap().events.len(), 1);
+        let away = place.directory.path().join("away");
+        for suffix in ["", "-wal", "-shm"] {
+            std::fs::rename(beside(&place.path, suffix), beside(&away, suffix)).unwrap();
+        }
+        if replaced {
+            let other = place.open().await;
+            append(&other, "a/1", Expected::NoStream, events(7)).await;
+        }
+        assert_eq!(appends_before_it_is_noticed(&store).await, 0, "nothing is acknowledged into nothing");
+        // Reads are refused as well: new connections would be to another file.
+        let error = store.read_to_vec(&stream("a/1"), VersionRange::ALL).await.unwrap_err();
+        assert!(error.to_string().contains("was removed or replaced"), "{error}");
+        let told = tokio::time::timeout(Duration::from_secs(10), live.try_next()).await;
+        assert!(told.expect("a live reader is told").is_err());
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_taken_away_is_noticed() {
+    let place = Place::new();
+    let store = place.open().await;
+    append(&store, "a/1", Expected::NoStream, events(1)).await;
+    std::fs::remove_file(beside(&place.path, "-wal")).unwrap();
+    appends_before_it_is_noticed(&store).await;
 }
 
 #[tokio::test]
