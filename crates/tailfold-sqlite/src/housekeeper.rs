@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tailfold::{Error, Outcome};
 use tokio::sync::watch;
 
-use crate::checkpoint;
+use crate::checkpoint::Checkpoints;
 use crate::config::SqliteConfig;
 use crate::diagnosis;
 use crate::error::Failure;
@@ -96,10 +96,12 @@ impl Housekeeper {
     }
 
     fn run(&self, mut rounds: Rounds) {
+        let mut checkpoints = Checkpoints::default();
         let mut was_there = true;
         while let Some(checkpoint) = self.next_errand(&rounds) {
             if checkpoint {
-                let done = rounds.on_connection(|connection, _| checkpoint::run(connection));
+                let done =
+                    rounds.on_connection(|connection, config| checkpoints.run(connection, &config.path));
                 match done {
                     Some(Ok(true)) => self.last_frames.store(true, Ordering::Relaxed),
                     Some(Ok(false)) | None => {}
@@ -115,6 +117,12 @@ impl Housekeeper {
                 rounds.commits.send_replace(());
             }
             was_there = here.is_ok();
+            if was_there && !rounds.config.read_only {
+                let cut = rounds.on_connection(|connection, config| checkpoints.shrink(connection, config));
+                if let Some(Err(error)) = cut {
+                    tracing::warn!(%error, "a long log could not be cut");
+                }
+            }
             if was_there && rounds.commits.receiver_count() > 0 {
                 rounds.look_for_commits();
             }

@@ -22,6 +22,8 @@
 //!   copy, was written into: `Corrupt`, with the next append.
 //! - A disk that **fails to read** (EIO) is `Unavailable`, with the system's error; the connection that met it is not used again.
 //!   `Corrupt` is said of a file that can be read and is damaged.
+//! - The log is brought into the file each 64 MiB, and cut to that. A reader that stays in one transaction keeps it from that: from
+//!   128 MiB on a warning names the process (on Linux), once a minute.
 //! - Where nothing may be written, a store that was closed is read as it is ([`SqliteConfig::read_only`]).
 //!
 //! What it is not: a server. All writers share one lock of the file, which must lie on a local disk (not NFS). A commit
@@ -40,6 +42,7 @@ mod housekeeper;
 mod kind_index;
 mod kinds;
 mod ledger;
+mod lock_holders;
 mod log;
 mod pages;
 mod path;

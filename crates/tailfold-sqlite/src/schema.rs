@@ -6,6 +6,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tailfold::{Error, StoreId, Timestamp};
 
+use crate::checkpoint::LOG_BYTES;
 use crate::config::{SqliteConfig, Synchronous};
 use crate::error::Result;
 use crate::kind_index;
@@ -89,6 +90,7 @@ pub(crate) fn set_up_writing(connection: &Connection, config: &SqliteConfig) -> 
     // What is removed, moved or replaced is overwritten with zeros at once: an erase cannot find the copies that splitting a
     // page, or replacing a snapshot, has left in free space before.
     connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES.cast_signed())?;
     if let Some(pages) = config.page_limit {
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }

@@ -10,6 +10,7 @@ mod formats;
 mod io_errors;
 mod kinds;
 mod log;
+mod log_growth;
 mod places;
 mod positions;
 mod read_models;
