@@ -99,7 +99,8 @@ mutants! {
     ReadsTheLogInOneBatch: log::a_read_resumes_after_any_batch;
     VisitsNothing: log::a_read_resumes_after_any_batch;
     MatchesAnyTag: log::filters_find_what_their_definition_says;
-    HidesTombstones: erase::a_tombstone_says_what_was_erased, erase::an_erased_stream_is_empty;
+    HidesTombstones: erase::a_tombstone_says_what_was_erased, erase::an_erased_stream_is_empty,
+        truncate::a_truncation_hides_no_erase_before_it;
     HidesMarkers: truncate::a_marker_stands_in_the_log_alone, truncate::markers_remember_commands_until_the_stream_is_erased,
         truncate::truncating_beside_appends_and_readers_stays_consistent;
     ChecksTooFar: log::a_read_resumes_after_any_batch;
