@@ -20,7 +20,7 @@ const LEAST_READS: u32 = 2000;
 const BLOCK: usize = 32 << 10;
 /// Longest time that a look at the file takes, and how long its result holds: a damaged file is met again and again.
 const LOOK: Duration = Duration::from_secs(10);
-const HOLDS: Duration = Duration::from_secs(60);
+const HOLDS: Duration = Duration::from_secs(600);
 
 /// Whether an error is about the file itself, so that neither it nor the connection that met it is to be believed at once.
 pub(crate) fn is_about_the_file(error: &Error) -> bool {

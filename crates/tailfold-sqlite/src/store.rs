@@ -223,8 +223,15 @@ impl Shared {
         if !config.read_only {
             let queue = Arc::new(Queue::new(config.queue_limit));
             let (housekeeper, commits) = (shared.housekeeper.clone(), shared.commits.clone());
-            let writer =
-                Writer { id, config: config.clone(), queue: queue.clone(), presence, housekeeper, commits };
+            let writer = Writer {
+                id,
+                config: config.clone(),
+                queue: queue.clone(),
+                presence,
+                housekeeper,
+                commits,
+                diagnosis: Diagnosis::default(),
+            };
             let writer = writer.start(connection)?;
             shared.queue = Some(queue);
             shared.writer = Mutex::new(Some(writer));

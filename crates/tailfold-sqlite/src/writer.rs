@@ -32,6 +32,7 @@ pub(crate) struct Writer {
     pub(crate) presence: Arc<Presence>,
     pub(crate) housekeeper: Arc<Housekeeper>,
     pub(crate) commits: Arc<watch::Sender<()>>,
+    pub(crate) diagnosis: Diagnosis,
 }
 
 type Group = Vec<Box<dyn Request>>;
@@ -65,7 +66,6 @@ impl Writer {
     /// Serves the queue until it is closed, on a new connection after one that the file could not be read by; the last one. What was
     /// not committed then is tried again, and answered with the error after some attempts.
     fn work(&self, connection: Connection) -> Option<Connection> {
-        let diagnosis = Diagnosis::default();
         let (mut connection, mut group, mut chores, mut attempt) =
             (Some(connection), Group::new(), Vec::new(), 1);
         loop {
@@ -85,10 +85,10 @@ impl Writer {
                 continue;
             }
             if !group.is_empty() {
-                let error = diagnosis.of(&self.config.path, served);
+                let error = self.diagnosis.of(&self.config.path, served);
                 group.drain(..).for_each(|request| request.settle(Err(error.clone())));
             }
-            // Whoever waits for one is told that it was not done.
+            // Whoever waits for one is told that the writer did not come to it.
             chores.clear();
             attempt = 1;
             // There is no need of a connection before somebody asks for something.
@@ -139,7 +139,7 @@ impl Writer {
         let mut growth = Growth { next: CHECKPOINT_FRAMES, last_frames: 0 };
         while !(group.is_empty() && chores.is_empty()) || self.queue.take(self.limits(), group, chores) {
             if !group.is_empty() {
-                self.commit_group(&mut transactions, &mut ledger, group)?;
+                self.commit_group(&mut transactions, &mut ledger, group, attempt)?;
             }
             *attempt = 1;
             chores.drain(..).for_each(|chore| chore(connection));
@@ -161,6 +161,7 @@ impl Writer {
         transactions: &mut Transactions<'_>,
         ledger: &mut Ledger<'_>,
         group: &mut Group,
+        attempt: &mut u32,
     ) -> Result<()> {
         match self.commit_together(transactions, ledger, group.iter_mut().map(Box::as_mut)) {
             Fate::Settled(fate) => {
@@ -169,7 +170,13 @@ impl Writer {
                 group.drain(..).for_each(|request| request.settle(fate.clone()));
                 return distrust.map_or(Ok(()), Err);
             }
-            Fate::Broken(error) if diagnosis::is_about_the_file(&error) => return Err(error),
+            // On the last attempt each is tried alone, so that a damaged page fails those alone that need it.
+            Fate::Broken(error)
+                if diagnosis::is_about_the_file(&error)
+                    && (group.len() == 1 || *attempt < diagnosis::ATTEMPTS) =>
+            {
+                return Err(error);
+            }
             Fate::Broken(error) if group.len() == 1 => {
                 group.drain(..).for_each(|request| request.settle(Err(error.clone())));
                 return Ok(());
@@ -184,19 +191,24 @@ impl Writer {
                     request.settle(Ok(()));
                     continue;
                 }
-                Fate::Broken(error) if diagnosis::is_about_the_file(&error) => {
+                Fate::Broken(error)
+                    if diagnosis::is_about_the_file(&error) && *attempt < diagnosis::ATTEMPTS =>
+                {
                     group.push(request);
                     group.extend(left);
                     return Err(error);
                 }
                 Fate::Settled(Err(error)) | Fate::Broken(error) => error,
             };
-            let distrust = diagnosis::is_about_the_file(&error).then(|| error.clone());
-            request.settle(Err(error));
-            if let Some(error) = distrust {
-                group.extend(left);
-                return Err(error);
+            if !diagnosis::is_about_the_file(&error) {
+                request.settle(Err(error));
+                continue;
             }
+            request.settle(Err(self.diagnosis.of(&self.config.path, error.clone())));
+            group.extend(left);
+            // The others have all their attempts, on another connection.
+            *attempt = 0;
+            return Err(error);
         }
         Ok(())
     }

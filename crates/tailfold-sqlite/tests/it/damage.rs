@@ -1,9 +1,9 @@
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Direction, ErrorKind, Event, EventMeta, EventStore as _, EventStoreExt as _, Expected, Filter, Fold,
-    Position, Repository, Rule, SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore as _,
-    SnapshotStoreExt as _, State, VersionRange,
+    Commit, Direction, ErrorKind, Event, EventMeta, EventStore as _, EventStoreExt as _, Expected, Filter,
+    Fold, Position, Removal, Repository, Rule, SlotFilter, SnapshotConfig, SnapshotMode, SnapshotStore as _,
+    SnapshotStoreExt as _, State, Timestamp, VersionRange,
 };
 
 use crate::support::*;
@@ -84,8 +84,8 @@ async fn a_snapshot_without_its_envelope_can_be_rejected_and_removed() {
     assert_eq!(store.newest(&slot("f", "a/1"), None).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn overwritten_pages_are_reported_as_damage() {
+/// A store whose stream `a/1` has pages that were written over.
+async fn overwritten() -> Place {
     let place = Place::new();
     let store = place.open().await;
     append(&store, "a/1", Expected::NoStream, (0..500).map(|_| event(&"x".repeat(500))).collect()).await;
@@ -94,10 +94,44 @@ async fn overwritten_pages_are_reported_as_damage() {
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 8192].fill(0xA5);
     std::fs::write(&place.path, bytes).unwrap();
+    place
+}
+
+#[tokio::test]
+async fn overwritten_pages_are_reported_as_damage() {
+    let place = overwritten().await;
     let store = place.open().await;
     let error = store.read_to_vec(&stream("a/1"), VersionRange::ALL).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
     assert_eq!(*store.check().await.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overwritten_pages_fail_those_alone_who_need_them() {
+    let place = overwritten().await;
+    let store = place.open().await;
+    let foreign = place.sqlite();
+    foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let add = |name: String| {
+        let store = store.clone();
+        tokio::spawn(async move { store.append(Commit::new(stream(&name), Expected::Any, events(1))).await })
+    };
+    let first = add("b/first".to_owned());
+    // The writer waits with the first, and takes the others together afterwards.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let others: Vec<_> = (0..10).map(|number| add(format!("b/{number}"))).collect();
+    let erasing = tokio::spawn({
+        let store = store.clone();
+        async move { store.remove(&stream("a/1"), Removal::erase(Timestamp::from_micros(0))).await }
+    });
+    let more: Vec<_> = (10..20).map(|number| add(format!("b/{number}"))).collect();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    foreign.execute_batch("ROLLBACK").unwrap();
+    for task in std::iter::once(first).chain(others).chain(more) {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(*erasing.await.unwrap().unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(store.read_all_to_vec(Position::ZERO, Filter::category("b")).await.unwrap().len(), 21);
 }
 
 #[derive(Clone, Serialize, Deserialize, Event)]
