@@ -83,7 +83,9 @@ fn from_sqlite(error: rusqlite::Error, outcome: Outcome) -> Error {
         }
         Some(ErrorCode::TooBig) => Error::invalid("larger than SQLite can hold in one row"),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) if outcome == Outcome::NotDone => {
-            Error::corrupt("the file is damaged; restore a backup")
+            Error::corrupt(
+                "the file is damaged; restore a backup, or, where only snapshots are damaged, use `tailfold reset-snapshots`",
+            )
         }
         // A constraint, a missing table, a value of the wrong type: the file is not what this program wrote.
         _ if outcome == Outcome::NotDone => Error::corrupt("the file contradicts its format"),

@@ -202,6 +202,10 @@ async fn damaged_snapshots_fail_no_command_and_can_be_thrown_away() {
         let loaded = counters.load("3").await.unwrap();
         assert_eq!(loaded.state().numbers.iter().filter(|number| **number < 50).count(), 7);
     }
+    // An erase would leave a snapshot behind: it fails, and says what helps.
+    let error =
+        store.remove(&stream("counter/6"), Removal::erase(Timestamp::from_micros(0))).await.unwrap_err();
+    assert!(error.to_string().contains("`tailfold reset-snapshots`"), "{error}");
     store.reset_snapshots().await.unwrap();
     store.check().await.unwrap();
     for counters in &repositories {
