@@ -70,7 +70,7 @@ impl Statements {
             read: read::Statements::new(schema, id),
             frontier: frontier::Statements::new(schema, id),
             streams: streams::statement(schema),
-            end: went_back::end_statement(schema),
+            end: went_back::end_statement(schema, id),
             remove: remove::Statements::new(schema, id),
             snapshots: snapshots::Statements::new(schema),
         }

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use tailfold::{Error, Position, Result};
+use tailfold::{Error, Position, Result, StoreId};
 
 use crate::rows::{self, unsigned};
-use crate::store::Inner;
+use crate::store::{Inner, another};
 
 impl Inner {
     /// The error of an append that met a log which does not reach `seen`, and so was not recorded. It is told once: from then
@@ -23,15 +23,23 @@ impl Inner {
     }
 
     /// The position of the last event that can be seen.
+    ///
+    /// # Errors
+    /// `Invalid` if the schema holds another store by now, whose positions mean nothing here; `Unavailable`.
     pub(crate) async fn end_of_log(&self) -> Result<Position> {
         let row = self.connections.row(&self.statements.end, &[]).await?;
+        if !rows::value::<bool>(&row, 1)? {
+            return Err(another(&self.schema, self.id));
+        }
         Ok(Position(unsigned(rows::value(&row, 0)?, "position")?))
     }
 }
 
-/// A statement for the position of the last event.
-pub(crate) fn end_statement(schema: &str) -> String {
-    format!("SELECT coalesce(max(position), 0) FROM {schema}.events")
+/// A statement for the position of the last event, and whether the log is that of the store with that id.
+pub(crate) fn end_statement(schema: &str, id: StoreId) -> String {
+    format!(
+        "SELECT coalesce(max(position), 0), EXISTS (SELECT FROM {schema}.meta WHERE store_id = '{id}') FROM {schema}.events"
+    )
 }
 
 /// What is told of a log that ends before a position which it has reached before.
