@@ -31,8 +31,9 @@ pub(crate) fn read(
             return inner.read(stream, range, direction).take_while(|batch| ready(batch.is_ok())).boxed();
         }
         Wrong::BeginsWhenItIsMade => {
-            // The reference store never waits.
-            let batches = inner.read(stream, range, direction).collect::<Vec<_>>().now_or_never();
+            // The reference store waits for nothing but its turn.
+            let batches = inner.read(stream, range, direction).collect::<Vec<_>>();
+            let batches = tokio::task::unconstrained(batches).now_or_never();
             return stream::iter(batches.unwrap()).boxed();
         }
         Wrong::ReadsOnInTheNextLife => return page_by_page(inner, stream, range, direction),
