@@ -42,9 +42,11 @@ async fn dispatch(
     command: Command,
     output: &mut Output,
 ) -> Result<()> {
+    // Parked events may be in another place.
+    let creates = matches!(command, Command::Import(_) | Command::Restore(_) | Command::Parked(_));
     let location = match command {
         Command::Demo(options) => return Box::pin(demo::run(store, snapshots, options, output)).await,
-        _ => store.unwrap_or_else(Location::standard),
+        _ => store.map_or_else(|| Location::standard(creates), Ok)?,
     };
     match command {
         Command::Demo(_) => Ok(()),

@@ -6,20 +6,30 @@ use std::fs::Permissions;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+#[cfg(feature = "postgres")]
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind as UsageError;
 use clap::{Arg, Command};
 use tailfold::{ErrorKind, Store, StoreId};
+#[cfg(feature = "nats")]
 use tailfold_nats::{NatsConfig, NatsStore};
+#[cfg(feature = "postgres")]
 use tailfold_postgres::{PostgresConfig, PostgresStore};
+#[cfg(feature = "sqlite")]
 use tailfold_sqlite::{SqliteConfig, SqliteStore};
 
 use crate::error::{Error, Result};
 use crate::secret::with_password;
 
+const STANDARD: &str = "tailfold.db";
+
+#[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "nats")))]
+compile_error!("`tailfold-cli` needs a kind of store: one of the features `sqlite`, `postgres` and `nats`");
+
 /// How long a server may take that is asked for the first time.
+#[cfg(feature = "postgres")]
 const SERVER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where a store is: a path, `sqlite:PATH`, or the URL of a store on PostgreSQL or NATS. Other schemes are refused by name.
@@ -27,10 +37,13 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(3);
 #[non_exhaustive]
 pub enum Location {
     /// A file.
+    #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
     /// A schema of a PostgreSQL database.
+    #[cfg(feature = "postgres")]
     Postgres(Box<PostgresConfig>),
     /// Streams of NATS JetStream.
+    #[cfg(feature = "nats")]
     Nats(Box<NatsConfig>),
 }
 
@@ -48,15 +61,28 @@ pub(crate) enum Access {
 /// A store that is open.
 #[derive(Clone, Debug)]
 pub(crate) enum Open {
+    #[cfg(feature = "sqlite")]
     Sqlite(SqliteStore),
+    #[cfg(feature = "postgres")]
     Postgres(PostgresStore),
+    #[cfg(feature = "nats")]
     Nats(NatsStore),
 }
 
 impl Location {
-    /// `tailfold.db` in the working directory.
-    pub(crate) fn standard() -> Self {
-        Self::Sqlite("tailfold.db".into())
+    /// `tailfold.db` in the working directory, for a command that `creates` it or needs it to be there.
+    pub(crate) fn standard(creates: bool) -> Result<Self> {
+        if cfg!(feature = "sqlite") && !creates && !Path::new(STANDARD).exists() {
+            let reason = "there is no such file; name a store with --store, or make one with `tailfold demo --store tailfold.db`";
+            return Err(tailfold::Error::invalid(reason).during(format!("open store `{STANDARD}`")).into());
+        }
+        Self::file(STANDARD.into())
+    }
+
+    /// A store in a file, if this program knows such.
+    pub(crate) fn file(path: PathBuf) -> Result<Self> {
+        sqlite(path)
+            .map_err(|reason| Error::Refused(format!("open store: {reason}; name a store with --store")))
     }
 
     pub(crate) async fn open(&self, access: Access) -> Result<Open> {
@@ -71,15 +97,18 @@ impl Location {
     async fn connect(&self, access: Access) -> Result<Open> {
         let create = access == Access::Create;
         Ok(match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => {
                 let config =
                     SqliteConfig::new(path).read_only(access == Access::Read).create_if_missing(create);
                 Open::Sqlite(config.open().await?)
             }
+            #[cfg(feature = "postgres")]
             Self::Postgres(config) => {
                 find_server(config).await?;
                 Open::Postgres(config.as_ref().clone().create_if_missing(create).connect().await?)
             }
+            #[cfg(feature = "nats")]
             Self::Nats(config) => {
                 Open::Nats(config.as_ref().clone().create_if_missing(create).connect().await?)
             }
@@ -90,8 +119,11 @@ impl Location {
     /// taken for the store that they follow.
     async fn not_a_store(&self, error: tailfold::Error) -> Error {
         let read_models = match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => tailfold_sqlite::checkpoints(path),
+            #[cfg(feature = "postgres")]
             Self::Postgres(config) => tailfold_postgres::checkpoints(config.as_ref().clone()).await,
+            #[cfg(feature = "nats")]
             Self::Nats(_) => Ok(Vec::new()),
         };
         match read_models {
@@ -107,11 +139,14 @@ impl Location {
     /// Makes a new store here of a backup.
     pub(crate) async fn restore(&self, backup: &Path) -> Result<Open> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => {
                 SqliteStore::restore(backup, path).await?;
                 self.open(Access::Write).await
             }
-            Self::Postgres(_) => Err(server_copies("restore", "pg_restore")),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Err(server_copies("restore", backup, "pg_restore")),
+            #[cfg(feature = "nats")]
             Self::Nats(config) => Ok(Open::Nats(config.as_ref().clone().restore(backup).await?)),
         }
     }
@@ -120,16 +155,22 @@ impl Location {
 impl Open {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(store) => Arc::new(store.clone()),
+            #[cfg(feature = "postgres")]
             Self::Postgres(store) => Arc::new(store.clone()),
+            #[cfg(feature = "nats")]
             Self::Nats(store) => Arc::new(store.clone()),
         }
     }
 
     pub(crate) async fn close(&self) -> Result<()> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(store) => store.close().await?,
+            #[cfg(feature = "postgres")]
             Self::Postgres(store) => store.close().await?,
+            #[cfg(feature = "nats")]
             Self::Nats(store) => store.close().await?,
         }
         Ok(())
@@ -137,8 +178,11 @@ impl Open {
 
     pub(crate) async fn backup_to(&self, target: &Path) -> Result<()> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(store) => store.backup_to(target).await?,
-            Self::Postgres(_) => return Err(server_copies("backup", "pg_dump")),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => return Err(server_copies("back up to", target, "pg_dump")),
+            #[cfg(feature = "nats")]
             Self::Nats(store) => store.backup_to(target).await?,
         }
         Ok(())
@@ -146,8 +190,11 @@ impl Open {
 
     pub(crate) async fn reindex(&self) -> Result<()> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(store) => Ok(store.reindex().await?),
+            #[cfg(feature = "postgres")]
             Self::Postgres(store) => Ok(store.reindex().await?),
+            #[cfg(feature = "nats")]
             Self::Nats(_) => {
                 let reason = "a store on NATS has no index of tags: a filter by tag reads the log";
                 Err(tailfold::Error::unsupported(reason).during("reindex").into())
@@ -157,21 +204,23 @@ impl Open {
 
     pub(crate) async fn reset_snapshots(&self) -> Result<()> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(store) => Ok(store.reset_snapshots().await?),
-            Self::Postgres(_) | Self::Nats(_) => {
-                let reason = "the server looks after its own pages; `sweep --unused-for 0` removes all snapshots that were not used today";
-                Err(tailfold::Error::unsupported(reason).during("reset the snapshots").into())
-            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Err(pages_are_the_servers()),
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => Err(pages_are_the_servers()),
         }
     }
 
     pub(crate) async fn renew_id(&self) -> Result<StoreId> {
         match self {
+            #[cfg(feature = "postgres")]
             Self::Postgres(store) => Ok(store.renew_id().await?),
-            Self::Sqlite(_) | Self::Nats(_) => {
-                let reason = "`restore` makes a store with an id of its own, of a backup or of a file";
-                Err(tailfold::Error::unsupported(reason).during("renew the store's id").into())
-            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Err(id_stays()),
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => Err(id_stays()),
         }
     }
 
@@ -179,26 +228,37 @@ impl Open {
     /// sent.
     pub(crate) fn appends_in_order(&self) -> usize {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => 1024,
             // On connections of their own, or looking for a stream's end first, they overtake each other.
-            Self::Postgres(_) | Self::Nats(_) => 1,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => 1,
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => 1,
         }
     }
 
     /// How many streams a commit of an import may have. More than one is worth it where commits go one after the other.
     pub(crate) fn streams_in_a_commit(&self) -> usize {
         match self {
+            #[cfg(feature = "postgres")]
             Self::Postgres(_) => 128,
             // Of NATS, older servers take one only.
-            Self::Sqlite(_) | Self::Nats(_) => 1,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => 1,
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => 1,
         }
     }
 
     /// What an append is when it returns. Servers sync when they are set up to: PostgreSQL is by default, NATS is not.
     pub(crate) fn appended(&self) -> &'static str {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(_) => "durable",
+            #[cfg(feature = "postgres")]
             Self::Postgres(_) => "committed",
+            #[cfg(feature = "nats")]
             Self::Nats(_) => "acknowledged",
         }
     }
@@ -206,36 +266,64 @@ impl Open {
     /// Has the engine check its own file. Stores without one have nothing to check.
     pub(crate) async fn check_file(&self) -> Result<(), tailfold::Error> {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(store) => store.check().await,
-            Self::Postgres(_) | Self::Nats(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(()),
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => Ok(()),
         }
     }
 
     /// Who may read and write the store's file, for copies of it; `None` for a store on a server.
     pub(crate) fn permissions(&self) -> Result<Option<Permissions>> {
-        let Self::Sqlite(store) = self else { return Ok(None) };
-        let looked = std::fs::metadata(store.path());
-        let metadata =
-            looked.map_err(|error| Error::io(format!("look at `{}`", store.path().display()), error))?;
-        Ok(Some(metadata.permissions()))
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => {
+                let looked = std::fs::metadata(store.path());
+                let failed = |error| Error::io(format!("look at `{}`", store.path().display()), error);
+                Ok(Some(looked.map_err(failed)?.permissions()))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(None),
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => Ok(None),
+        }
     }
 
     /// Bytes on disk, the log that is not yet in the file included; on a server, the bytes that it tells.
     pub(crate) async fn bytes(&self) -> Result<u64> {
-        let store = match self {
-            Self::Sqlite(store) => store,
-            Self::Postgres(store) => return Ok(store.bytes().await?),
-            Self::Nats(store) => return Ok(store.bytes().await?),
-        };
-        let mut total = size(store.path())?.unwrap_or(0);
-        let mut log = store.path().as_os_str().to_owned();
-        log.push("-wal");
-        total += size(Path::new(&log))?.unwrap_or(0);
-        Ok(total)
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(store) => {
+                let mut log = store.path().as_os_str().to_owned();
+                log.push("-wal");
+                Ok(size(store.path())?.unwrap_or(0) + size(Path::new(&log))?.unwrap_or(0))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Ok(store.bytes().await?),
+            #[cfg(feature = "nats")]
+            Self::Nats(store) => Ok(store.bytes().await?),
+        }
     }
 }
 
+/// Of stores that `restore` copies.
+#[cfg(any(feature = "sqlite", feature = "nats"))]
+fn id_stays() -> Error {
+    let reason = "`restore` makes a store with an id of its own, of a backup or of a file";
+    tailfold::Error::unsupported(reason).during("renew the store's id").into()
+}
+
+/// Of stores on servers, where snapshots are not in pages of ours.
+#[cfg(any(feature = "postgres", feature = "nats"))]
+fn pages_are_the_servers() -> Error {
+    let reason = "the server looks after its own pages; `sweep --unused-for 0` removes all snapshots that were not used today";
+    tailfold::Error::unsupported(reason).during("reset the snapshots").into()
+}
+
 /// A store waits for its server, which may be starting again; whoever waits at a terminal wants to know.
+#[cfg(feature = "postgres")]
 async fn find_server(config: &PostgresConfig) -> Result<()> {
     let config = config.clone().create_if_missing(false).deadline(SERVER_PATIENCE);
     match config.connect().await {
@@ -247,14 +335,16 @@ async fn find_server(config: &PostgresConfig) -> Result<()> {
 }
 
 /// What this command leaves to the tools of PostgreSQL.
-fn server_copies(operation: &str, tool: &str) -> Error {
+#[cfg(feature = "postgres")]
+fn server_copies(operation: &str, file: &Path, tool: &str) -> Error {
     let reason = format!(
         "a store on PostgreSQL is a schema of a database: use `{tool}` or a base backup, and `renew-id` on the copy; `export` \
          and `import` copy the events of any store"
     );
-    tailfold::Error::unsupported(reason).during(operation).into()
+    tailfold::Error::unsupported(reason).during(format!("{operation} `{}`", file.display())).into()
 }
 
+#[cfg(feature = "sqlite")]
 fn size(path: &Path) -> Result<Option<u64>> {
     match std::fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
@@ -270,15 +360,8 @@ impl FromStr for Location {
     /// tells the text, which may hold a password.
     fn from_str(text: &str) -> Result<Self, String> {
         let path = match text.split_once("://") {
-            Some(("postgres" | "postgresql", _)) => {
-                let config =
-                    with_password(text)?.parse::<PostgresConfig>().map_err(|error| error.to_string())?;
-                return Ok(Self::Postgres(Box::new(config)));
-            }
-            Some(("nats" | "tls", _)) => {
-                let config = with_password(text)?.parse::<NatsConfig>().map_err(|error| error.to_string())?;
-                return Ok(Self::Nats(Box::new(config)));
-            }
+            Some(("postgres" | "postgresql", _)) => return postgres(&with_password(text)?),
+            Some(("nats" | "tls", _)) => return nats(&with_password(text)?),
             Some((scheme, _)) => {
                 return Err(format!(
                     "no stores of scheme `{scheme}://` in this release: name a file, as a path or as `sqlite:PATH`, or a \
@@ -296,8 +379,46 @@ impl FromStr for Location {
         if path.is_empty() {
             return Err("the path is empty".to_owned());
         }
-        Ok(Self::Sqlite(path.into()))
+        sqlite(path.into())
     }
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(path: PathBuf) -> Result<Location, String> {
+    Ok(Location::Sqlite(path))
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(url: &str) -> Result<Location, String> {
+    let config = url.parse::<PostgresConfig>().map_err(|error| error.to_string())?;
+    Ok(Location::Postgres(Box::new(config)))
+}
+
+#[cfg(feature = "nats")]
+fn nats(url: &str) -> Result<Location, String> {
+    let config = url.parse::<NatsConfig>().map_err(|error| error.to_string())?;
+    Ok(Location::Nats(Box::new(config)))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite(_: PathBuf) -> Result<Location, String> {
+    Err(absent("stores in files", "sqlite"))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_: &str) -> Result<Location, String> {
+    Err(absent("stores on PostgreSQL", "postgres"))
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats(_: &str) -> Result<Location, String> {
+    Err(absent("stores on NATS", "nats"))
+}
+
+/// Why a place is refused that another build of this program knows.
+#[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "nats", feature = "redis")))]
+pub(crate) fn absent(what: &str, feature: &str) -> String {
+    format!("this program was built without {what} (feature `{feature}` of tailfold-cli)")
 }
 
 /// Whether a path begins as a URL does.
@@ -310,8 +431,11 @@ fn is_nearly_a_url(text: &str) -> bool {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => path.display().fmt(f),
+            #[cfg(feature = "postgres")]
             Self::Postgres(config) => config.fmt(f),
+            #[cfg(feature = "nats")]
             Self::Nats(config) => config.fmt(f),
         }
     }
@@ -330,7 +454,7 @@ impl TypedValueParser for LocationParser {
     fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Location, clap::Error> {
         let parsed = match value.to_str() {
             Some(text) => text.parse(),
-            None => Ok(Location::Sqlite(value.into())),
+            None => sqlite(value.into()),
         };
         parsed.map_err(|reason: String| refused(command, self.0, &reason))
     }
@@ -342,7 +466,7 @@ pub(crate) fn refused(command: &Command, argument: &str, reason: &str) -> clap::
     clap::Error::raw(UsageError::ValueValidation, message).with_cmd(command)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite", feature = "postgres", feature = "nats"))]
 mod tests {
     use super::*;
 

@@ -10,6 +10,7 @@ use clap::builder::TypedValueParser;
 use clap::{Arg, Command};
 use futures_util::TryStreamExt as _;
 use tailfold::{SlotFilter, SnapshotStore, SnapshotStoreExt as _, Store, Tier};
+#[cfg(feature = "redis")]
 use tailfold_redis::RedisConfig;
 
 use crate::error::{Error, Result};
@@ -21,6 +22,7 @@ use crate::store::{Open, refused};
 #[non_exhaustive]
 pub enum SnapshotLocation {
     /// A Redis server, or a cluster.
+    #[cfg(feature = "redis")]
     Redis(Box<RedisConfig>),
 }
 
@@ -36,6 +38,7 @@ pub(crate) struct Tiers {
 
 impl SnapshotLocation {
     /// Connects. A service goes on without its tier; whoever names one here wants to see it.
+    #[cfg(feature = "redis")]
     async fn open(&self) -> Result<(&'static str, Arc<dyn SnapshotStore>)> {
         let Self::Redis(config) = self;
         let snapshots = config.as_ref().clone().connect().await?;
@@ -43,6 +46,12 @@ impl SnapshotLocation {
         let asked = snapshots.list(SlotFilter::key("tailfold")).try_next().await;
         asked.map_err(|error| Error::Refused(format!("connect to {config}: {error}")))?;
         Ok(("redis", Arc::new(snapshots)))
+    }
+
+    /// There are none.
+    #[cfg(not(feature = "redis"))]
+    async fn open(&self) -> Result<(&'static str, Arc<dyn SnapshotStore>)> {
+        match *self {}
     }
 }
 
@@ -104,11 +113,7 @@ impl FromStr for SnapshotLocation {
     /// tells the text, which may hold a password.
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
-            Some(("redis" | "rediss", _)) => {
-                let config =
-                    with_password(text)?.parse::<RedisConfig>().map_err(|error| error.to_string())?;
-                Ok(Self::Redis(Box::new(config)))
-            }
+            Some(("redis" | "rediss", _)) => redis(&with_password(text)?),
             Some((scheme, _)) => Err(format!(
                 "no snapshot tiers of scheme `{scheme}://` in this release: name a Redis as `redis://HOST[:PORT]`"
             )),
@@ -117,11 +122,28 @@ impl FromStr for SnapshotLocation {
     }
 }
 
+#[cfg(feature = "redis")]
+fn redis(url: &str) -> Result<SnapshotLocation, String> {
+    let config = url.parse::<RedisConfig>().map_err(|error| error.to_string())?;
+    Ok(SnapshotLocation::Redis(Box::new(config)))
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis(_: &str) -> Result<SnapshotLocation, String> {
+    Err(crate::store::absent("snapshots on Redis", "redis"))
+}
+
 /// Without what must stay secret.
 impl fmt::Display for SnapshotLocation {
+    #[cfg(feature = "redis")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Redis(config) = self;
         config.fmt(f)
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
     }
 }
 
@@ -143,7 +165,7 @@ impl TypedValueParser for SnapshotLocationParser {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "redis"))]
 mod tests {
     use super::*;
 

@@ -24,24 +24,29 @@ use crate::store::{Access, Location, Open};
 use crate::tier::{SnapshotLocation, Tiers};
 
 pub(crate) const HELP: &str = "\
-Every row is an event of its airport (`airport/JFK`) and, where it has a tail number, of its aircraft (`aircraft/N14228`): one
-durable append each (on a server, as durable as that makes it), many under way, with a snapshot every 100 events. Then every actor is loaded by replay and by snapshot +
-tail, and both are compared with sums made straight from the file.
+Every row is an event of its airport (`airport/JFK`) and, where it has a tail number, of its aircraft \
+(`aircraft/N14228`): one durable append each (on a server, as durable as that makes it), many under way, \
+with a snapshot every 100 events. Then every actor is loaded by replay and by snapshot + tail, and both \
+are compared with sums made straight from the file.
 
-On the way, a dashboard is loaded, a projection `delays-by-carrier` over all aircraft and airports: by replay when most of the file
-is recorded, and from its snapshot after 1, 100 and 10,000 events more (of a small file, a quarter of its events at most). Each
-time it must equal a pass over as much of the file, and have replayed exactly the new events. A store that holds all of the
-file already gets one load.
+On the way, a dashboard is loaded, a projection `delays-by-carrier` over all aircraft and airports: by \
+replay when most of the file is recorded, and from its snapshot after 1, 100 and 10,000 events more (of \
+a small file, a quarter of its events at most). Each time it must equal a pass over as much of the file, \
+and have replayed exactly the new events. A store that holds all of the file already gets one load.
 
-The data: 80,789 flights that left New York in early 2013 (US Bureau of Transportation Statistics, CC0), part of this program. An
-input of your own needs the columns year, month, day, sched_dep_time, dep_delay, arr_delay, carrier, flight, tailnum, origin,
-dest, air_time and distance; `NA` stands for unknown. A row that is malformed ends the import with its line number; the rows
-before it are recorded. Run it again on the same store to go on: of each stream, as many rows as it has events are skipped.
+The data: 80,789 flights that left New York in early 2013 (US Bureau of Transportation Statistics, CC0), \
+part of this program. An input of your own needs the columns year, month, day, sched_dep_time, \
+dep_delay, arr_delay, carrier, flight, tailnum, origin, dest, air_time and distance; `NA` stands for \
+unknown. A row that is malformed ends the import with its line number; the rows before it are recorded. \
+Run it again on the same store to go on: of each stream, as many rows as it has events are skipped.
 
-Without --store, the store is a temporary one. With --snapshots, snapshots go to that tier and to the store, and loads take them from
-the tier; what belongs to a temporary store is removed from there at the end. With --json, one object: flights, events, aircraft, aircraft_equal, airports,
-airports_equal, dashboard_loads, dashboard_equal, dashboard_tails (loads after new events), dashboard_tails_exact, dashboard (each load), snapshots (of the actors), average_replay_events (of loads that a snapshot served), replay_load_us_p50 and snapshot_load_us_p50
-(of the airports, 30 loads each), and more. Exit code 3 if any state differs.
+Without --store, the store is a temporary one. With --snapshots, snapshots go to that tier and to the \
+store, and loads take them from the tier; what belongs to a temporary store is removed from there at the \
+end. With --json, one object: flights, events, aircraft, aircraft_equal, airports, airports_equal, \
+dashboard_loads, dashboard_equal, dashboard_tails (loads after new events), dashboard_tails_exact, \
+dashboard (each load), snapshots (of the actors), average_replay_events (of loads that a snapshot \
+served), replay_load_us_p50 and snapshot_load_us_p50 (of the airports, 30 loads each), and more. Exit \
+code 3 if any state differs.
 
 Examples:
   tailfold demo
@@ -80,7 +85,7 @@ pub(crate) async fn run(
         None => {
             temporary =
                 tempfile::tempdir().map_err(|error| Error::io("make a temporary directory", error))?;
-            Location::Sqlite(temporary.path().join("demo.db"))
+            Location::file(temporary.path().join("demo.db"))?
         }
     };
     // Before a store is created for nothing.

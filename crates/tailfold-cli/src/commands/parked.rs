@@ -6,23 +6,26 @@ use serde_json::json;
 use tailfold::{Parked, Position, SnapshotStore, Subscription};
 
 use crate::error::{Error, Result};
+use crate::numbers::whole;
 use crate::output::{Output, grouped, printable};
 use crate::store::{Access, Location, LocationParser, Open};
 use crate::table::{Align, Table};
 use crate::tier::{SnapshotLocation, Tiers};
 
 pub(crate) const HELP: &str = "\
-A read model tries an event that it cannot handle for some minutes, then parks it and goes on: the event stays in the log, the read model
-keeps its position and what was wrong. `list` shows what is parked; `retry` asks the process that works on the subscription to try it
-again, which it does within a third of its lease (10 s by default), once, or when it is started again; what fails again stays parked with
-its new error. `drop` takes it off the list: it is never handled.
+A read model tries an event that it cannot handle for some minutes, then parks it and goes on: the event \
+stays in the log, the read model keeps its position and what was wrong. `list` shows what is parked; \
+`retry` asks the process that works on the subscription to try it again, which it does within a third of \
+its lease (10 s by default), once, or when it is started again; what fails again stays parked with its \
+new error. `drop` takes it off the list: it is never handled.
 
-Subscriptions that keep their checkpoints among snapshots are found in the store, and in the tier of --snapshots. Where a read model has
-tables of its own, name the place: --read-models FILE, or postgres://HOST/DATABASE?schema=NAME. The name of a subscription is that with
-its share, as `tailfold projections` lists it.
+Subscriptions that keep their checkpoints among snapshots are found in the store, and in the tier of \
+--snapshots. Where a read model has tables of its own, name the place: --read-models FILE, or \
+postgres://HOST/DATABASE?schema=NAME. The name of a subscription is that with its share, as `tailfold \
+projections` lists it.
 
-With --json, `list` writes one object a line: subscription, position, stream, version, event_type, error, attempts, parked_at,
-retry_requested; `retry` and `drop` one object: subscription, events.
+With --json, `list` writes one object a line: subscription, position, stream, version, event_type, \
+error, attempts, parked_at, retry_requested; `retry` and `drop` one object: subscription, events.
 
 Examples:
   tailfold parked list
@@ -56,7 +59,10 @@ pub struct Change {
     /// Name of the subscription, with its share.
     subscription: String,
     /// The event at this position.
-    #[arg(long, required_unless_present = "all")]
+    #[arg(
+        long, required_unless_present = "all", allow_negative_numbers = true,
+        value_parser = whole(0..=u64::MAX, "a position, a whole number, as in `--position 1787`")
+    )]
     position: Option<u64>,
     /// All that are parked.
     #[arg(long, conflicts_with = "position")]
@@ -201,10 +207,13 @@ impl Kept {
                     infos.extend(Subscription::checkpoints(tier).await?);
                 }
             }
+            #[cfg(feature = "sqlite")]
             Self::Tables(Location::Sqlite(path)) => infos = tailfold_sqlite::checkpoints(path)?,
+            #[cfg(feature = "postgres")]
             Self::Tables(Location::Postgres(config)) => {
                 infos = tailfold_postgres::checkpoints(config.as_ref().clone()).await?;
             }
+            #[cfg(feature = "nats")]
             Self::Tables(Location::Nats(_)) => return Err(no_tables()),
         }
         let mut names: Vec<_> = infos.into_iter().map(|info| info.name).collect();
@@ -222,10 +231,13 @@ impl Kept {
                 }
                 parked
             }
+            #[cfg(feature = "sqlite")]
             Self::Tables(Location::Sqlite(path)) => tailfold_sqlite::parked_events(path, name)?,
+            #[cfg(feature = "postgres")]
             Self::Tables(Location::Postgres(config)) => {
                 tailfold_postgres::parked_events(config.as_ref().clone(), name).await?
             }
+            #[cfg(feature = "nats")]
             Self::Tables(Location::Nats(_)) => return Err(no_tables()),
         })
     }
@@ -242,23 +254,29 @@ impl Kept {
                 }
                 events
             }
+            #[cfg(feature = "sqlite")]
             (Self::Tables(Location::Sqlite(path)), What::Retry) => {
                 tailfold_sqlite::retry_parked(path, name, position)?
             }
+            #[cfg(feature = "sqlite")]
             (Self::Tables(Location::Sqlite(path)), What::Drop) => {
                 tailfold_sqlite::drop_parked(path, name, position)?
             }
+            #[cfg(feature = "postgres")]
             (Self::Tables(Location::Postgres(config)), What::Retry) => {
                 tailfold_postgres::retry_parked(config.as_ref().clone(), name, position).await?
             }
+            #[cfg(feature = "postgres")]
             (Self::Tables(Location::Postgres(config)), What::Drop) => {
                 tailfold_postgres::drop_parked(config.as_ref().clone(), name, position).await?
             }
+            #[cfg(feature = "nats")]
             (Self::Tables(Location::Nats(_)), _) => return Err(no_tables()),
         })
     }
 }
 
+#[cfg(feature = "nats")]
 fn no_tables() -> Error {
     tailfold::Error::unsupported(
         "no read models have tables on NATS: what is parked there lies among the snapshots, and is found without --read-models",

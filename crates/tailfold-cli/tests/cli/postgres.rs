@@ -96,9 +96,9 @@ fn backups_are_left_to_its_own_tools_and_a_copy_gets_an_id_of_its_own() {
     let desk = Desk::on_postgres();
     desk.record_flights(150);
     let message = desk.run(&["backup", "flights.backup"]).failed(1);
-    assert!(message.contains("backup: ") && message.contains("pg_dump"), "{message}");
+    assert!(message.contains("back up to `flights.backup`: ") && message.contains("pg_dump"), "{message}");
     let message = desk.run(&["--store", &desk.store("copy"), "restore", "flights.backup"]).failed(1);
-    assert!(message.contains("restore: ") && message.contains("renew-id"), "{message}");
+    assert!(message.contains("restore `flights.backup`: ") && message.contains("renew-id"), "{message}");
     assert_eq!(desk.files(), ["flights.csv"]);
 
     let id = || desk.run(&["stats", "--json"]).succeeded().object()["store_id"].clone();
