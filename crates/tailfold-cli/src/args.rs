@@ -20,60 +20,67 @@ use crate::tier::{SnapshotLocation, SnapshotLocationParser};
     max_term_width = 110,
     after_long_help = "\
 Examples:
-  tailfold demo --store flights.db          fill a store with 80,789 flights, compare two ways to load
+  tailfold demo --store flights.db          a store with 80,789 flights, loaded in two ways
   tailfold --store flights.db stats         what is in it
   tailfold --store flights.db streams --category airport
   tailfold --store flights.db state airport/JFK --as-of 2013-02-01
   tailfold --store flights.db verify        recompute every chain, check every snapshot
 
 Stores on NATS JetStream:
-  tailfold --store nats://localhost:4222 stats            the store `tf`, the name that the library gives without being told
+  tailfold --store nats://localhost:4222 stats
   tailfold --store nats://n1,n2,n3:4222/bank?credentials=bank.creds verify
-  A URL names the servers, the store, and settings: credentials, tls_ca, tls_cert, tls_key (paths), deadline (seconds), and for
-  a store that is created replicas, storage, immutable, retention. `tls://` requires TLS. Only `demo`, `import` and `restore`
-  create a store.
+
+A URL names the servers, the store (`tf`, the library's default, if it names none) and settings: credentials, tls_ca, \
+tls_cert, tls_key (paths), deadline (seconds), and for a store that is created replicas, storage, immutable, retention. \
+`tls://` requires TLS. Only `demo`, `import` and `restore` create a store.
 
 Stores on PostgreSQL, and snapshots on Redis:
   tailfold demo --store postgres://ada@localhost/bank --snapshots redis://localhost
-  A URL of PostgreSQL names the server, the database, and settings: schema (the store's, `tailfold` if it is not named), sslmode and
-  more. `rediss://` is Redis by TLS; the settings of its URL are name, retention (days), timeout_ms, connect_timeout_ms, cluster,
-  tls_ca, tls_cert, tls_key. Backups are left to the tools of PostgreSQL; see `renew-id`.
+
+A URL of PostgreSQL names the server, the database, and settings: schema (the store's, `tailfold` if it names none), sslmode \
+and more. `rediss://` is Redis by TLS; the settings of its URL are name, retention (days), timeout_ms, connect_timeout_ms, \
+cluster, tls_ca, tls_cert, tls_key. Backups are left to the tools of PostgreSQL; see `renew-id`.
 
 Passwords:
   tailfold --store 'postgres://ada@localhost/bank?password_file=/run/secrets/bank' stats
   tailfold --store 'nats://ada@localhost/bank?password_env=BANK_PASSWORD' stats
-  Other users of the machine see a command line. Every URL takes password_file=PATH, whose content, without the end of its line, is
-  the password, or password_env=VARIABLE; NATS takes credentials=PATH besides. Of NATS without a user, it is the token. A password
-  in the URL itself is percent-encoded: `@` is %40, `/` is %2F, `?` is %3F. No message tells it.
+
+Other users of the machine see a command line. Every URL takes password_file=PATH, whose content, without the end of its \
+line, is the password, or password_env=VARIABLE; NATS takes credentials=PATH besides. Of NATS without a user, it is the token. \
+A password in the URL itself is percent-encoded: `@` is %40, `/` is %2F, `?` is %3F. No message tells it.
 
 Exit codes:
-  0  done
-  1  failed: the message on stderr names the operation and the thing
-  2  the command line is wrong
-  3  a check found something: `verify` damage, `demo` a state that differs
-  130  interrupted
+  0    done
+  1    failed: the message on stderr names the operation and the thing
+  2    the command line is wrong
+  3    a check found something: `verify` damage, `demo` a state that differs
+  130  interrupted (Ctrl-C)
   143  ended by SIGTERM
-With --json, a failure is an object on stderr: kind, message, and line where one of an input is wrong. Kinds: usage (the command
-line), what a store says (conflict, unavailable, invalid, corrupt, codec, unsupported), line, io, refused, found, interrupted,
-terminated."
+
+With --json, a failure is an object on stderr: kind, message, and line where one of an input is wrong. Kinds: usage (the \
+command line), what a store says (conflict, unavailable, invalid, corrupt, codec, unsupported), line, io, refused, found, \
+interrupted, terminated."
 )]
 pub struct Args {
-    /// The store: a path, `sqlite:PATH`, `postgres://[USER:PASSWORD@]HOST[:PORT][/DATABASE][?schema=NAME]`, or
-    /// `nats://[USER:PASSWORD@]HOST[:PORT][/NAME]`. Default: `tailfold.db` in the working directory; `demo` takes a
-    /// temporary one.
-    #[arg(long, global = true, value_name = "STORE", value_parser = LocationParser("--store <STORE>"))]
+    /// The store: a path, or a URL `postgres://..` or `nats://..`. Default: `tailfold.db` in the working directory.
+    ///
+    /// In full: PATH, `sqlite:PATH`, `postgres://[USER@]HOST[:PORT][/DATABASE][?schema=NAME]`, or
+    /// `nats://[USER@]HOST[:PORT][/NAME]`; `tailfold --help` tells the settings of URLs, and how passwords are given. `demo` without
+    /// a store takes a temporary one.
+    #[arg(long, global = true, help_heading = "Options of every command", value_name = "STORE", value_parser = LocationParser("--store <STORE>"))]
     pub store: Option<Location>,
 
-    /// A tier of snapshots in front of the store's own: `redis://[[USER]:PASSWORD@]HOST[:PORT]`. `demo` writes to both and loads
-    /// from the tier first; `snapshots`, `projections`, `stats`, `verify` and `sweep` look at both and say which is which, and
-    /// `project rebuild` writes to both; other commands
-    /// do not touch snapshots. Default: none.
-    #[arg(long, global = true, value_name = "TIER", value_parser = SnapshotLocationParser)]
+    /// A tier of snapshots in front of the store's own: `redis://[USER@]HOST[:PORT]`. Default: none.
+    ///
+    /// `demo` writes to both and loads from the tier first; `snapshots`, `projections`, `stats`, `verify` and `sweep` look at both and
+    /// say which is which, and `project rebuild` writes to both; other commands do not touch snapshots.
+    #[arg(long, global = true, help_heading = "Options of every command", value_name = "TIER", value_parser = SnapshotLocationParser)]
     pub snapshots: Option<SnapshotLocation>,
 
-    /// Writes JSON to stdout and nothing else: one object, or one object a line where the command lists things. A failure is an
-    /// object on stderr: {"kind", "message"}.
-    #[arg(long, global = true)]
+    /// Writes JSON to stdout and nothing else. A failure is an object on stderr.
+    ///
+    /// One object, or one object a line where the command lists things; of a failure {"kind", "message"}.
+    #[arg(long, global = true, help_heading = "Options of every command")]
     pub json: bool,
 
     /// What to do.

@@ -20,17 +20,20 @@ use crate::progress::Progress;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-One event a line, in the order of the log. A payload is a JSON string of its exact text where it is UTF-8; otherwise base64,
-said so by \"payload_encoding\". The first event of a later life names the tombstone's chain as \"previous_life\". The last line is the
-end mark, {\"end\": {\"events\": N, ..}}: `import` tells by it that nothing is missing.
+One event a line, in the order of the log. A payload is a JSON string of its exact text where it is \
+UTF-8; otherwise base64, said so by \"payload_encoding\". The first event of a later life names the \
+tombstone's chain as \"previous_life\". The last line is the end mark, {\"end\": {\"events\": N, ..}}: \
+`import` tells by it that nothing is missing.
 
-Left out, and counted, are tombstones of erased streams and markers of truncations. What a marker remembers of the idempotency keys
-of events that were cut off goes with it: into the store that is imported, a command with such a key is recorded again. Snapshots are
-not exported: they are taken anew. To keep everything, use `backup`.
+Left out, and counted, are tombstones of erased streams and markers of truncations. What a marker \
+remembers of the idempotency keys of events that were cut off goes with it: into the store that is \
+imported, a command with such a key is recorded again. Snapshots are not exported: they are taken anew. \
+To keep everything, use `backup`.
 
-A file gets its name when all of it is on disk; one that is there is never replaced. It may be read by whom the store's file may be.
-Without FILE, or with `-`, the lines go to stdout, and the count to stderr. With --json, the count is one object: events,
-tombstones_left_out, markers_left_out, keys_left_out, truncated_streams.
+A file gets its name when all of it is on disk; one that is there is never replaced. It may be read by \
+whom the store's file may be. Without FILE, or with `-`, the lines go to stdout, and the count to \
+stderr. With --json, the count is one object: events, tombstones_left_out, markers_left_out, \
+keys_left_out, truncated_streams.
 
 Examples:
   tailfold --store flights.db export flights.jsonl

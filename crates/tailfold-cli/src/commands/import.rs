@@ -17,21 +17,25 @@ use crate::progress::Progress;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-Reads what `export` wrote, from a file (gzip is recognised) or from stdin. Ids, times, bytes and the order of the log stay; the
-store is created if it is missing and the first line is one of an export. Chains are recomputed: a line whose chain does not
-follow from the line before and its own bytes is refused.
+Reads what `export` wrote, from a file (gzip is recognised) or from stdin. Ids, times, bytes and the \
+order of the log stay; the store is created if it is missing and the first line is one of an export. \
+Chains are recomputed: a line whose chain does not follow from the line before and its own bytes is \
+refused.
 
-An export ends with a mark that counts its events. Where the mark is missing, the file was cut, and where it counts more than there
-were, lines are missing: what came is recorded, and the command fails. --partial takes that for success: for lines that somebody
-picked, and for files of releases before the mark. Several exports may follow each other.
+An export ends with a mark that counts its events. Where the mark is missing, the file was cut, and \
+where it counts more than there were, lines are missing: what came is recorded, and the command fails. \
+--partial takes that for success: for lines that somebody picked, and for files of releases before the \
+mark. Several exports may follow each other.
 
-Left out are tombstones. Streams that were truncated are numbered from 1 here, with another chain; what their markers remember of
-idempotency keys stays behind, so that a command which is sent again with such a key is recorded again. All of that is counted.
+Left out are tombstones. Streams that were truncated are numbered from 1 here, with another chain; what \
+their markers remember of idempotency keys stays behind, so that a command which is sent again with such \
+a key is recorded again. All of that is counted.
 
-Running it again continues where it stopped: events that are there already are recognised, and a stream that holds another
-history is refused. A line that is wrong ends it with the line's number; what came before is recorded. Memory: some 100 MB at most,
-and about 500 bytes a stream. With --json, one object: events, found (there already), streams, renumbered_streams, rechained_streams,
-tombstones_left_out, markers_left_out, keys_left_out.
+Running it again continues where it stopped: events that are there already are recognised, and a stream \
+that holds another history is refused. A line that is wrong ends it with the line's number; what came \
+before is recorded. Memory: some 100 MB at most, and about 500 bytes a stream. With --json, one object: \
+events, found (there already), streams, renumbered_streams, rechained_streams, tombstones_left_out, \
+markers_left_out, keys_left_out.
 
 Examples:
   tailfold --store copy.db import flights.jsonl.gz

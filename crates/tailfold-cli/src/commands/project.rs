@@ -15,16 +15,18 @@ use crate::store::Open;
 use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
-Folds the events that a projection's instance selects into a snapshot of the serial that the fold has in this program, and keeps it
-beside those of other serials, which services of another release go on using. Run it with the new release's program before its services
-start: their first load then folds a short tail. What is there of the serial already is gone on from, so that a rebuild that was
-interrupted goes on from its last checkpoint (one every 50,000 events); --from-start removes it first, in the tier too.
+Folds the events that a projection's instance selects into a snapshot of the serial that the fold has in \
+this program, and keeps it beside those of other serials, which services of another release go on using. \
+Run it with the new release's program before its services start: their first load then folds a short \
+tail. What is there of the serial already is gone on from, so that a rebuild that was interrupted goes \
+on from its last checkpoint (one every 50,000 events); --from-start removes it first, in the tier too.
 
-This program knows the demo's projection `delays-by-carrier`. Your own are known to a program of yours that calls
-`tailfold_cli::manage` with them; it has every other command as well. Services go on meanwhile; nothing is recorded.
+This program knows the demo's projection `delays-by-carrier`. Your own are known to a program of yours \
+that calls `tailfold_cli::manage` with them; it has every other command as well. Services go on \
+meanwhile; nothing is recorded.
 
-With --json, one object: projection, key, serial, source, began_at, position, last_event, replayed_events, replayed_bytes, seconds,
-before and after (what is kept of the instance, by serial).
+With --json, one object: projection, key, serial, source, began_at, position, last_event, \
+replayed_events, replayed_bytes, seconds, before and after (what is kept of the instance, by serial).
 
 Examples:
   tailfold --store flights.db project rebuild delays-by-carrier

@@ -13,23 +13,29 @@ use crate::tier::Tiers;
 use self::behind::Behind;
 
 pub(crate) const HELP: &str = "\
-An instance is a projection's fold with a key, once for each serial: while a new release builds its snapshots, those of the old one
-stay beside them. Listed is what is kept: of instances their snapshots, of subscriptions where their read models stand.
+An instance is a projection's fold with a key, once for each serial: while a new release builds its \
+snapshots, those of the old one stay beside them. Listed is what is kept: of instances their snapshots, \
+of subscriptions where their read models stand.
 
-POSITION is that of the last event in the newest snapshot, LOOKED that up to which the log was looked at, matching or not. BEHIND is
-what the next load folds, or looks at: the events after that. Of a projection that this program knows (of yours, if its command
-line is embedded in your program), those that match are counted; of others it cannot know, so all events are, of any kind, and
-the number is at most that: `<= 1,234`. Positions are no count: on PostgreSQL and NATS they have gaps. RECORDED UP TO is when the latest
-event in the snapshot was recorded. SERIAL bears a star if it is that of the fold as this program has it: what `project rebuild` builds.
+POSITION is that of the last event in the newest snapshot, LOOKED that up to which the log was looked \
+at, matching or not. BEHIND is what the next load folds, or looks at: the events after that. Of a \
+projection that this program knows (of yours, if its command line is embedded in your program), those \
+that match are counted; of others it cannot know, so all events are, of any kind, and the number is at \
+most that: `<= 1,234`. Positions are no count: on PostgreSQL and NATS they have gaps. RECORDED UP TO is \
+when the latest event in the snapshot was recorded. SERIAL bears a star if it is that of the fold as \
+this program has it: what `project rebuild` builds.
 
-Subscriptions that keep their checkpoints among snapshots are listed after the instances. Read models with tables of their own are
-found only if their place is named: --read-models FILE, or postgres://HOST/DATABASE?schema=NAME, as often as there are places. Here, BEHIND is the events of any
-kind after the checkpoint, SINCE when the first of them was recorded, PARKED how many events were put aside, MOVED when the checkpoint did.
+Subscriptions that keep their checkpoints among snapshots are listed after the instances. Read models \
+with tables of their own are found only if their place is named: --read-models FILE, or \
+postgres://HOST/DATABASE?schema=NAME, as often as there are places. Here, BEHIND is the events of any \
+kind after the checkpoint, SINCE when the first of them was recorded, PARKED how many events were put \
+aside, MOVED when the checkpoint did.
 
-Reads the log from what is farthest behind. With --snapshots, those of the tier come first. With --json, one object a line. Of a
-snapshot: kind (`snapshot`), fold, key, serial, current, snapshots, position, looked, events_behind, matching_behind (null where
-unknown), latest_recorded_at, bytes, used. Of a read model: kind (`subscription`), name, kept_in, store, position, events_behind (null if
-it is another store's), behind_since, parked, leased_until, updated_at.
+Reads the log from what is farthest behind. With --snapshots, those of the tier come first. With --json, \
+one object a line. Of a snapshot: kind (`snapshot`), fold, key, serial, current, snapshots, position, \
+looked, events_behind, matching_behind (null where unknown), latest_recorded_at, bytes, used. Of a read \
+model: kind (`subscription`), name, kept_in, store, position, events_behind (null if it is another \
+store's), behind_since, parked, leased_until, updated_at.
 
 Examples:
   tailfold projections

@@ -7,8 +7,9 @@ use crate::output::Output;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-Events are found by their tags, and on SQLite by category and type, through indexes beside the log, which can be rebuilt at any
-time. Appends wait for it. Stores on NATS have no such index, and refuse. With --json, one object: {\"reindexed\": true}.
+Events are found by their tags, and on SQLite by category and type, through indexes beside the log, \
+which can be rebuilt at any time. Appends wait for it. Stores on NATS have no such index, and refuse. \
+With --json, one object: {\"reindexed\": true}.
 
 Example:
   tailfold --store flights.db reindex";

@@ -7,11 +7,12 @@ use crate::output::Output;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-What remembers positions of a store (cursors, caches) remembers its id too. After a dump or a base backup of PostgreSQL was restored,
-the copy has the id of the original, which may have seen events that the copy has not: give the copy a new one before anybody
-uses it. Whoever has it open must open it again, and is refused until then. The sequence of positions is set right, too, where a replica
-or a restore has left it behind the log. `restore` does this by itself for files and on NATS, where this command refuses.
-With --json, one object: {\"store_id\"}.
+What remembers positions of a store (cursors, caches) remembers its id too. After a dump or a base \
+backup of PostgreSQL was restored, the copy has the id of the original, which may have seen events that \
+the copy has not: give the copy a new one before anybody uses it. Whoever has it open must open it \
+again, and is refused until then. The sequence of positions is set right, too, where a replica or a \
+restore has left it behind the log. `restore` does this by itself for files and on NATS, where this \
+command refuses. With --json, one object: {\"store_id\"}.
 
 Example:
   pg_restore --dbname copy bank.dump

@@ -10,13 +10,15 @@ use crate::output::Output;
 use crate::store::Location;
 
 pub(crate) const HELP: &str = "\
-The store named by --store is created; one that exists is refused, and so is a name beside which the `-wal`, `-shm` or
-`-journal` of another file is left. It gets a new store id, so that cursors and caches of the original, which may have seen events
-that the backup has not, do not match it. With --json, one object: {\"store\", \"store_id\"}.
+The store named by --store is created; one that exists is refused, and so is a name beside which the \
+`-wal`, `-shm` or `-journal` of another file is left. It gets a new store id, so that cursors and caches \
+of the original, which may have seen events that the backup has not, do not match it. With --json, one \
+object: {\"store\", \"store_id\"}.
 
-A backup of a file becomes a file; one of a store on NATS becomes a store on NATS, on any server and under any name, with the
-replicas and the storage of the original where the URL does not say otherwise. Events keep their positions either way. To go
-from one kind of store to another, use `export` and `import`. PostgreSQL restores its own backups: see `renew-id`.
+A backup of a file becomes a file; one of a store on NATS becomes a store on NATS, on any server and \
+under any name, with the replicas and the storage of the original where the URL does not say otherwise. \
+Events keep their positions either way. To go from one kind of store to another, use `export` and \
+`import`. PostgreSQL restores its own backups: see `renew-id`.
 
 Examples:
   tailfold --store flights.db restore flights-2026-01-31.db

@@ -14,8 +14,8 @@ use crate::payload::Readable;
 use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
-A payload is shown as JSON where it is JSON, digit by digit; otherwise as base64, said so (with --json: {\"base64\": ..}).
-With --json, one object a line.
+A payload is shown as JSON where it is JSON, digit by digit; otherwise as base64, said so (with --json: \
+{\"base64\": ..}). With --json, one object a line.
 
 Examples:
   tailfold show airport/JFK --from 27270

@@ -12,14 +12,17 @@ use crate::table::{Align, Table};
 use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
-Each envelope is read and checked: its checksum, and that it lies where it says it belongs. `verify` also checks it against
-the stream. A checksum shows damage; whether it was made with the key of a service that signs its snapshots, that service
-alone can tell (`checksum_key` with --json names the key). With --snapshots, those of the tier come first, then those of the store,
-and each says where it is. With --json, one object a line; `kind` is `stream`, `projection`, `cursor`, `checkpoint` or `parked`.
+Each envelope is read and checked: its checksum, and that it lies where it says it belongs. `verify` \
+also checks it against the stream. A checksum shows damage; whether it was made with the key of a \
+service that signs its snapshots, that service alone can tell (`checksum_key` with --json names the \
+key). With --snapshots, those of the tier come first, then those of the store, and each says where it \
+is. With --json, one object a line; `kind` is `stream`, `projection`, `cursor`, `checkpoint` or \
+`parked`.
 
-The key of an aggregate's snapshot is its stream. Those of projections begin with `*`, and their version is a position; `^` is how far
-the projection of that key has looked beyond its last event (`projections` puts both together). Under the fold
-`tailfold-subscription` lie the checkpoints of read models that keep theirs among snapshots, and after a `!` what these have parked.
+The key of an aggregate's snapshot is its stream. Those of projections begin with `*`, and their version \
+is a position; `^` is how far the projection of that key has looked beyond its last event (`projections` \
+puts both together). Under the fold `tailfold-subscription` lie the checkpoints of read models that keep \
+theirs among snapshots, and after a `!` what these have parked.
 
 Examples:
   tailfold snapshots

@@ -12,11 +12,13 @@ use crate::store::Open;
 const FOLD: &str = "JSON merge patch (RFC 7396)";
 
 pub(crate) const HELP: &str = "\
-This program does not know your folds. It applies the payloads one after the other as JSON merge patches (RFC 7396): fields
-overwrite, null removes, objects merge. So it works on every store, and is not the state that your service sees. It is
-never kept as a snapshot. Payloads that are not JSON are left out and counted.
+This program does not know your folds. It applies the payloads one after the other as JSON merge patches \
+(RFC 7396): fields overwrite, null removes, objects merge. So it works on every store, and is not the \
+state that your service sees. It is never kept as a snapshot. Payloads that are not JSON are left out \
+and counted.
 
-With --json, one object: {\"stream\", \"version\", \"chain\", \"fold\", \"snapshotted\", \"events\", \"left_out\", \"state\"}.
+With --json, one object: {\"stream\", \"version\", \"chain\", \"fold\", \"snapshotted\", \"events\", \
+\"left_out\", \"state\"}.
 
 Examples:
   tailfold state airport/JFK

@@ -17,10 +17,11 @@ use crate::table::{Align, Table};
 use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
-Reads the log once, about a million events a second; memory does not grow with it. The size is that of the
-file on disk, or what the server tells: of the tables and indexes on PostgreSQL, of the streams on NATS. With --snapshots,
-the snapshots of the tier and of the store are counted by themselves too. Snapshots of projections are among
-them, by their fold; cursors, in which projections note how far they have looked, are not, nor is what subscriptions keep. With --json, one object.
+Reads the log once, about a million events a second; memory does not grow with it. The size is that of \
+the file on disk, or what the server tells: of the tables and indexes on PostgreSQL, of the streams on \
+NATS. With --snapshots, the snapshots of the tier and of the store are counted by themselves too. \
+Snapshots of projections are among them, by their fold; cursors, in which projections note how far they \
+have looked, are not, nor is what subscriptions keep. With --json, one object.
 
 Examples:
   tailfold stats

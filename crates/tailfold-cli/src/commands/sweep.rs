@@ -9,10 +9,14 @@ use crate::output::{Output, bytes, grouped};
 use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
-A snapshot counts as used on the day of its last use, or of its save. One that is gone is taken anew when it is due; until
-then its stream loads by replay. That goes for projections too, whose cursors (how far they have looked) are
-counted with the snapshots. With --snapshots, the tier is swept and then the store, each told by itself (a Redis removes what is
-not used by itself as well). With --json, one object: {\"snapshots\", \"bytes\", \"unused_since\"}, and `tiers` with --snapshots.
+A snapshot counts as used on the day of its last use, or of its save. One that is gone is taken anew \
+when it is due; until then its stream loads by replay. That goes for projections too, whose cursors (how \
+far they have looked) are counted with the snapshots. With --snapshots, the tier is swept and then the \
+store, each told by itself (a Redis removes what is not used by itself as well). With --json, one \
+object: {\"snapshots\", \"bytes\", \"unused_since\"}, and `tiers` with --snapshots.
+
+What subscriptions keep among snapshots, where they stand and what they have parked, is none of them and \
+stays.
 
 Examples:
   tailfold sweep --unused-for 90

@@ -12,19 +12,23 @@ use crate::store::Open;
 use crate::tier::Tiers;
 
 pub(crate) const HELP: &str = "\
-Checks the pages of a store's file (a store on a server has none: servers look after theirs), recomputes the chain of every stream
-in one pass over the log (erased and truncated ones too; memory grows with the number of streams), then reads every snapshot and
-compares it with the stream it stands for. On PostgreSQL, the sequence of positions was compared with the log when the command
-connected, as by each process that does, and set right where it was behind.
+Checks the pages of a store's file (a store on a server has none: servers look after theirs), recomputes \
+the chain of every stream in one pass over the log (erased and truncated ones too; memory grows with the \
+number of streams), then reads every snapshot and compares it with the stream it stands for. On \
+PostgreSQL, the sequence of positions was compared with the log when the command connected, as by each \
+process that does, and set right where it was behind.
 
-Of a projection's snapshot, envelope and slot are checked, and that the log reaches its position. Whether the event there is the one
-that was folded takes the projection's query: every load checks that, and takes no snapshot for which it does not hold.
+Of a projection's snapshot, envelope and slot are checked, and that the log reaches its position. \
+Whether the event there is the one that was folded takes the projection's query: every load checks that, \
+and takes no snapshot for which it does not hold.
 
-Checksums of snapshots are recomputed without their key, if they have one: damage is found, a forgery is not.
+Checksums of snapshots are recomputed without their key, if they have one: damage is found, a forgery is \
+not.
 
-A wrong event means that somebody or something altered the history: restore a backup. A wrong snapshot costs time and never
-an answer: the next load of its stream replays and removes it. With --snapshots, the snapshots of the tier and of the store are
-checked and counted by themselves. Damage of either kind ends with exit code 3. With --json, one object.
+A wrong event means that somebody or something altered the history: restore a backup. A wrong snapshot \
+costs time and never an answer: the next load of its stream replays and removes it. With --snapshots, \
+the snapshots of the tier and of the store are checked and counted by themselves. Damage of either kind \
+ends with exit code 3. With --json, one object.
 
 Examples:
   tailfold --store flights.db verify

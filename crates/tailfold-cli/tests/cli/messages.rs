@@ -46,6 +46,7 @@ fn an_argument_that_is_wrong_is_told_what_is_wanted_with_an_example() {
         (&["sweep", "--unused-for", "3weeks"], &["days", "--unused-for 21"]),
         (&["sweep", "--unused-for", "99999999999"], &["days", "--unused-for 21"]),
         (&["sweep"], &["--unused-for <DAYS>"]),
+        (&["parked", "drop", "mailed", "--position", "last"], &["position", "--position 1787"]),
         (&["demo", "--lanes", "many"], &["1 to 1024", "--lanes 32"]),
         (&["demo", "--lanes", "0"], &["1 to 1024", "--lanes 32"]),
     ] {

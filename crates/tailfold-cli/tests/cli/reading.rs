@@ -114,6 +114,8 @@ fn what_is_not_a_store_is_refused_by_name_and_left_alone() {
     {
         let message = desk.run(command).failed(1);
         assert!(message.contains("open store `tailfold.db`: there is no such file"), "{message}");
+        // Nobody has named it, so that it may not be what was meant.
+        assert!(message.contains("--store") && message.contains("tailfold demo"), "{message}");
     }
     assert_eq!(desk.files(), Vec::<String>::new());
 
@@ -204,5 +206,31 @@ fn help_teaches_by_examples() {
     ] {
         let help = desk.run(&[command, "--help"]).succeeded().stdout;
         assert!(help.contains("Example") && help.to_lowercase().contains("json"), "{command}: {help}");
+    }
+}
+
+/// Paragraphs of help are filled to the width of the terminal: none is broken where its source is.
+#[test]
+fn help_is_filled_to_the_terminal() {
+    const WIDTH: usize = 70;
+    let desk = Desk::new();
+    let commands = desk.run(&["--help"]).succeeded().stdout;
+    let commands =
+        commands.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let named = commands.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let named: Vec<String> = named.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert!(named.len() > 15, "{named:?}");
+    for command in named.iter().map(String::as_str).chain([""]).filter(|command| *command != "help") {
+        let mut run = desk.command(&[command, "--help"][usize::from(command.is_empty())..]);
+        let output = run.env("COLUMNS", WIDTH.to_string()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in
+            lines.windows(2).filter(|pair| pair.iter().all(|line| line.starts_with(char::is_alphanumeric)))
+        {
+            let next = pair[1].split(' ').next().unwrap();
+            let filled = pair[0].chars().count() + 1 + next.chars().count() > WIDTH;
+            assert!(filled, "`{command}`: {}\n{}", pair[0], pair[1]);
+        }
     }
 }
