@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind as UsageError;
 use clap::{Arg, Command};
-use tailfold::{ErrorKind, Store, StoreId};
+use tailfold::{CheckpointInfo, ErrorKind, Store, StoreId};
 #[cfg(feature = "nats")]
 use tailfold_nats::{NatsConfig, NatsStore};
 #[cfg(feature = "postgres")]
@@ -118,7 +118,7 @@ impl Location {
     /// Says of a place that is no store what it is, where that can be told: read models are in places of their own, and easily
     /// taken for the store that they follow.
     async fn not_a_store(&self, error: tailfold::Error) -> Error {
-        let read_models = match self {
+        let read_models: tailfold::Result<Vec<CheckpointInfo>> = match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => tailfold_sqlite::checkpoints(path),
             #[cfg(feature = "postgres")]
@@ -179,13 +179,12 @@ impl Open {
     pub(crate) async fn backup_to(&self, target: &Path) -> Result<()> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => store.backup_to(target).await?,
+            Self::Sqlite(store) => Ok(store.backup_to(target).await?),
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => return Err(server_copies("back up to", target, "pg_dump")),
+            Self::Postgres(_) => Err(server_copies("back up to", target, "pg_dump")),
             #[cfg(feature = "nats")]
-            Self::Nats(store) => store.backup_to(target).await?,
+            Self::Nats(store) => Ok(store.backup_to(target).await?),
         }
-        Ok(())
     }
 
     pub(crate) async fn reindex(&self) -> Result<()> {

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::{Arg, Command};
-use futures_util::TryStreamExt as _;
 use tailfold::{SlotFilter, SnapshotStore, SnapshotStoreExt as _, Store, Tier};
 #[cfg(feature = "redis")]
 use tailfold_redis::RedisConfig;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::secret::with_password;
 use crate::store::{Open, refused};
 
@@ -43,8 +42,9 @@ impl SnapshotLocation {
         let Self::Redis(config) = self;
         let snapshots = config.as_ref().clone().connect().await?;
         // Connecting succeeds where no server answers; this key is none that a stream could have.
-        let asked = snapshots.list(SlotFilter::key("tailfold")).try_next().await;
-        asked.map_err(|error| Error::Refused(format!("connect to {config}: {error}")))?;
+        let asked =
+            futures_util::TryStreamExt::try_next(&mut snapshots.list(SlotFilter::key("tailfold"))).await;
+        asked.map_err(|error| crate::error::Error::Refused(format!("connect to {config}: {error}")))?;
         Ok(("redis", Arc::new(snapshots)))
     }
 

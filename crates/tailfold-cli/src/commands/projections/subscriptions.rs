@@ -36,19 +36,19 @@ pub(super) async fn of_tier(tier: &dyn SnapshotStore, place: &str) -> Result<Vec
 
 /// Those whose read models are in a file or a schema.
 pub(super) async fn of_read_models(place: &Location) -> Result<Vec<Standing>> {
-    let infos = match place {
+    let infos: tailfold::Result<Vec<CheckpointInfo>> = match place {
         #[cfg(feature = "sqlite")]
-        Location::Sqlite(path) => tailfold_sqlite::checkpoints(path)?,
+        Location::Sqlite(path) => tailfold_sqlite::checkpoints(path),
         #[cfg(feature = "postgres")]
-        Location::Postgres(config) => tailfold_postgres::checkpoints(config.as_ref().clone()).await?,
+        Location::Postgres(config) => tailfold_postgres::checkpoints(config.as_ref().clone()).await,
         #[cfg(feature = "nats")]
         Location::Nats(_) => {
             let reason = "no read models are kept on NATS: checkpoints that are lie among the snapshots, and are listed with them";
             let error = tailfold::Error::unsupported(reason);
-            return Err(error.during(format!("list the checkpoints in {place}")).into());
+            Err(error.during(format!("list the checkpoints in {place}")))
         }
     };
-    Ok(infos.into_iter().map(|info| Standing::new(info, place.to_string())).collect())
+    Ok(infos?.into_iter().map(|info| Standing::new(info, place.to_string())).collect())
 }
 
 impl Standing {
