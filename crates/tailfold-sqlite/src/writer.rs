@@ -84,13 +84,17 @@ impl Writer {
                 attempt += 1;
                 continue;
             }
+            attempt = 1;
             if !group.is_empty() {
                 let error = self.diagnosis.of(&self.config.path, served);
                 group.drain(..).for_each(|request| request.settle(Err(error.clone())));
+                // What came with them may be what mends the file.
+                if !chores.is_empty() {
+                    continue;
+                }
             }
             // Whoever waits for one is told that the writer did not come to it.
             chores.clear();
-            attempt = 1;
             // There is no need of a connection before somebody asks for something.
             if !self.queue.take(self.limits(), &mut group, &mut chores) {
                 return None;

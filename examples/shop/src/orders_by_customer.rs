@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tailfold::{BoxError, Delivery, Events, Lag, Parked, Position, Subscription};
+use tailfold::{BoxError, Delivery, Events, Lag, Parked, Position, Retry, Subscription};
 use tailfold_sqlite::rusqlite::{self, Connection, OpenFlags, Transaction};
 use tailfold_sqlite::{SqliteReadModel, SqliteStore};
 
@@ -76,7 +76,11 @@ impl OrdersByCustomer {
         let path = directory.join(format!("{}.sqlite", release.name()));
         let model = SqliteReadModel::open(&path, handle)?;
         model.prepare(release.tables())?;
-        let subscription = Subscription::builder(store.clone(), release.name(), model).start()?;
+        // By default an event is tried for minutes before it is parked, so that what the handler needs may come back. A day in
+        // this shop is short, and what its tables refuse once they refuse again.
+        let retry = Retry { limit: 3, ..Retry::default() };
+        let subscription =
+            Subscription::builder(store.clone(), release.name(), model).retry(retry).start()?;
         Ok(Self { path, release, subscription })
     }
 

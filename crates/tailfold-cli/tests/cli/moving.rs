@@ -219,7 +219,8 @@ fn what_is_no_backup_becomes_no_store(desk: &Desk) {
     desk.write("notes.txt", &"no store ".repeat(1000));
     for (desk, file) in [(desk, "half.backup"), (desk, "notes.txt"), (&other, "flights.backup")] {
         let message = desk.run(&["--store", &desk.store("other"), "restore", file]).failed(1);
-        assert!(message.contains(&format!("`{file}`")), "{message}");
+        // As it was given, or by its path from the root.
+        assert!(message.contains(&format!("{file}`")), "{message}");
         let message = desk.run(&["--store", &desk.store("other"), "stats"]).failed(1);
         assert!(message.contains("there is no such"), "{message}");
     }

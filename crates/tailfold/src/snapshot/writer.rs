@@ -39,7 +39,7 @@ const MARK_DELAY: Duration = Duration::from_secs(2);
 const MOST_MARKS: usize = 100_000;
 /// States are encoded in groups: until one took so long, or has so many.
 const GROUP_TIME: Duration = Duration::from_millis(4);
-const GROUP: usize = 256;
+const MOST_STATES: usize = 256;
 /// After each group the writer rests this many times as long as it worked on it, within bounds, so that commands hardly
 /// notice it however fast they come. What falls due meanwhile in the same slot is coalesced. It does not rest while somebody
 /// waits for it to finish, or while its queue is half full.
@@ -88,6 +88,13 @@ struct Job<F> {
     state: Arc<F>,
     head: Head,
     trail: Trail,
+}
+
+/// What became of states that were sealed together.
+#[derive(Default)]
+struct Group {
+    envelopes: Vec<(Slot, Sealed)>,
+    dropped: Vec<Outcome>,
 }
 
 enum Work {
@@ -308,9 +315,10 @@ impl<F: Fold> Writer<F> {
         });
         let mut worked = Duration::ZERO;
         match sealed.await {
-            Ok((envelopes, took)) => {
+            Ok((group, took)) => {
                 worked = took;
-                self.hand_out(envelopes, |_, _| true);
+                self.count(&group);
+                self.hand_out(group.envelopes, |_, _| true);
             }
             Err(stopped) => tracing::error!(%stopped, "the writer of snapshots was stopped"),
         }
@@ -323,37 +331,38 @@ impl<F: Fold> Writer<F> {
         }
     }
 
+    /// Counts what became of a group. Here, and not where it is encoded: a recorder of metrics may be one of this thread's.
+    fn count(&self, group: &Group) {
+        self.counters.queued(self.lock().line.len());
+        for (_, sealed) in &group.envelopes {
+            self.counters.sealed(sealed.bytes.len());
+        }
+        group.dropped.iter().for_each(|outcome| self.counters.wrote(*outcome));
+    }
+
     /// Seals what waits, until a group is full.
-    fn seal_some(&self, started: Instant) -> Vec<(Slot, Sealed)> {
-        let mut envelopes = Vec::new();
-        for _ in 0..GROUP {
-            let Some((slot, job)) = self.take() else { break };
+    fn seal_some(&self, started: Instant) -> Group {
+        let mut group = Group::default();
+        for _ in 0..MOST_STATES {
+            let Some((slot, job)) = self.lock().line.take() else { break };
             let Job { state, head, trail } = job;
             // What a user's code does in here concerns this snapshot alone.
             match caught(|| self.sealer.seal(&slot, &state, head, &trail)) {
                 Ok(Ok(bytes)) => {
-                    self.counters.sealed(bytes.len());
                     self.note_usual(bytes.len());
-                    envelopes.push((slot, Sealed { head, bytes, origin: Origin::Due }));
+                    group.envelopes.push((slot, Sealed { head, bytes, origin: Origin::Due }));
                 }
-                Ok(Err(refused)) => self.counters.wrote(refused.dropped(&slot, head)),
+                Ok(Err(refused)) => group.dropped.push(refused.dropped(&slot, head)),
                 Err(panicked) => {
                     tracing::error!(%slot, %panicked, "encoding a snapshot failed: snapshot dropped");
-                    self.counters.wrote(Outcome::Unencodable);
+                    group.dropped.push(Outcome::Unencodable);
                 }
             }
             if started.elapsed() >= GROUP_TIME {
                 break;
             }
         }
-        envelopes
-    }
-
-    fn take(&self) -> Option<(Slot, Job<F>)> {
-        let mut queue = self.lock();
-        let taken = queue.line.take();
-        self.counters.queued(queue.line.len());
-        taken
+        group
     }
 
     /// Moves what a state is taken to have by an eighth of the difference.
