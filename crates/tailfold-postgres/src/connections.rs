@@ -162,6 +162,27 @@ impl Connection {
         Ok(answer?)
     }
 
+    /// Runs a statement, the first time on this connection only if `check` says so; otherwise there are no rows.
+    pub(crate) async fn rows_checked(
+        &self,
+        sql: &str,
+        values: &Values<'_>,
+        check: impl Future<Output = Result<bool, Failure>>,
+    ) -> Result<Vec<Row>, Failure> {
+        let prepared = self.object().statement_cache.size();
+        self.prepare(sql).await?;
+        if self.object().statement_cache.size() > prepared {
+            let checked = check.await;
+            if !matches!(checked, Ok(true)) {
+                self.object().statement_cache.remove(sql, &[]);
+            }
+            if !checked? {
+                return Ok(Vec::new());
+            }
+        }
+        self.rows(sql, values).await
+    }
+
     /// Runs a statement without values, and without preparing it.
     pub(crate) async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
         self.unanswered.store(true, Ordering::Release);
@@ -235,6 +256,8 @@ impl Suspect {
     async fn answer(mut self) {
         let Some(client) = &self.client else { return };
         if matches!(timeout(GRACE, client.simple_query("")).await, Ok(Ok(_))) {
+            // What is checked when a statement is prepared may not have been.
+            client.statement_cache.clear();
             self.acquit();
         }
     }

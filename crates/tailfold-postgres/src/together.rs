@@ -208,7 +208,7 @@ async fn one(connection: &Connection, inner: &Inner, single: &Single) -> Result<
     let (Some(event), Some(chain)) = (write.events.first(), single.chains.first()) else { return Ok(None) };
     let data = event.data();
     let found = connection
-        .rows(
+        .rows_checked(
             &inner.statements.append.one,
             &[
                 &write.stream.as_str(),
@@ -224,6 +224,7 @@ async fn one(connection: &Connection, inner: &Inner, single: &Single) -> Result<
                 &&*data.payload,
                 &inner.seen.load(Ordering::Acquire),
             ],
+            inner.reaches(connection),
         )
         .await?;
     Ok(found.first().map(|row| rows::value(row, 0)).transpose()?)

@@ -4,22 +4,37 @@ use std::sync::atomic::Ordering;
 
 use tailfold::{Error, Position, Result, StoreId};
 
+use crate::connections::Connection;
+use crate::error::Failure;
+use crate::positions;
 use crate::rows::{self, unsigned};
 use crate::store::{Inner, another};
 
 impl Inner {
-    /// The error of an append that met a log which does not reach `seen`, and so was not recorded. It is told once: from then
-    /// on the log counts as it is.
-    pub(crate) async fn went_back(&self, seen: i64) -> Error {
-        match self.end_of_log().await {
-            Ok(end) => {
-                self.seen.fetch_min(rows::signed(end.0), Ordering::AcqRel);
-                let error = went_back(Position(seen.unsigned_abs()), end);
-                tracing::error!(%error, "PostgreSQL");
-                error
-            }
-            Err(error) => error,
+    /// What an append does that was not recorded since the log does not reach `seen`, or since the sequence of positions does not:
+    /// the sequence is set right, so that the append can be sent again.
+    ///
+    /// # Errors
+    /// `Corrupt` of a log that went back. It is told once: from then on the log counts as it is.
+    pub(crate) async fn went_back(&self, seen: i64) -> Result<()> {
+        let end = self.end_of_log().await?;
+        if rows::signed(end.0) >= seen {
+            positions::check(&self.connections, &self.schema).await?;
+            return Ok(());
         }
+        self.seen.fetch_min(rows::signed(end.0), Ordering::AcqRel);
+        let error = went_back(Position(seen.unsigned_abs()), end);
+        tracing::error!(%error, "PostgreSQL");
+        Err(error)
+    }
+
+    /// Whether the log of this connection's server reaches what this process has seen. A log that goes back without its
+    /// connections being cut is one that somebody wrote over, sequence and all, and then positions tell it.
+    pub(crate) async fn reaches(&self, connection: &Connection) -> Result<bool, Failure> {
+        let seen = self.seen.load(Ordering::Acquire);
+        let found = connection.rows(&self.statements.end, &[]).await?;
+        let end = found.first().map(|row| rows::value::<i64>(row, 0)).transpose()?;
+        Ok(end.is_some_and(|end| end >= seen))
     }
 
     /// The position of the last event that can be seen.

@@ -29,6 +29,23 @@ async fn a_sequence_that_is_behind_the_log_is_set_right_before_anybody_appends()
     assert_eq!(append(&store, "a/1", events(1)).await.position, Position(51));
 }
 
+/// Somebody sets it while a process appends, whose followers have passed what it would give out.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_to_a_sequence_that_was_set_back_sets_it_right() {
+    for (expected, count) in [(Expected::NoStream, 1), (Expected::NoStream, 3), (Expected::Any, 1)] {
+        let (store, schema) = fresh_store().await;
+        append(&store, "a/1", events(1)).await;
+        append(&store, "a/2", events(9)).await;
+        sql(&format!(
+            "DELETE FROM {schema}.events WHERE position < 8; SELECT setval('{schema}.positions', 1)"
+        ))
+        .await;
+        let commit = Commit::new(stream("a/3"), expected, events(count));
+        let position = store.append(commit).await.unwrap().position;
+        assert_eq!(position, Position(10 + count as u64), "{expected:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn renewing_the_id_sets_the_sequence_right_too() {
     let (store, schema) = fresh_store().await;

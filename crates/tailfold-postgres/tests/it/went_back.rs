@@ -79,6 +79,29 @@ async fn a_process_that_meets_a_log_that_went_back_says_so() {
     }
 }
 
+/// A server that took over has lost events, and draws positions from where the other one reserved some ahead: what is drawn tells
+/// nothing. The connections are new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_server_lost_events_says_so_though_positions_go_on() {
+    for count in [1, 3] {
+        let (proxy, behind, beside) = behind_a_proxy().await;
+        let before = append(&behind, "a/1", events(1)).await.position;
+        append(&behind, "lost/1", events(3)).await;
+        let lost = format!("DELETE FROM {}.events WHERE position > {}", schema_of(&beside), before.0);
+        client(&shared_server().await).await.batch_execute(&lost).await.unwrap();
+        proxy.cut();
+        // By reads the process finds out that its connections are cut: the append goes out once, on a new one.
+        for _ in 0..3 {
+            read(&behind, "a/1").await;
+        }
+        let commit = Commit::new(stream("b/1"), Expected::NoStream, events(count));
+        let error = behind.append(commit.clone()).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("ends at {before}")), "{error:?}");
+        assert!(read(&beside, "b/1").await.is_empty(), "{error:?}");
+        assert!(!behind.append(commit).await.unwrap().repeated);
+    }
+}
+
 /// Whoever begins to follow after a position that the log has not reached would wait for ever, and then miss what comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_begins_after_the_end_is_told() {
