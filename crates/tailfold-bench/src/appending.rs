@@ -45,13 +45,26 @@ pub(crate) fn with_store<S>(store: &S, tasks: usize, tagged: bool) -> Result<Sid
 where
     S: EventStore + Clone + 'static,
 {
+    with_streams(store, "account", tasks, tagged)
+}
+
+/// The same, to new streams of that category.
+pub(crate) fn with_streams<S>(
+    store: &S,
+    category: &str,
+    tasks: usize,
+    tagged: bool,
+) -> Result<Side<'static, Throughput>>
+where
+    S: EventStore + Clone + 'static,
+{
     let event_type = EventType::new(AccountEvent::TRADED)?;
     let metadata = metadata()?;
     let mut writers = Vec::new();
     for task in 0..tasks {
         writers.push(TailfoldTask {
             store: store.clone(),
-            stream: StreamId::new("account", &format!("{task}"))?,
+            stream: StreamId::new(category, &format!("{task}"))?,
             head: None,
             number: 0,
             event_type: event_type.clone(),

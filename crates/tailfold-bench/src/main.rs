@@ -15,6 +15,7 @@ mod nats_appending;
 mod nats_loading;
 mod postgres;
 mod postgres_appending;
+mod snapshots_due;
 mod trade;
 mod workloads;
 

@@ -156,23 +156,23 @@ impl Connection {
     /// Runs a statement in one round trip; the first time on this connection in two.
     pub(crate) async fn rows(&self, sql: &str, values: &Values<'_>) -> Result<Vec<Row>, Failure> {
         let statement = self.prepare(sql).await?;
-        self.unanswered.store(true, Ordering::Release);
-        let answer = self.object().query(&statement, values).await;
-        self.settled();
-        Ok(answer?)
+        self.query(&statement, values).await
     }
 
     /// Runs a statement, the first time on this connection only if `check` says so; otherwise there are no rows.
-    pub(crate) async fn rows_checked(
+    pub(crate) async fn rows_checked<F>(
         &self,
         sql: &str,
         values: &Values<'_>,
-        check: impl Future<Output = Result<bool, Failure>>,
-    ) -> Result<Vec<Row>, Failure> {
+        check: impl FnOnce() -> F,
+    ) -> Result<Vec<Row>, Failure>
+    where
+        F: Future<Output = Result<bool, Failure>>,
+    {
         let prepared = self.object().statement_cache.size();
-        self.prepare(sql).await?;
+        let statement = self.prepare(sql).await?;
         if self.object().statement_cache.size() > prepared {
-            let checked = check.await;
+            let checked = check().await;
             if !matches!(checked, Ok(true)) {
                 self.object().statement_cache.remove(sql, &[]);
             }
@@ -180,7 +180,14 @@ impl Connection {
                 return Ok(Vec::new());
             }
         }
-        self.rows(sql, values).await
+        self.query(&statement, values).await
+    }
+
+    async fn query(&self, statement: &Statement, values: &Values<'_>) -> Result<Vec<Row>, Failure> {
+        self.unanswered.store(true, Ordering::Release);
+        let answer = self.object().query(statement, values).await;
+        self.settled();
+        Ok(answer?)
     }
 
     /// Runs a statement without values, and without preparing it.

@@ -224,7 +224,7 @@ async fn one(connection: &Connection, inner: &Inner, single: &Single) -> Result<
                 &&*data.payload,
                 &inner.seen.load(Ordering::Acquire),
             ],
-            inner.reaches(connection),
+            || Box::pin(inner.reaches(connection)),
         )
         .await?;
     Ok(found.first().map(|row| rows::value(row, 0)).transpose()?)

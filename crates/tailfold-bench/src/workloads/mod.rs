@@ -16,13 +16,16 @@ mod pg_append_1;
 mod pg_append_64;
 mod pg_load;
 mod pg_replay;
+mod pg_snapshots_due;
 mod pg_sweep;
 mod projection_replay;
 mod projection_selective;
 mod redis_load;
 mod replay;
 mod snapshot_cost;
+mod snapshots_due;
 mod subscription_latency;
+mod writer_cache;
 
 use std::sync::Arc;
 
@@ -41,6 +44,13 @@ pub(crate) struct Workload {
     pub(crate) run: fn(Arc<Context>) -> BoxFuture<'static, Result<Vec<Figure>>>,
 }
 
+impl Workload {
+    /// Whether it is run by its name only.
+    fn is_long(&self) -> bool {
+        self.name == writer_cache::NAME
+    }
+}
+
 pub(crate) const ALL: &[Workload] = &[
     append_1::WORKLOAD,
     append_64::WORKLOAD,
@@ -53,6 +63,7 @@ pub(crate) const ALL: &[Workload] = &[
     load_flat::WORKLOAD,
     load_snapshot::WORKLOAD,
     snapshot_cost::WORKLOAD,
+    snapshots_due::WORKLOAD,
     nats_append_1::WORKLOAD,
     nats_append_256::WORKLOAD,
     nats_load::WORKLOAD,
@@ -63,13 +74,16 @@ pub(crate) const ALL: &[Workload] = &[
     pg_append_64::WORKLOAD,
     pg_load::WORKLOAD,
     pg_replay::WORKLOAD,
+    pg_snapshots_due::WORKLOAD,
     pg_sweep::WORKLOAD,
     redis_load::WORKLOAD,
+    writer_cache::WORKLOAD,
 ];
 
 pub(crate) fn named(name: &str) -> Result<Vec<Workload>> {
-    let chosen: Vec<_> =
-        ALL.iter().filter(|workload| name == "all" || workload.name == name).copied().collect();
+    let chosen =
+        ALL.iter().filter(|workload| (name == "all" && !workload.is_long()) || workload.name == name);
+    let chosen: Vec<_> = chosen.copied().collect();
     if chosen.is_empty() {
         let names: Vec<_> = ALL.iter().map(|workload| workload.name).collect();
         return Err(format!("no workload `{name}`: there are {} and all", names.join(", ")).into());

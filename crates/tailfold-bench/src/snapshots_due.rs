@@ -1,0 +1,47 @@
+//! Snapshots of many aggregates that fall due at once: how many are kept, and how long after the last commit.
+
+use std::time::Instant;
+
+use tailfold::{Policy, Repository, Store};
+use tokio::task::JoinSet;
+
+use crate::harness::{Bar, Error, Figure, Result};
+use crate::trade::{Account, AccountEvent, LINES_OF_1_KIB};
+
+const ACTORS: u64 = 100_000;
+/// Commands under way at the same time.
+const TASKS: u64 = 256;
+/// What is not kept has to be made anew by a replay, so nothing less will do.
+const BAR: Bar = Bar::AtLeast(1.0);
+
+/// Each of 100,000 accounts gets one command, and each command makes a snapshot due.
+pub(crate) async fn stored(name: &str, store: impl Store + Clone + 'static) -> Result<Vec<Figure>> {
+    let accounts = Repository::<Account>::builder(store).snapshots(Policy::every(1)).build()?;
+    let mut running = JoinSet::new();
+    let begun = Instant::now();
+    for task in 0..TASKS {
+        let accounts = accounts.clone();
+        running.spawn(async move {
+            for actor in (task..ACTORS).step_by(TASKS as usize) {
+                let events: Vec<_> =
+                    (0..LINES_OF_1_KIB).map(|number| AccountEvent::traded(number, LINES_OF_1_KIB)).collect();
+                accounts
+                    .execute(actor.to_string(), |_| Ok::<_, std::convert::Infallible>(events.clone()))
+                    .await??;
+            }
+            Ok::<_, Error>(())
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    let appended = begun.elapsed();
+    let due = Instant::now();
+    accounts.flush().await;
+    let stored = accounts.stats().await?.snapshots;
+    eprintln!(
+        "{name}: {ACTORS} commands took {appended:.1?}; the last snapshot was stored {:.1?} after the last command",
+        due.elapsed()
+    );
+    Ok(vec![Figure::of_pairs(name, "snapshots", BAR, [stored as f64], [ACTORS as f64])])
+}

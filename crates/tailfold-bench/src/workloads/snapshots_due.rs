@@ -1,0 +1,27 @@
+//! Snapshots of 100,000 aggregates on SQLite that fall due at once.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tailfold_sqlite::SqliteStore;
+
+use super::{Context, Workload};
+use crate::harness::{Figure, Result, Scratch};
+use crate::snapshots_due;
+
+const NAME: &str = "snapshots-due";
+
+pub(crate) const WORKLOAD: Workload = Workload {
+    name: NAME,
+    what: "of 100,000 snapshots that fall due at once, how many are stored",
+    run: |context| run(context).boxed(),
+};
+
+async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
+    if context.settings.limit_only {
+        return Ok(Vec::new());
+    }
+    let scratch = Scratch::new()?;
+    let store = SqliteStore::open(scratch.path("store.tailfold")).await?;
+    snapshots_due::stored(NAME, store).await
+}
