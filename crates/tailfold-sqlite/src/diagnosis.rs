@@ -44,6 +44,28 @@ pub(crate) struct Diagnosis {
 }
 
 impl Diagnosis {
+    /// Does something, each time on a new connection, until the file can be read by it. The error of the last
+    /// attempt is told as by [`of`](Self::of); what may have been done is not done again.
+    pub(crate) fn insist<T>(
+        &self,
+        path: &Path,
+        what: &str,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut attempts = 1;
+        loop {
+            let error = match attempt() {
+                Err(error) if is_about_the_file(&error) => error,
+                other => return other,
+            };
+            if attempts == ATTEMPTS || error.is_outcome_unknown() {
+                return Err(self.of(path, error));
+            }
+            tracing::warn!(path = %path.display(), %error, attempts, "{what} failed; another connection tries it again");
+            attempts += 1;
+        }
+    }
+
     /// The error that is told: `Corrupt` only if the file can be read.
     pub(crate) fn of(&self, path: &Path, error: Error) -> Error {
         if !is_about_the_file(&error) {

@@ -44,14 +44,19 @@ pub(crate) fn of_commit(error: rusqlite::Error) -> Error {
     from_sqlite(error, outcome)
 }
 
-/// The public error for a failure to open a file.
+/// The public error for a failure to open the file of a store.
 pub(crate) fn of_file(failure: Failure) -> Error {
+    of_opening(failure, "the file is not a tailfold store")
+}
+
+/// As [`of_file`], with what is said of a file that is no database.
+pub(crate) fn of_opening(failure: Failure, no_database: &str) -> Error {
     let error = match failure {
         Failure::Refused(error) => return error,
         Failure::Sqlite(error) => error,
     };
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => Error::invalid("the file is not a tailfold store").caused_by(error),
+        Some(ErrorCode::NotADatabase) => Error::invalid(no_database).caused_by(error),
         Some(ErrorCode::CannotOpen) => {
             Error::invalid("the file or its directory cannot be opened or written").caused_by(error)
         }

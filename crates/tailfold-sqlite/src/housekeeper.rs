@@ -110,7 +110,7 @@ impl Housekeeper {
                     }
                 }
             }
-            let here = rounds.presence.look_around();
+            let here = rounds.presence.look_around(Outcome::NotDone);
             if let (Err(error), true) = (&here, was_there) {
                 tracing::error!(%error, "the file of a store is gone");
                 // Whoever reads live is told by the next read.

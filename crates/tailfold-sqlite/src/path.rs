@@ -1,4 +1,4 @@
-//! Which file is meant, and whether it can be a store of its own.
+//! Which file is meant, and whether it can be one of its own.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Refuses what cannot be opened as a store, before SQLite says less clearly why, or does harm.
+/// Refuses what cannot be opened, before SQLite says less clearly why, or does harm.
 pub(crate) fn check(path: &Path, must_exist: bool) -> Result<(), Error> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -76,8 +76,8 @@ fn check_links(metadata: &fs::Metadata) -> Result<(), Error> {
     match metadata.nlink() {
         0 | 1 => Ok(()),
         names => Err(Error::invalid(format!(
-            "the file has {names} names (hard links), and processes that open it by different ones would destroy each other's \
-             events: remove the other names, or copy the file"
+            "the file has {names} names (hard links), and processes that open it by different ones would write over each other: \
+             remove the other names, or copy the file"
         ))),
     }
 }

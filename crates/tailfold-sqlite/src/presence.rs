@@ -54,19 +54,19 @@ impl Presence {
     }
 
     /// As [`look`](Self::look), for the log beside the file too.
-    pub(crate) fn look_around(&self) -> Result<(), Error> {
+    pub(crate) fn look_around(&self, outcome: Outcome) -> Result<(), Error> {
         if self.log.as_ref().is_some_and(|log| matches!(std::fs::exists(log), Ok(false))) {
             self.gone.store(true, Ordering::Relaxed);
         }
-        self.look(Outcome::NotDone)
+        self.look(outcome)
     }
 
     fn error(&self, outcome: Outcome) -> Error {
         Error::unavailable(
             outcome,
             format!(
-                "`{}` or its `-wal` was removed or replaced while the store was open: what is recorded now would be lost; close \
-                 the store, put the right files there, and open it again",
+                "`{}` or its `-wal` was removed or replaced while it was open: what is recorded now would be lost; close it, put \
+                 the right files there, and open it again",
                 self.path.display()
             ),
         )

@@ -1,35 +1,39 @@
 //! A read model in an SQLite file: what its handler writes, and the checkpoint, move in one transaction.
 
+mod file;
 mod listed;
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tailfold::{
-    Batch, BoxError, Checkpoint, Claim, Claimed, Delivery, Error, Events, HandleError, Parked, ReadModel,
-    Result, Timestamp,
+    Batch, BoxError, Checkpoint, Claim, Claimed, Delivery, Error, Events, HandleError, Outcome, Parked,
+    ReadModel, Result, Timestamp,
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use self::file::ModelFile;
 pub use self::listed::{checkpoints, drop_parked, parked_events, retry_parked};
+use crate::diagnosis;
 use crate::erased_log;
 use crate::error::{self, Failure};
-use crate::path;
-use crate::schema::{APPLICATION_ID, switch_to_wal};
-
-const SCHEMA: &str = include_str!("read_model.sql");
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A read model in an SQLite file of its own, for a [`Subscription`](tailfold::Subscription): each batch of events is handled in
 /// one transaction with the checkpoint, so that nothing is ever handled twice, however processes end.
 ///
 /// The tables are the handler's own; beside them are `tailfold_checkpoints` and `tailfold_parked_events`. Several processes may
 /// open the file: one of them works, the others wait for its lease to end. The file cannot be that of a store.
+///
+/// It is one file by one name: one with several (hard links) is refused. Where it, or the `-wal` beside it,
+/// is removed or replaced while it is open, nothing more is told as handled: each attempt is `Unavailable`
+/// until the model is opened again. The same is told, with the system's error, where the file cannot be read
+/// or written: no event is parked for that, or for a full disk.
 ///
 /// Transactions are done on the thread of the runtime that the subscription works on, beside its other threads; a runtime of one
 /// thread waits meanwhile.
@@ -68,8 +72,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// # }
 /// ```
 pub struct SqliteReadModel<E, H> {
-    path: PathBuf,
-    connection: Connection,
+    file: ModelFile,
     /// Something was removed for an erased stream, and the log may still hold it.
     log_to_clear: bool,
     handler: H,
@@ -81,18 +84,20 @@ where
     E: Events,
     H: FnMut(&Transaction<'_>, &Delivery<E>) -> Result<(), BoxError> + Send + 'static,
 {
-    /// Opens a file, or creates it. The handler is called for each event in order; an error, or a panic, rolls the batch back.
-    /// Where the tables for checkpoints are there already, it does not wait for another worker's batch.
+    /// Opens a file, or creates it. The handler is called for each event in order; an error, or a panic,
+    /// rolls the batch back. It must not end the transaction, nor pass over an error of SQLite that does
+    /// (`ON CONFLICT ROLLBACK`): it has failed then. Where the tables for checkpoints are there already,
+    /// opening does not wait for another worker's batch.
     ///
     /// # Errors
-    /// `Invalid` if the file cannot be opened or is a store; `Unavailable` if it is new and stays locked.
+    /// `Invalid` if the file cannot be opened, is a store or has several names, and where the log of another file is left beside
+    /// it; `Unavailable` if it is new and stays locked, or the system cannot read it; `Corrupt` if it is damaged.
     pub fn open(path: impl AsRef<Path>, handler: H) -> Result<Self> {
-        let path = path.as_ref().to_owned();
-        let connection = connect(&path).map_err(|failure| {
-            Error::from(failure).during(format!("open read model `{}`", path.display()))
-        })?;
+        let path = path.as_ref();
+        let file = ModelFile::open(path)
+            .map_err(|error| error.during(format!("open read model `{}`", path.display())))?;
         // A worker that was killed may have left something in the log.
-        Ok(Self { path, connection, log_to_clear: true, handler, event: PhantomData })
+        Ok(Self { file, log_to_clear: true, handler, event: PhantomData })
     }
 
     /// Runs statements that make the handler's tables, in one transaction. Safe from several processes, if they are
@@ -102,27 +107,21 @@ where
     /// `Invalid` for what SQLite does not understand; `Unavailable` if there is something to make and another worker's batch
     /// lasts for more than 5 seconds.
     pub fn prepare(&self, statements: &str) -> Result<()> {
-        // Without a lock first: it takes one where something is missing, or is refused one that others have.
-        let prepared = match self.run(&format!("BEGIN; {statements}; COMMIT")) {
-            Err(error) if is_locked(&error) => self.run(&format!("BEGIN IMMEDIATE; {statements}; COMMIT")),
-            prepared => prepared,
-        };
-        prepared.map_err(|error| {
-            let error = match is_locked(&error) {
-                true => Failure::from(error).into(),
-                false => Error::invalid("the statements failed").caused_by(error),
+        let prepared = self.file.work(Outcome::Unknown, |connection| {
+            // Without a lock first: it takes one where something is missing, or is refused one that others
+            // have.
+            let prepared = match run(connection, &format!("BEGIN; {statements}; COMMIT")) {
+                Err(error) if is_locked(&error) => {
+                    run(connection, &format!("BEGIN IMMEDIATE; {statements}; COMMIT"))
+                }
+                prepared => prepared,
             };
-            error.during(format!("prepare read model `{}`", self.path.display()))
-        })
-    }
-
-    fn run(&self, statements: &str) -> rusqlite::Result<()> {
-        let done = self.connection.execute_batch(statements);
-        if done.is_err() && !self.connection.is_autocommit() {
-            // It stands open where a statement in its middle failed.
-            self.connection.execute_batch("ROLLBACK")?;
-        }
-        done
+            prepared.map_err(|error| match is_locked(&error) || is_of_the_file(&error) {
+                true => error.into(),
+                false => Error::invalid("the statements failed").caused_by(error).into(),
+            })
+        });
+        prepared.map_err(|error| error.during(format!("prepare read model `{}`", self.file.path().display())))
     }
 }
 
@@ -135,42 +134,43 @@ where
     type Event = E;
 
     async fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
-        let claimed = beside_others(|| {
-            self.clear_log();
-            claimed(&mut self.connection, claim)
-        });
-        claimed.map_err(|failure| Error::from(failure).during(format!("claim `{}`", self.path.display())))
+        let claimed =
+            beside_others(|| self.file.work(Outcome::Unknown, |connection| claimed(connection, claim)));
+        beside_others(|| self.clear_log());
+        claimed.map_err(|error| error.during(format!("claim `{}`", self.file.path().display())))
     }
 
     async fn handle(&mut self, claim: &Claim, batch: Batch<'_, E>) -> Result<(), HandleError> {
-        let Self { connection, handler, .. } = self;
-        let handled = beside_others(|| handle(connection, handler, claim, &batch));
-        if handled.is_ok() && batch.erased().next().is_some() {
+        let Self { file, handler, .. } = self;
+        let handled = beside_others(|| {
+            file.work(Outcome::Unknown, |connection| handle(connection, handler, claim, &batch))
+        });
+        let path = file.path();
+        handled.map_err(|error| {
+            HandleError::Store(error.during(format!("write read model `{}`", path.display())))
+        })??;
+        if batch.erased().next().is_some() {
             self.log_to_clear = true;
             beside_others(|| self.clear_log());
         }
-        let path = &self.path;
-        handled.map_err(|error| match error {
-            HandleError::Store(error) => {
-                HandleError::Store(error.during(format!("write read model `{}`", path.display())))
-            }
-            other => other,
-        })
+        Ok(())
     }
 
     async fn parked(&mut self, name: &str) -> Result<Vec<Parked>> {
-        let parked = beside_others(|| listed::parked(&self.connection, name));
-        parked.map_err(|failure| {
-            Error::from(failure).during(format!("list what is parked in `{}`", self.path.display()))
-        })
+        let parked =
+            beside_others(|| self.file.work(Outcome::NotDone, |connection| listed::parked(connection, name)));
+        parked
+            .map_err(|error| error.during(format!("list what is parked in `{}`", self.file.path().display())))
     }
 
     async fn release(&mut self, claim: &Claim) -> Result<()> {
         let released = beside_others(|| {
             let sql = "UPDATE tailfold_checkpoints SET lease_until = 0 WHERE name = ?1 AND owner = ?2";
-            Ok::<_, Failure>(self.connection.execute(sql, (&*claim.name, claim.owner.as_uuid().as_bytes()))?)
+            self.file.work(Outcome::Unknown, |connection| {
+                Ok(connection.execute(sql, (&*claim.name, claim.owner.as_uuid().as_bytes()))?)
+            })
         });
-        released.map(drop).map_err(Error::from)
+        released.map(drop)
     }
 }
 
@@ -181,14 +181,24 @@ impl<E, H> SqliteReadModel<E, H> {
         if !self.log_to_clear {
             return;
         }
-        match erased_log::truncate(&self.connection) {
+        match self.file.work(Outcome::NotDone, |connection| erased_log::truncate(connection)) {
             Ok(cleared) => self.log_to_clear = !cleared,
-            Err(failure) => {
-                let (error, path) = (Error::from(failure), self.path.display());
+            Err(error) => {
+                let path = self.file.path().display();
                 tracing::warn!(%path, %error, "what was erased could not be taken out of the read model's log");
             }
         }
     }
+}
+
+/// Runs statements that begin and end a transaction.
+fn run(connection: &Connection, statements: &str) -> rusqlite::Result<()> {
+    let done = connection.execute_batch(statements);
+    if done.is_err() && !connection.is_autocommit() {
+        // It stands open where a statement in its middle failed.
+        connection.execute_batch("ROLLBACK")?;
+    }
+    done
 }
 
 /// Whether another connection keeps the file locked.
@@ -204,65 +214,23 @@ fn beside_others<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, Failure> {
-    let connection = Connection::open(path::absolute(path)?)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    check_no_store(&connection)?;
-    switch_to_wal(&connection, BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    // What came from an erased stream is not to stay in free pages.
-    connection.pragma_update(None, "secure_delete", true)?;
-    // Making them takes a lock, which a worker may have for as long as its batch takes.
-    if !has_tables(&connection)? {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT"))?;
-    }
-    add_retries(&connection)?;
-    Ok(connection)
+/// Whether a statement failed for something that the next one would fail for, too: the file cannot be read or
+/// written.
+fn is_of_the_file(error: &rusqlite::Error) -> bool {
+    // Virtual tables say "malformed" of themselves alone.
+    let is_of_a_module = error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_CORRUPT_VTAB);
+    diagnosis::is_failure_of_the_file(error) && !is_of_a_module
 }
 
-/// Files of before have parked events that nobody could ask to try again.
-fn add_retries(connection: &Connection) -> Result<(), Failure> {
-    if has_retries(connection)? {
-        return Ok(());
+/// What a handler has failed for, if that was the file and not the event.
+fn of_the_file(error: &(dyn StdError + 'static)) -> Option<rusqlite::Error> {
+    let (mut found, mut next) = (None, Some(error));
+    while let (None, Some(error)) = (found, next) {
+        (found, next) = (error.downcast_ref::<rusqlite::Error>(), error.source());
     }
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let added = has_retries(connection).and_then(|is_there| match is_there {
-        // Another process was first.
-        true => Ok(()),
-        false => connection.execute_batch(
-            "ALTER TABLE tailfold_parked_events ADD COLUMN retry_requested INTEGER NOT NULL DEFAULT 0",
-        ),
-    });
-    match added {
-        Ok(()) => Ok(connection.execute_batch("COMMIT")?),
-        Err(error) => {
-            connection.execute_batch("ROLLBACK")?;
-            Err(error.into())
-        }
-    }
-}
-
-fn has_retries(connection: &Connection) -> rusqlite::Result<bool> {
-    let sql =
-        "SELECT count(*) FROM pragma_table_info('tailfold_parked_events') WHERE name = 'retry_requested'";
-    connection.query_row(sql, [], |row| row.get(0))
-}
-
-/// Whether the tables of checkpoints and parked events are there.
-fn has_tables(connection: &Connection) -> Result<bool, Failure> {
-    let sql =
-        "SELECT count(*) FROM sqlite_schema WHERE name IN ('tailfold_checkpoints', 'tailfold_parked_events')";
-    Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 2)
-}
-
-fn check_no_store(connection: &Connection) -> Result<(), Failure> {
-    let application_id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if application_id == APPLICATION_ID {
-        return Err(
-            Error::invalid("the file is a tailfold store: a read model needs a file of its own").into()
-        );
-    }
-    Ok(())
+    let found = found?;
+    let code = *found.sqlite_error().filter(|_| is_of_the_file(found))?;
+    Some(rusqlite::Error::SqliteFailure(code, Some(format!("the handler met: {found}"))))
 }
 
 fn claimed(connection: &mut Connection, claim: &Claim) -> Result<Claimed, Failure> {
@@ -303,63 +271,63 @@ fn checkpoint(name: &str, json: &str) -> Result<Checkpoint, Failure> {
         .map_err(|error| Error::corrupt(format!("the checkpoint of `{name}`: {error}")).into())
 }
 
+/// The outer error is that of the file.
 fn handle<E>(
     connection: &mut Connection,
     handler: &mut impl FnMut(&Transaction<'_>, &Delivery<E>) -> Result<(), BoxError>,
     claim: &Claim,
     batch: &Batch<'_, E>,
-) -> Result<(), HandleError> {
-    let store = |error: rusqlite::Error| HandleError::Store(Failure::from(error).into());
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store)?;
-    let standing =
-        standing(&transaction, &claim.name).map_err(|failure| HandleError::Store(failure.into()))?;
-    if standing.as_ref() != batch.before {
-        return Err(HandleError::Lost);
+) -> Result<Result<(), HandleError>, Failure> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if standing(&transaction, &claim.name)?.as_ref() != batch.before {
+        return Ok(Err(HandleError::Lost));
     }
     for delivery in batch.deliveries {
         let position = delivery.position();
         // The transaction is rolled back.
         match catch_unwind(AssertUnwindSafe(|| handler(&transaction, delivery))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(HandleError::Event { position, error }),
-            Err(panic) => return Err(HandleError::of_panic(position, &*panic)),
+            Ok(Err(error)) => {
+                return match of_the_file(&*error) {
+                    Some(failure) => Err(failure.into()),
+                    None => Ok(Err(HandleError::Event { position, error })),
+                };
+            }
+            Err(panic) => return Ok(Err(HandleError::of_panic(position, &*panic))),
         }
     }
     if let Some(position) = batch.unparked {
         let sql = "DELETE FROM tailfold_parked_events WHERE name = ?1 AND position = ?2";
-        transaction.execute(sql, (&*claim.name, position.0.cast_signed())).map_err(store)?;
+        transaction.execute(sql, (&*claim.name, position.0.cast_signed()))?;
     }
     for (stream, position) in batch.erased() {
-        transaction
-            .execute(
-                "DELETE FROM tailfold_parked_events WHERE name = ?1 AND stream = ?2 AND position < ?3",
-                (&*claim.name, stream.as_str(), position.0.cast_signed()),
-            )
-            .map_err(store)?;
+        transaction.execute(
+            "DELETE FROM tailfold_parked_events WHERE name = ?1 AND stream = ?2 AND position < ?3",
+            (&*claim.name, stream.as_str(), position.0.cast_signed()),
+        )?;
     }
     if let Some(parked) = batch.parked {
-        park(&transaction, &claim.name, parked).map_err(store)?;
+        park(&transaction, &claim.name, parked)?;
     }
-    let json = serde_json::to_string(batch.after)
-        .map_err(|error| HandleError::Store(Error::codec(format!("a checkpoint: {error}"))))?;
+    let json =
+        serde_json::to_string(batch.after).map_err(|error| Error::codec(format!("a checkpoint: {error}")))?;
     let now = now();
-    let moved = transaction
-        .execute(
-            "UPDATE tailfold_checkpoints SET checkpoint = ?1, lease_until = ?2, updated_at = ?3
+    let moved = transaction.execute(
+        "UPDATE tailfold_checkpoints SET checkpoint = ?1, lease_until = ?2, updated_at = ?3
              WHERE name = ?4 AND owner = ?5",
-            params![
-                json,
-                until(now, claim.lease),
-                now,
-                &*claim.name,
-                claim.owner.as_uuid().as_bytes().as_slice()
-            ],
-        )
-        .map_err(store)?;
+        params![
+            json,
+            until(now, claim.lease),
+            now,
+            &*claim.name,
+            claim.owner.as_uuid().as_bytes().as_slice()
+        ],
+    )?;
     if moved != 1 {
-        return Err(HandleError::Lost);
+        return Ok(Err(HandleError::Lost));
     }
-    transaction.commit().map_err(|error| HandleError::Store(error::of_commit(error)))
+    transaction.commit().map_err(error::of_commit)?;
+    Ok(Ok(()))
 }
 
 fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked) -> rusqlite::Result<usize> {
@@ -393,6 +361,6 @@ fn until(now: i64, lease: Duration) -> i64 {
 
 impl<E, H> fmt::Debug for SqliteReadModel<E, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteReadModel").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SqliteReadModel").field("path", &self.file.path()).finish_non_exhaustive()
     }
 }

@@ -121,21 +121,14 @@ impl Readers {
         permit: OwnedSemaphorePermit,
         mut work: impl FnMut(&mut Reader) -> Result<T>,
     ) -> tailfold::Result<T> {
-        let mut attempt = 1;
-        let result = loop {
-            match self.attempt(&mut work) {
-                Err(error) if diagnosis::is_about_the_file(&error) => {
+        let result = self.diagnosis.insist(&self.config.path, "a read of a store's file", || {
+            self.attempt(&mut work).inspect_err(|error| {
+                if diagnosis::is_about_the_file(error) {
                     // What else was opened over the same file may have met the same.
                     self.close_idle();
-                    if attempt == diagnosis::ATTEMPTS {
-                        break Err(self.diagnosis.of(&self.config.path, error));
-                    }
-                    tracing::warn!(%error, attempt, "a read of a store's file failed; another connection tries it again");
                 }
-                other => break other,
-            }
-            attempt += 1;
-        };
+            })
+        });
         drop(permit);
         result
     }

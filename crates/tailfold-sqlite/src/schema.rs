@@ -83,17 +83,23 @@ pub(crate) fn set_up_writing(connection: &Connection, config: &SqliteConfig) -> 
         Synchronous::Normal => "normal",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // On macOS only this reaches the disk; elsewhere they change nothing.
-    connection.pragma_update(None, "fullfsync", true)?;
-    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // What is removed, moved or replaced is overwritten with zeros at once: an erase cannot find the copies that splitting a
-    // page, or replacing a snapshot, has left in free space before.
-    connection.pragma_update(None, "secure_delete", true)?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES.cast_signed())?;
+    set_up_log(connection)?;
     if let Some(pages) = config.page_limit {
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     }
+    Ok(())
+}
+
+/// What connections need that write by way of a log, whatever the file is.
+pub(crate) fn set_up_log(connection: &Connection) -> Result<()> {
+    // On macOS only this reaches the disk; elsewhere they change nothing.
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    // What is removed, moved or replaced is overwritten with zeros at once: an erase cannot find the copies that splitting a
+    // page, or replacing a row, has left in free space before.
+    connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES.cast_signed())?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use tailfold::{Error, Outcome, Result, StoreId};
 use tokio::sync::watch;
 
 use crate::config::SqliteConfig;
-use crate::diagnosis::{self, Diagnosis};
+use crate::diagnosis::Diagnosis;
 use crate::erased_log;
 use crate::error::{self, Failure};
 use crate::housekeeper::{self, Housekeeper};
@@ -183,19 +183,7 @@ impl SqliteStore {
 impl Shared {
     fn open(mut config: SqliteConfig) -> Result<Self, Error> {
         config.path = path::absolute(&config.path)?;
-        let diagnosis = Diagnosis::default();
-        let mut attempt = 1;
-        loop {
-            match Self::opened(&config) {
-                Err(error) if diagnosis::is_about_the_file(&error) => {
-                    if attempt == diagnosis::ATTEMPTS {
-                        return Err(diagnosis.of(&config.path, error));
-                    }
-                }
-                other => return other,
-            }
-            attempt += 1;
-        }
+        Diagnosis::default().insist(&config.path, "opening a store", || Self::opened(&config))
     }
 
     fn opened(config: &SqliteConfig) -> Result<Self, Error> {

@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Params, Row};
-use tailfold::{CheckpointInfo, Error, EventType, Parked, Position, Result, Timestamp, Version};
+use tailfold::{CheckpointInfo, Error, EventType, Outcome, Parked, Position, Result, Timestamp, Version};
 
-use super::{BUSY_TIMEOUT, add_retries, check_no_store, checkpoint, has_retries, has_tables};
+use super::checkpoint;
+use super::file::{
+    BUSY_TIMEOUT, add_retries, check_no_store, has_retries, has_tables, of_damage, of_opening,
+};
+use crate::diagnosis::Diagnosis;
 use crate::error::Failure;
 use crate::path;
+use crate::presence::Presence;
 use crate::rows::unsigned;
 use crate::unwritable;
 
@@ -15,12 +20,12 @@ use crate::unwritable;
 /// had them. Creates and changes nothing.
 ///
 /// # Errors
-/// `Invalid` if the file cannot be opened, is a store or has no read models; `Unavailable`; `Corrupt` for an entry that cannot be
-/// read.
+/// `Invalid` if the file cannot be opened, is a store, has several names or has no read models; `Unavailable`; `Corrupt` for a
+/// file that is damaged and an entry that cannot be read.
 pub fn checkpoints(path: impl AsRef<Path>) -> Result<Vec<CheckpointInfo>> {
-    let listed = look(path.as_ref()).and_then(|connection| {
+    let listed = look(path.as_ref(), |connection| {
         rows(
-            &connection,
+            connection,
             "SELECT name, checkpoint, lease_until, updated_at,
                     (SELECT count(*) FROM tailfold_parked_events p WHERE p.name = c.name)
              FROM tailfold_checkpoints c ORDER BY name",
@@ -28,9 +33,7 @@ pub fn checkpoints(path: impl AsRef<Path>) -> Result<Vec<CheckpointInfo>> {
             info,
         )
     });
-    listed.map_err(|failure| {
-        Error::from(failure).during(format!("list the checkpoints in `{}`", path.as_ref().display()))
-    })
+    listed.map_err(|error| error.during(format!("list the checkpoints in `{}`", path.as_ref().display())))
 }
 
 /// The events that a subscription has put aside in a read model's file, in order of position. Its name with its share. Creates and
@@ -39,10 +42,10 @@ pub fn checkpoints(path: impl AsRef<Path>) -> Result<Vec<CheckpointInfo>> {
 /// # Errors
 /// As [`checkpoints`].
 pub fn parked_events(path: impl AsRef<Path>, subscription: &str) -> Result<Vec<Parked>> {
-    let listed = look(path.as_ref()).and_then(|connection| parked(&connection, subscription));
-    listed.map_err(|failure| {
+    let listed = look(path.as_ref(), |connection| parked(connection, subscription));
+    listed.map_err(|error| {
         let path = path.as_ref().display();
-        Error::from(failure).during(format!("list what subscription `{subscription}` has parked in `{path}`"))
+        error.during(format!("list what subscription `{subscription}` has parked in `{path}`"))
     })
 }
 
@@ -54,10 +57,9 @@ pub fn parked_events(path: impl AsRef<Path>, subscription: &str) -> Result<Vec<P
 /// As [`checkpoints`].
 pub fn retry_parked(path: impl AsRef<Path>, subscription: &str, position: Option<Position>) -> Result<u64> {
     let sql = "UPDATE tailfold_parked_events SET retry_requested = 1 WHERE name = ?1 AND (?2 IS NULL OR position = ?2)";
-    change(path.as_ref(), sql, subscription, position).map_err(|failure| {
+    change(path.as_ref(), sql, subscription, position).map_err(|error| {
         let path = path.as_ref().display();
-        Error::from(failure)
-            .during(format!("try again what subscription `{subscription}` has parked in `{path}`"))
+        error.during(format!("try again what subscription `{subscription}` has parked in `{path}`"))
     })
 }
 
@@ -68,41 +70,60 @@ pub fn retry_parked(path: impl AsRef<Path>, subscription: &str, position: Option
 /// As [`checkpoints`].
 pub fn drop_parked(path: impl AsRef<Path>, subscription: &str, position: Option<Position>) -> Result<u64> {
     let sql = "DELETE FROM tailfold_parked_events WHERE name = ?1 AND (?2 IS NULL OR position = ?2)";
-    change(path.as_ref(), sql, subscription, position).map_err(|failure| {
+    change(path.as_ref(), sql, subscription, position).map_err(|error| {
         let path = path.as_ref().display();
-        Error::from(failure).during(format!("drop what subscription `{subscription}` has parked in `{path}`"))
+        error.during(format!("drop what subscription `{subscription}` has parked in `{path}`"))
     })
 }
 
-fn change(path: &Path, sql: &str, name: &str, position: Option<Position>) -> Result<u64, Failure> {
-    let connection = opened(path, |path| {
+fn change(path: &Path, sql: &str, name: &str, position: Option<Position>) -> Result<u64> {
+    at(path, |path| {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Ok(Connection::open_with_flags(path, flags)?)
-    })?;
-    // What came from an erased stream is not to stay in free pages.
-    connection.pragma_update(None, "secure_delete", true)?;
-    add_retries(&connection)?;
-    Ok(connection.execute(sql, (name, position.map(|position| position.0.cast_signed())))? as u64)
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|error| of_opening(error.into()))?;
+        check_models(&connection)?;
+        let presence = Presence::of(&connection, path, false)?;
+        // What came from an erased stream is not to stay in free pages.
+        connection.pragma_update(None, "secure_delete", true)?;
+        add_retries(&connection)?;
+        let changed = connection.execute(sql, (name, position.map(|position| position.0.cast_signed())))?;
+        presence.look(Outcome::Unknown)?;
+        Ok(changed as u64)
+    })
 }
 
-fn look(path: &Path) -> Result<Connection, Failure> {
-    opened(path, |path| Ok(unwritable::open(path)?.0))
+fn look<T>(path: &Path, work: impl Fn(&Connection) -> Result<T, Failure>) -> Result<T> {
+    at(path, |path| {
+        let (connection, immutable) = unwritable::open(path).map_err(of_opening)?;
+        check_models(&connection)?;
+        let found = work(&connection)?;
+        // What was read is worth nothing if somebody has written to a file that was taken for one that nobody
+        // writes to.
+        if let Some(immutable) = immutable {
+            immutable.check(path)?;
+        }
+        Ok(found)
+    })
 }
 
-fn opened(
-    path: &Path,
-    open: impl FnOnce(&Path) -> Result<Connection, Failure>,
-) -> Result<Connection, Failure> {
+/// Does something with a file that is there, again where it could not be read.
+fn at<T>(path: &Path, attempt: impl Fn(&Path) -> Result<T, Failure>) -> Result<T> {
+    let path = path::absolute(path)?;
+    path::check(&path, false)?;
     if !path.exists() {
-        return Err(Error::invalid("there is no such file").into());
+        return Err(Error::invalid("there is no such file"));
     }
-    let connection = open(&path::absolute(path)?)?;
+    let done = Diagnosis::default().insist(&path, "looking at a read model", || Ok(attempt(&path)?));
+    done.map_err(of_damage)
+}
+
+fn check_models(connection: &Connection) -> Result<(), Failure> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    check_no_store(&connection)?;
-    if !has_tables(&connection)? {
+    check_no_store(connection).map_err(of_opening)?;
+    if !has_tables(connection)? {
         return Err(Error::invalid("there are no read models in the file").into());
     }
-    Ok(connection)
+    Ok(())
 }
 
 fn rows<T>(

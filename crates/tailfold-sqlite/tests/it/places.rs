@@ -8,10 +8,10 @@ use futures_util::TryStreamExt as _;
 use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    BoxError, Commit, Delivery, ErrorKind, Event, EventStore as _, EventStoreExt as _, Expected, Filter,
-    Follow, Position, VersionRange,
+    Batch, BoxError, Checkpoint, Claim, Commit, Delivery, ErrorKind, Event, EventId, EventStore as _,
+    EventStoreExt as _, Expected, Filter, Follow, HandleError, Position, ReadModel, StoreId, VersionRange,
 };
-use tailfold_sqlite::{SqliteConfig, SqliteReadModel, SqliteStore, checkpoints};
+use tailfold_sqlite::{SqliteConfig, SqliteReadModel, SqliteStore, checkpoints, drop_parked, parked_events};
 
 use crate::support::*;
 
@@ -191,6 +191,77 @@ async fn a_log_that_is_taken_away_is_noticed() {
     append(&store, "a/1", Expected::NoStream, events(1)).await;
     std::fs::remove_file(beside(&place.path, "-wal")).unwrap();
     appends_before_it_is_noticed(&store).await;
+}
+
+fn model(path: &Path) -> tailfold::Result<impl ReadModel<Event = Happened> + use<>> {
+    SqliteReadModel::open(path, |_: &Transaction<'_>, _: &Delivery<Happened>| Ok::<(), BoxError>(()))
+}
+
+#[cfg(unix)]
+#[test]
+fn a_read_model_with_two_names_is_refused() {
+    let place = Place::new();
+    drop(model(&place.path).unwrap());
+    let other = place.directory.path().join("other");
+    std::fs::hard_link(&place.path, &other).unwrap();
+    for error in [
+        model(&place.path).err().unwrap(),
+        model(&other).err().unwrap(),
+        checkpoints(&other).unwrap_err(),
+        parked_events(&other, "seen").unwrap_err(),
+        drop_parked(&other, "seen", None).unwrap_err(),
+    ] {
+        assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains("2 names (hard links)"), "{error}");
+    }
+    std::fs::remove_file(&other).unwrap();
+    drop(model(&place.path).unwrap());
+    // Nor is one made of what another file has left.
+    std::fs::write(beside(&other, "-wal"), "of another one").unwrap();
+    let error = model(&other).err().unwrap();
+    assert!(error.to_string().contains("is left of another file"), "{error}");
+    std::fs::write(&other, "no database, however long it may be").unwrap();
+    let error = model(&other).err().unwrap();
+    assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_read_model_that_is_taken_away_is_noticed_before_anything_counts_as_handled() {
+    for (taken, replaced) in
+        [(&["", "-wal", "-shm"][..], false), (&["", "-wal", "-shm"], true), (&["-wal"], false)]
+    {
+        for claims in [false, true] {
+            let place = Place::new();
+            let mut running = model(&place.path).unwrap();
+            let claim =
+                Claim { name: "seen".into(), owner: EventId::fresh(), lease: Duration::from_secs(30) };
+            running.claim(&claim).await.unwrap();
+            for suffix in taken {
+                let away = place.directory.path().join("away");
+                std::fs::rename(beside(&place.path, suffix), beside(&away, suffix)).unwrap();
+            }
+            let other = replaced.then(|| model(&place.path).unwrap());
+            let noticed = if claims {
+                running.claim(&claim).await.unwrap_err()
+            } else {
+                let store = StoreId::from_uuid(*EventId::fresh().as_uuid());
+                let after = Checkpoint { store, position: Position(1), last: None };
+                let batch =
+                    Batch { before: None, deliveries: &[], parked: None, unparked: None, after: &after };
+                match running.handle(&claim, batch).await.unwrap_err() {
+                    HandleError::Store(error) => error,
+                    other => panic!("{other}"),
+                }
+            };
+            assert!(matches!(noticed.kind(), ErrorKind::Unavailable(_)), "{noticed}");
+            assert!(noticed.to_string().contains("was removed or replaced"), "{noticed}");
+            running.parked("seen").await.unwrap_err();
+            if other.is_some() {
+                assert_eq!(checkpoints(&place.path).unwrap(), []);
+            }
+        }
+    }
 }
 
 #[tokio::test]
