@@ -219,7 +219,8 @@ fn beside_others<T>(work: impl FnOnce() -> T) -> T {
 fn is_of_the_file(error: &rusqlite::Error) -> bool {
     // Virtual tables say "malformed" of themselves alone.
     let is_of_a_module = error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_CORRUPT_VTAB);
-    diagnosis::is_failure_of_the_file(error) && !is_of_a_module
+    let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+    is_full || (diagnosis::is_failure_of_the_file(error) && !is_of_a_module)
 }
 
 /// What a handler has failed for, if that was the file and not the event.

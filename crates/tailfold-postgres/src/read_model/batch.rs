@@ -237,8 +237,12 @@ fn unexplained(failure: Failure) -> Broken {
     }
 }
 
-/// Whether the same events may be handled in the next moment.
+/// Whether the same events may be handled in the next moment, or as soon as somebody has made room.
 fn is_of_the_moment(code: &SqlState) -> bool {
+    // Full disks and the like, and what the system could not do.
+    if code.code().starts_with("53") || code.code().starts_with("58") {
+        return true;
+    }
     [
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,

@@ -13,6 +13,7 @@ mod outcomes;
 mod pooler;
 mod pools;
 mod positions;
+mod read_model_faults;
 mod read_models;
 mod renamed;
 mod setup;

@@ -14,7 +14,7 @@ use crate::support::*;
 
 #[derive(Clone, Debug, Serialize, Deserialize, Event)]
 #[event(category = "account")]
-enum AccountEvent {
+pub(crate) enum AccountEvent {
     Deposited { cents: i64 },
 }
 
@@ -34,7 +34,7 @@ impl Fold for Account {
 }
 
 /// Counts and sums. The key of `seen` would not let an event in twice, and an update does not hide one.
-struct Totals {
+pub(crate) struct Totals {
     schema: String,
     /// The amount that it does not like, and how.
     dislikes: Option<(i64, Dislike)>,
@@ -55,7 +55,7 @@ enum Dislike {
 }
 
 impl Totals {
-    fn of(schema: &str) -> Self {
+    pub(crate) fn of(schema: &str) -> Self {
         Self { schema: schema.to_owned(), dislikes: None, attempts: Arc::default(), pause: Duration::ZERO }
     }
 }
@@ -100,7 +100,7 @@ impl PostgresHandler<AccountEvent> for Totals {
 }
 
 /// The tables of [`Totals`], in a schema of their own without a store.
-async fn tables(url: &str) -> String {
+pub(crate) async fn tables(url: &str) -> String {
     let schema = fresh_schema();
     let tables = format!(
         "CREATE SCHEMA {schema};
@@ -113,13 +113,16 @@ async fn tables(url: &str) -> String {
 }
 
 /// What is in the tables: count, sum, rows of `seen`.
-async fn totals(url: &str, schema: &str) -> (i64, i64, i64) {
+pub(crate) async fn totals(url: &str, schema: &str) -> (i64, i64, i64) {
     let read = format!("SELECT count, sum, (SELECT count(*) FROM {schema}.seen) FROM {schema}.totals");
     let row = client(url).await.query_one(&read, &[]).await.unwrap();
     (row.get(0), row.get(1), row.get(2))
 }
 
-async fn deposit(store: &(impl Store + Clone + 'static), amounts: impl IntoIterator<Item = i64>) -> Position {
+pub(crate) async fn deposit(
+    store: &(impl Store + Clone + 'static),
+    amounts: impl IntoIterator<Item = i64>,
+) -> Position {
     let accounts = Repository::<Account>::builder(store.clone()).build().unwrap();
     let mut last = Position::ZERO;
     for cents in amounts {
@@ -132,7 +135,7 @@ async fn deposit(store: &(impl Store + Clone + 'static), amounts: impl IntoItera
 
 type Model = PostgresReadModel<AccountEvent, Totals>;
 
-async fn model(url: &str, schema: &str, handler: Totals) -> Model {
+pub(crate) async fn model(url: &str, schema: &str, handler: Totals) -> Model {
     PostgresReadModel::over(config(url).schema(schema), handler).await.unwrap()
 }
 
@@ -374,12 +377,15 @@ async fn an_event_that_cannot_be_handled_is_parked_with_its_position_and_nothing
 }
 
 /// Two repetitions, with pauses that a test can wait for.
-fn twice() -> Retry {
+pub(crate) fn twice() -> Retry {
     Retry { limit: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(10) }
 }
 
 /// What is parked, as soon as it is so.
-async fn parked_where(config: impl Fn() -> PostgresConfig, is_so: impl Fn(&[Parked]) -> bool) -> Vec<Parked> {
+pub(crate) async fn parked_where(
+    config: impl Fn() -> PostgresConfig,
+    is_so: impl Fn(&[Parked]) -> bool,
+) -> Vec<Parked> {
     loop {
         let parked = parked_events(config(), "totals").await.unwrap();
         if is_so(&parked) {

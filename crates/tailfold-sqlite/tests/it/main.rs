@@ -13,6 +13,7 @@ mod log;
 mod log_growth;
 mod places;
 mod positions;
+mod read_model_faults;
 mod read_models;
 mod removal;
 mod sharing;

@@ -13,27 +13,27 @@ use tailfold_sqlite::{SqliteReadModel, SqliteStore, checkpoints, drop_parked, pa
 
 #[derive(Clone, Debug, Serialize, Deserialize, Event)]
 #[event(category = "counter")]
-enum CounterEvent {
+pub(crate) enum CounterEvent {
     Added { number: i64 },
 }
 
 #[derive(Clone, Default, Serialize, Deserialize, State)]
 #[state(name = "counter")]
-struct Counter {}
+pub(crate) struct Counter {}
 
 impl Fold for Counter {
     type Event = CounterEvent;
     fn apply(&mut self, _: CounterEvent, _: &EventMeta<'_>) {}
 }
 
-struct Place {
-    directory: tempfile::TempDir,
-    store: SqliteStore,
-    counters: Repository<Counter>,
+pub(crate) struct Place {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) store: SqliteStore,
+    pub(crate) counters: Repository<Counter>,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(directory.path().join("store")).await.unwrap();
         let counters = Repository::builder(store.clone()).build().unwrap();
@@ -41,7 +41,7 @@ impl Place {
     }
 
     /// A model whose table would refuse an event that comes twice.
-    fn model(
+    pub(crate) fn model(
         &self,
         mut fails: impl FnMut(&Delivery<CounterEvent>) -> bool + Send + 'static,
     ) -> SqliteReadModel<
@@ -69,7 +69,7 @@ impl Place {
         model
     }
 
-    async fn add(&self, numbers: std::ops::Range<i64>) -> Position {
+    pub(crate) async fn add(&self, numbers: std::ops::Range<i64>) -> Position {
         let mut position = None;
         for number in numbers {
             let added = self
@@ -80,7 +80,7 @@ impl Place {
         position.unwrap()
     }
 
-    fn seen(&self) -> Vec<i64> {
+    pub(crate) fn seen(&self) -> Vec<i64> {
         let connection = Connection::open(self.directory.path().join("model")).unwrap();
         let mut statement = connection.prepare("SELECT number FROM seen ORDER BY position").unwrap();
         let found = statement.query_map([], |row| row.get(0)).unwrap();
@@ -88,7 +88,7 @@ impl Place {
     }
 }
 
-fn never(_: &Delivery<CounterEvent>) -> bool {
+pub(crate) fn never(_: &Delivery<CounterEvent>) -> bool {
     false
 }
 
@@ -141,7 +141,7 @@ async fn a_failing_event_rolls_its_batch_back_and_is_parked_after_retries() {
 }
 
 /// Two repetitions, with pauses that a test can wait for.
-fn twice() -> Retry {
+pub(crate) fn twice() -> Retry {
     Retry { limit: 2, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(10) }
 }
 
@@ -182,7 +182,7 @@ async fn a_handler_that_panics_rolls_its_batch_back_and_its_event_is_parked_trie
     assert_eq!(seen, (0..20).filter(|number| *number != 11).collect::<Vec<_>>());
 }
 
-async fn until(is_so: impl Fn() -> bool) {
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
     let soon = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(20)).await;
