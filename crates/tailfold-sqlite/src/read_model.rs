@@ -287,6 +287,11 @@ fn handle<E>(
         let position = delivery.position();
         // The transaction is rolled back.
         match catch_unwind(AssertUnwindSafe(|| handler(&transaction, delivery))) {
+            // What comes next would be committed without what was written before.
+            Ok(Ok(())) if transaction.is_autocommit() => {
+                let error = "its handler has ended the transaction, or passed over an error that did".into();
+                return Ok(Err(HandleError::Event { position, error }));
+            }
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 return match of_the_file(&*error) {
