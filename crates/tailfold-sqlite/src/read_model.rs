@@ -75,6 +75,8 @@ pub struct SqliteReadModel<E, H> {
     file: ModelFile,
     /// Something was removed for an erased stream, and the log may still hold it.
     log_to_clear: bool,
+    /// Whether the lease was this model's when it was last asked for.
+    leads: bool,
     handler: H,
     event: PhantomData<fn() -> E>,
 }
@@ -96,8 +98,7 @@ where
         let path = path.as_ref();
         let file = ModelFile::open(path)
             .map_err(|error| error.during(format!("open read model `{}`", path.display())))?;
-        // A worker that was killed may have left something in the log.
-        Ok(Self { file, log_to_clear: true, handler, event: PhantomData })
+        Ok(Self { file, log_to_clear: false, leads: false, handler, event: PhantomData })
     }
 
     /// Runs statements that make the handler's tables, in one transaction. Safe from several processes, if they are
@@ -136,7 +137,13 @@ where
     async fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
         let claimed =
             beside_others(|| self.file.work(Outcome::Unknown, |connection| claimed(connection, claim)));
-        beside_others(|| self.clear_log());
+        let leads = matches!(claimed, Ok(Claimed::Granted(_)));
+        // Whoever had the lease before may have ended when something was removed, and was still in the log.
+        self.log_to_clear |= leads && !self.leads;
+        self.leads = leads;
+        if leads {
+            beside_others(|| self.clear_log());
+        }
         claimed.map_err(|error| error.during(format!("claim `{}`", self.file.path().display())))
     }
 
@@ -170,6 +177,7 @@ where
                 Ok(connection.execute(sql, (&*claim.name, claim.owner.as_uuid().as_bytes()))?)
             })
         });
+        self.leads = false;
         released.map(drop)
     }
 }

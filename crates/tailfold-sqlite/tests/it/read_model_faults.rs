@@ -3,12 +3,84 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tailfold::{BoxError, Delivery, Subscription};
-use tailfold_sqlite::rusqlite::Transaction;
+use tailfold::{
+    Batch, BoxError, ByPosition, Checkpoint, Claim, Claimed, Delivery, EventId, EventStore as _, EventType,
+    Parked, Position, ReadModel as _, Subscription, Timestamp,
+};
+use tailfold_sqlite::rusqlite::{Connection, Transaction};
 use tailfold_sqlite::{SqliteReadModel, parked_events};
 
-use crate::read_models::{CounterEvent, Place, twice, until};
+use crate::read_models::{CounterEvent, Place, never, twice, until};
+
+
+fn parked_at_1(error: &str) -> Parked {
+    Parked {
+        position: Position(1),
+        stream: "counter/1".parse().unwrap(),
+        version: 1.into(),
+        event_type: EventType::new("counter.added").unwrap(),
+        error: error.to_owned(),
+        attempts: 1,
+        parked_at: Timestamp::from_micros(0),
+        retry_requested: false,
+    }
+}
+
+/// What `ByPosition` keeps lies among the snapshots of a store, whose log is cleared as for an erase.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_parked_by_position_of_an_erased_stream_is_gone_from_store_and_log() {
+    let place = Place::new().await;
+    let position = place.add(0..10).await;
+    let handler = |delivery: &Delivery<CounterEvent>| match delivery.event() {
+        Some(CounterEvent::Added { number }) if number % 5 == 0 => Err("SECRET-OF-0".into()),
+        _ => Ok(()),
+    };
+    let model = ByPosition::new(place.store.clone(), "seen", handler).unwrap();
+    let subscription =
+        Subscription::builder(place.store.clone(), "seen", model).retry(twice()).start().unwrap();
+    drop(subscription.wait_for(position).await);
+    assert_eq!(Subscription::parked(&place.store, "seen").await.unwrap().len(), 2);
+    let removed = place.counters.erase("0").await.unwrap();
+    subscription.wait_for(removed.tombstone).await.unwrap();
+    assert_eq!(Subscription::parked(&place.store, "seen").await.unwrap(), []);
+    for name in ["store", "store-wal"] {
+        assert_eq!(lines_with("SECRET-OF-0", &place.directory.path().join(name)), 0, "{name}");
+    }
+    subscription.stop().await.unwrap();
+}
+
+/// By another process: closing a file here would drop the locks on it.
+fn lines_with(text: &str, path: &std::path::Path) -> u64 {
+    let found = std::process::Command::new("grep").args(["-a", "-c", text]).arg(path).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// Whoever had the lease has removed it, and ended before it was out of the log as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_a_lease_over_clears_the_log_of_what_was_erased() {
+    let place = Place::new().await;
+    let path = place.directory.path().join("model");
+    let (mut first, mut second) = (place.model(never), place.model(never));
+    let claim = || Claim { name: "seen".into(), owner: EventId::fresh(), lease: Duration::from_secs(30) };
+    let (of_first, of_second) = (claim(), claim());
+    first.claim(&of_first).await.unwrap();
+    let parked = parked_at_1("SECRET-OF-1");
+    let store = place.store.store_id().await.unwrap();
+    let after = Checkpoint { store, position: Position(1), last: None };
+    let batch = Batch { before: None, deliveries: &[], parked: Some(&parked), unparked: None, after: &after };
+    first.handle(&of_first, batch).await.unwrap();
+    assert!(matches!(second.claim(&of_second).await.unwrap(), Claimed::Held(_)));
+    let ended = Connection::open(&path).unwrap();
+    ended.pragma_update(None, "secure_delete", true).unwrap();
+    assert_eq!(ended.execute("DELETE FROM tailfold_parked_events", []).unwrap(), 1);
+    first.release(&of_first).await.unwrap();
+    assert!(matches!(second.claim(&of_second).await.unwrap(), Claimed::Granted(_)));
+    for path in [&path, &place.directory.path().join("model-wal")] {
+        assert_eq!(lines_with("SECRET-OF-1", path), 0, "{}", path.display());
+    }
+}
 
 /// Nothing of a batch is kept without its checkpoint, nor the checkpoint without the batch.
 #[tokio::test(flavor = "multi_thread")]

@@ -226,7 +226,8 @@ async fn drop_parked_of(
             Err(_) => true,
         };
         if is_of_stream && stored.head.version.0 < before.0 {
-            remove(snapshots, &slot).await?;
+            // Out of what a store keeps besides, too: its key is nobody else's.
+            snapshots.forget(slot.key()).await?;
         }
     }
     Ok(())
