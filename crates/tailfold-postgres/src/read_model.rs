@@ -48,6 +48,10 @@ pub trait PostgresHandler<E>: Send + 'static {
 /// names, `tailfold` by default, which are created if they are missing; a store may be in the same schema. The handler's tables are
 /// wherever it says, and its own business: to build a model anew, empty them and delete its checkpoint.
 ///
+/// Each claim and each batch names the read models that it means. Where the schema is renamed while a process
+/// runs, and another one has its name by then, nothing is written there: the subscription ends with
+/// `Invalid`, which says so.
+///
 /// ```no_run
 /// use async_trait::async_trait;
 /// use serde::{Deserialize, Serialize};
@@ -118,13 +122,13 @@ where
     pub async fn over(config: PostgresConfig, handler: H) -> Result<Self> {
         let prepare = async {
             let (connections, _) = config.connections()?;
-            tables::prepare(&connections, &config).await?;
-            Ok(connections)
+            let id = tables::prepare(&connections, &config).await?;
+            Ok((connections, id))
         };
         let prepared: Result<_> = prepare.await;
-        let connections =
+        let (connections, id) =
             prepared.map_err(|error| error.during(format!("open the read models in {config}")))?;
-        let statements = Statements::new(&config.quoted_schema());
+        let statements = Statements::new(&config.quoted_schema(), id);
         Ok(Self { connections, statements, handler, event: std::marker::PhantomData })
     }
 }
@@ -142,10 +146,15 @@ where
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
                 [&&*claim.name, claim.owner.as_uuid(), &seconds(claim.lease)];
             let rows = self.connections.rows(&self.statements.claim, &values).await?;
-            // None where somebody else made the first one in this moment.
-            let Some(row) = rows.first() else { return Ok(Claimed::Held(None)) };
+            let none = || Error::corrupt("the server says nothing about a claim");
+            let row = rows.first().ok_or_else(none)?;
+            self.statements.check_own(row, 7)?;
             let checkpoint = statements::checkpoint(row)?;
-            Ok(if value(row, 6)? { Claimed::Granted(checkpoint) } else { Claimed::Held(checkpoint) })
+            Ok(match value(row, 6)? {
+                Some(true) => Claimed::Granted(checkpoint),
+                // Or none, where somebody else made the first one in this moment.
+                Some(false) | None => Claimed::Held(checkpoint),
+            })
         };
         claimed.await.map_err(|error: Error| error.during("claim the lease of the read model"))
     }
@@ -161,8 +170,7 @@ where
 
     async fn parked(&mut self, name: &str) -> Result<Vec<Parked>> {
         let parked = async {
-            let rows = self.connections.rows(&self.statements.parked, &[&name]).await?;
-            rows.iter().map(statements::parked).collect::<Result<_>>()
+            self.statements.all_parked(&self.connections.rows(&self.statements.parked, &[&name]).await?)
         };
         parked.await.map_err(|error: Error| error.during("list what the read model has parked"))
     }

@@ -29,6 +29,13 @@ enum Broken {
     Store(Failure),
 }
 
+/// What became of the checkpoint.
+enum Advanced {
+    Moved,
+    /// It is not there: the schema has another name by now.
+    Lost,
+}
+
 /// One try.
 struct Attempt<'a, E, H> {
     statements: &'a Statements,
@@ -126,7 +133,10 @@ where
                 }
             }
         }
-        self.advance(transaction).await.map_err(unexplained)
+        match self.advance(transaction).await.map_err(unexplained)? {
+            Advanced::Moved => Ok(()),
+            Advanced::Lost => Err(Broken::Lost),
+        }
     }
 
     /// Until the end of the transaction nobody else moves the checkpoint or takes the lease.
@@ -144,7 +154,7 @@ where
         if stands.as_ref() == self.batch.before { Ok(()) } else { Err(Broken::Lost) }
     }
 
-    async fn advance(&mut self, transaction: &Transaction<'_>) -> Result<(), Failure> {
+    async fn advance(&mut self, transaction: &Transaction<'_>) -> Result<Advanced, Failure> {
         let Batch { parked, unparked, after, .. } = self.batch;
         let Statements { advance, park, unpark, drop_erased, .. } = self.statements;
         let name = &*self.claim.name;
@@ -185,7 +195,7 @@ where
         }
         let last = after.last.as_ref();
         let chain = last.map(|last| last.head.chain.as_bytes().as_slice());
-        let values: [&(dyn ToSql + Sync); 8] = [
+        let values: [&(dyn ToSql + Sync); 9] = [
             &name,
             &seconds(self.claim.lease),
             after.store.as_uuid(),
@@ -194,13 +204,13 @@ where
             &last.map(|last| last.stream.as_str()),
             &last.map(|last| signed(last.head.version.0)),
             &chain,
+            self.claim.owner.as_uuid(),
         ];
-        in_time(self.deadline, async {
+        let moved = in_time(self.deadline, async {
             let statement = transaction.prepare_cached(advance).await?;
             transaction.execute(&statement, &values).await
-        })
-        .await
-        .map(drop)
+        });
+        Ok(if moved.await? == 1 { Advanced::Moved } else { Advanced::Lost })
     }
 
     /// Whether it is the event that cannot be handled.

@@ -1,6 +1,6 @@
 //! What read models have kept in a schema, for people who look after them.
 
-use tailfold::{CheckpointInfo, Parked, Position, Result, Timestamp};
+use tailfold::{CheckpointInfo, Error, Parked, Position, Result, Timestamp};
 
 use super::statements::{self, Statements};
 use super::tables;
@@ -16,21 +16,24 @@ pub async fn checkpoints(config: PostgresConfig) -> Result<Vec<CheckpointInfo>> 
     let operation = format!("list the checkpoints in {config}");
     let list = async {
         let (connections, _) = config.connections()?;
-        tables::prepare(&connections, &config.clone().create_if_missing(false)).await?;
-        let statements = Statements::new(&config.quoted_schema());
-        let rows = connections.rows(&statements.checkpoints, &[]).await?;
-        let infos = rows.iter().map(|row| {
-            Ok(CheckpointInfo {
-                name: value(row, 6)?,
-                checkpoint: statements::checkpoint(row)?,
-                leased_until: value::<Option<i64>>(row, 7)?.map(Timestamp::from_micros),
-                updated_at: Timestamp::from_micros(value(row, 8)?),
-                parked: unsigned(value(row, 9)?, "number of parked events")?,
-            })
-        });
-        infos.collect::<Result<_>>()
+        let id = tables::prepare(&connections, &config.clone().create_if_missing(false)).await?;
+        let statements = Statements::new(&config.quoted_schema(), id);
+        let mut infos = Vec::new();
+        for row in connections.rows(&statements.checkpoints, &[]).await? {
+            statements.check_own(&row, 10)?;
+            // One row without a name, where nothing is.
+            let Some(name) = value(&row, 6)? else { break };
+            infos.push(CheckpointInfo {
+                name,
+                checkpoint: statements::checkpoint(&row)?,
+                leased_until: value::<Option<i64>>(&row, 7)?.map(Timestamp::from_micros),
+                updated_at: Timestamp::from_micros(value(&row, 8)?),
+                parked: unsigned(value(&row, 9)?, "number of parked events")?,
+            });
+        }
+        Ok(infos)
     };
-    list.await.map_err(|error| error.during(operation))
+    list.await.map_err(|error: Error| error.during(operation))
 }
 
 /// The events that a subscription has put aside, of the read models in a schema, in order of position. Its name with its share.
@@ -42,10 +45,9 @@ pub async fn parked_events(config: PostgresConfig, subscription: &str) -> Result
     let operation = format!("list what subscription `{subscription}` has parked in {config}");
     let list = async {
         let (connections, _) = config.connections()?;
-        tables::prepare(&connections, &config.clone().create_if_missing(false)).await?;
-        let statements = Statements::new(&config.quoted_schema());
-        let rows = connections.rows(&statements.parked, &[&subscription]).await?;
-        rows.iter().map(statements::parked).collect::<Result<_>>()
+        let id = tables::prepare(&connections, &config.clone().create_if_missing(false)).await?;
+        let statements = Statements::new(&config.quoted_schema(), id);
+        statements.all_parked(&connections.rows(&statements.parked, &[&subscription]).await?)
     };
     list.await.map_err(|error| error.during(operation))
 }
@@ -88,8 +90,8 @@ async fn change(
     position: Option<Position>,
 ) -> Result<u64> {
     let (connections, _) = config.connections()?;
-    tables::prepare(&connections, &config.clone().create_if_missing(false)).await?;
-    let statements = Statements::new(&config.quoted_schema());
+    let id = tables::prepare(&connections, &config.clone().create_if_missing(false)).await?;
+    let statements = Statements::new(&config.quoted_schema(), id);
     let position = position.map(|position| signed(position.0));
     let changed = connections.rows(statement(&statements), &[&subscription, &position]).await?;
     Ok(changed.len() as u64)

@@ -13,6 +13,8 @@ const CHECKPOINT: &str = "store, position, last_position, last_stream, last_vers
 
 #[derive(Clone, Debug)]
 pub(super) struct Statements {
+    schema: String,
+    id: Uuid,
     pub(super) claim: String,
     pub(super) release: String,
     pub(super) lock: String,
@@ -27,9 +29,13 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    /// For a schema, quoted.
-    pub(super) fn new(schema: &str) -> Self {
+    /// For a schema, quoted, and the read models that it held when it was connected to: where another schema
+    /// has the name by now, nothing is read or written there.
+    pub(super) fn new(schema: &str, id: Uuid) -> Self {
+        let is_own = format!("EXISTS (SELECT FROM {schema}.read_models_meta WHERE id = '{id}')");
         Self {
+            schema: schema.to_owned(),
+            id,
             // One that is locked is at work, or its connection broke a moment ago: it is passed over, so that nobody waits for
             // as long as a handler takes. The scalar subquery locks its row once and sees it as it is then.
             claim: format!(
@@ -38,18 +44,22 @@ impl Statements {
                      SET owner = $2, leased_until = clock_timestamp() + make_interval(secs => $3)
                      WHERE name = (SELECT name FROM {schema}.checkpoints
                                    WHERE name = $1 AND (owner = $2 OR owner IS NULL OR leased_until < clock_timestamp())
+                                       AND {is_own}
                                    FOR UPDATE SKIP LOCKED)
                      RETURNING {CHECKPOINT}
                  ), made AS (
                      INSERT INTO {schema}.checkpoints (name, owner, leased_until, updated_at)
                      SELECT $1, $2, clock_timestamp() + make_interval(secs => $3), clock_timestamp()
-                     WHERE NOT EXISTS (SELECT FROM {schema}.checkpoints WHERE name = $1)
+                     WHERE NOT EXISTS (SELECT FROM {schema}.checkpoints WHERE name = $1) AND {is_own}
                      ON CONFLICT (name) DO NOTHING
                      RETURNING {CHECKPOINT}
+                 ), found AS (
+                     SELECT {CHECKPOINT}, true AS granted FROM renewed
+                     UNION ALL SELECT {CHECKPOINT}, true FROM made
+                     UNION ALL SELECT {CHECKPOINT}, false FROM {schema}.checkpoints
+                               WHERE name = $1 AND NOT EXISTS (SELECT FROM renewed)
                  )
-                 SELECT {CHECKPOINT}, true FROM renewed UNION ALL SELECT {CHECKPOINT}, true FROM made
-                 UNION ALL SELECT {CHECKPOINT}, false FROM {schema}.checkpoints
-                           WHERE name = $1 AND NOT EXISTS (SELECT FROM renewed)"
+                 SELECT {CHECKPOINT}, granted, is_own FROM (SELECT {is_own} AS is_own) AS own LEFT JOIN found ON true"
             ),
             release: format!(
                 "UPDATE {schema}.checkpoints SET owner = NULL, leased_until = clock_timestamp() WHERE name = $1 AND owner = $2"
@@ -57,13 +67,13 @@ impl Statements {
             // A session that falls silent in the middle keeps the row from others for as long as a lease lasts.
             lock: format!(
                 "SELECT {CHECKPOINT}, set_config('idle_in_transaction_session_timeout', $3, true)
-                 FROM {schema}.checkpoints WHERE name = $1 AND owner = $2 FOR UPDATE"
+                 FROM {schema}.checkpoints WHERE name = $1 AND owner = $2 AND {is_own} FOR UPDATE"
             ),
             advance: format!(
                 "UPDATE {schema}.checkpoints
                  SET leased_until = clock_timestamp() + make_interval(secs => $2), updated_at = clock_timestamp(), store = $3,
                      position = $4, last_position = $5, last_stream = $6, last_version = $7, last_chain = $8
-                 WHERE name = $1"
+                 WHERE name = $1 AND owner = $9 AND {is_own}"
             ),
             park: format!(
                 "INSERT INTO {schema}.parked_events
@@ -76,11 +86,13 @@ impl Statements {
             unpark: format!("DELETE FROM {schema}.parked_events WHERE subscription = $1 AND position = $2"),
             retry_parked: format!(
                 "UPDATE {schema}.parked_events SET retry_requested = true
-                 WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) RETURNING position"
+                 WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) AND {is_own}
+                 RETURNING position"
             ),
             drop_parked: format!(
                 "DELETE FROM {schema}.parked_events
-                 WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) RETURNING position"
+                 WHERE subscription = $1 AND ($2::bigint IS NULL OR position = $2) AND {is_own}
+                 RETURNING position"
             ),
             drop_erased: format!(
                 "DELETE FROM {schema}.parked_events WHERE subscription = $1 AND stream = $2 AND position < $3"
@@ -89,14 +101,39 @@ impl Statements {
                 "SELECT {CHECKPOINT}, name,
                         CASE WHEN owner IS NOT NULL THEN (extract(epoch FROM leased_until) * 1000000)::bigint END,
                         (extract(epoch FROM updated_at) * 1000000)::bigint,
-                        (SELECT count(*) FROM {schema}.parked_events p WHERE p.subscription = c.name)
-                 FROM {schema}.checkpoints c ORDER BY name"
+                        (SELECT count(*) FROM {schema}.parked_events p WHERE p.subscription = c.name), is_own
+                 FROM (SELECT {is_own} AS is_own) AS own LEFT JOIN {schema}.checkpoints c ON true ORDER BY name"
             ),
             parked: format!(
-                "SELECT position, stream, version, type, error, attempts, parked_at, retry_requested FROM {schema}.parked_events
-                 WHERE subscription = $1 ORDER BY position"
+                "SELECT position, stream, version, type, error, attempts, parked_at, retry_requested, is_own
+                 FROM (SELECT {is_own} AS is_own) AS own LEFT JOIN {schema}.parked_events ON subscription = $1 ORDER BY position"
             ),
         }
+    }
+
+    /// Fails if another schema has the name by now; `column` of a row tells.
+    pub(super) fn check_own(&self, row: &Row, column: usize) -> Result<()> {
+        if value(row, column)? {
+            return Ok(());
+        }
+        let Self { schema, id, .. } = self;
+        Err(Error::invalid(format!(
+            "the schema {schema} does not hold read models {id} any more: it was renamed, restored or made anew. Open the read \
+             model again in the one that is meant"
+        )))
+    }
+
+    /// What is put aside, of the rows of [`parked`](Self::parked).
+    pub(super) fn all_parked(&self, rows: &[Row]) -> Result<Vec<Parked>> {
+        let mut all = Vec::with_capacity(rows.len());
+        for row in rows {
+            self.check_own(row, 8)?;
+            // One row without an event, where nothing is.
+            if value::<Option<i64>>(row, 0)?.is_some() {
+                all.push(parked(row)?);
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -115,7 +152,7 @@ pub(super) fn checkpoint(row: &Row) -> Result<Option<Checkpoint>> {
     Ok(Some(Checkpoint { store: StoreId::from_uuid(store), position, last }))
 }
 
-pub(super) fn parked(row: &Row) -> Result<Parked> {
+fn parked(row: &Row) -> Result<Parked> {
     let attempts = value::<i64>(row, 5)?;
     Ok(Parked {
         position: Position(unsigned(value(row, 0)?, "position")?),

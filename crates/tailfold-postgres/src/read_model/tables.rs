@@ -2,6 +2,7 @@
 
 use deadpool_postgres::Object;
 use tailfold::{Error, Result};
+use uuid::Uuid;
 
 use crate::config::PostgresConfig;
 use crate::connections::Connections;
@@ -18,29 +19,38 @@ const MIGRATIONS: &[&[&str]] = &[
         include_str!("../../sql/parked_events.sql"),
     ],
     &[include_str!("../../sql/parked_retries.sql")],
+    &[include_str!("../../sql/read_models_id.sql")],
 ];
 
 const META: &str = "read_models_meta";
 
-pub(super) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<()> {
+/// What a schema says about the read models in it.
+struct Found {
+    format: i32,
+    /// `None` before format 3.
+    id: Option<Uuid>,
+}
+
+/// Answers which read models these are.
+pub(super) async fn prepare(connections: &Connections, config: &PostgresConfig) -> Result<Uuid> {
     connections
         .insist_with(Patience::new(connections).at_leisure(), |mut connection| async move {
             pooler::refuse(connections, &connection).await?;
             let client = connection.client();
             check_server(client).await?;
-            let prepared: Result<(), Failure> = match format(client, config).await? {
-                found if found == current() => Ok(()),
-                found if found > current() => Err(Error::unsupported(format!(
-                    "the read models in schema `{}` have format {found} of a newer release; this one knows {}",
+            let prepared: Result<Uuid, Failure> = match look(client, config).await? {
+                Some(Found { format, id: Some(id) }) if format == current() => Ok(id),
+                Some(Found { format, .. }) if format > current() => Err(Error::unsupported(format!(
+                    "the read models in schema `{}` have format {format} of a newer release; this one knows {}",
                     config.schema,
                     current()
                 ))
                 .into()),
-                0 if !config.create_if_missing => {
+                None if !config.create_if_missing => {
                     Err(Error::invalid("there are no read models in this schema").into())
                 }
-                found if !config.create_if_missing => Err(Error::unsupported(format!(
-                    "the read models in schema `{}` have format {found} of an older release: a process that may create \
+                Some(Found { format, .. }) if !config.create_if_missing => Err(Error::unsupported(format!(
+                    "the read models in schema `{}` have format {format} of an older release: a process that may create \
                      them brings them up to {}",
                     config.schema,
                     current()
@@ -48,9 +58,9 @@ pub(super) async fn prepare(connections: &Connections, config: &PostgresConfig) 
                 .into()),
                 _ => migrate(client, config).await,
             };
-            prepared?;
+            let id = prepared?;
             connection.settled();
-            Ok(())
+            Ok(id)
         })
         .await
 }
@@ -59,28 +69,31 @@ fn current() -> i32 {
     MIGRATIONS.len() as i32
 }
 
-/// 0 if there is nothing.
-async fn format(
+/// `None` if there is nothing.
+async fn look(
     client: &impl deadpool_postgres::GenericClient,
     config: &PostgresConfig,
-) -> Result<i32, Failure> {
+) -> Result<Option<Found>, Failure> {
     if !is_there(client, config, META).await? {
-        return Ok(0);
+        return Ok(None);
     }
-    let found = format!("SELECT format FROM {}.{META}", config.quoted_schema());
-    let row = client.query_opt(&found, &[]).await?;
-    row.map(|row| row.get(0))
-        .ok_or_else(|| Error::corrupt(format!("the table {}.{META} is empty", config.quoted_schema())).into())
+    let schema = config.quoted_schema();
+    let found = format!("SELECT format, (to_jsonb(m) ->> 'id')::uuid FROM {schema}.{META} AS m");
+    let Some(row) = client.query_opt(&found, &[]).await? else {
+        return Err(Error::corrupt(format!("the table {schema}.{META} is empty")).into());
+    };
+    Ok(Some(Found { format: row.get(0), id: row.get(1) }))
 }
 
-async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<(), Failure> {
+async fn migrate(client: &mut Object, config: &PostgresConfig) -> Result<Uuid, Failure> {
     let transaction = begin_migration(client, config).await?;
-    let found = format(&transaction, config).await?;
+    let found = look(&transaction, config).await?.map_or(0, |found| found.format);
     apply(&transaction, config, MIGRATIONS, found).await?;
     let statement = format!(
-        "INSERT INTO {}.{META} (format) VALUES ($1) ON CONFLICT (one) DO UPDATE SET format = excluded.format",
+        "INSERT INTO {}.{META} (format) VALUES ($1) ON CONFLICT (one) DO UPDATE SET format = excluded.format RETURNING id",
         config.quoted_schema()
     );
-    transaction.execute(&statement, &[&current()]).await?;
-    Ok(transaction.commit().await?)
+    let id = transaction.query_one(&statement, &[&current()]).await?.get(0);
+    transaction.commit().await?;
+    Ok(id)
 }

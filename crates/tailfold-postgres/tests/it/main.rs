@@ -16,6 +16,7 @@ mod positions;
 mod read_model_faults;
 mod read_models;
 mod renamed;
+mod renamed_models;
 mod setup;
 mod silence;
 mod snapshots;
