@@ -31,7 +31,7 @@ impl Inner {
     }
 
     /// Fails if a row says that the schema holds another store by now, whose streams may have the same names.
-    fn check_own(&self, row: &Row, column: usize) -> Result<()> {
+    pub(crate) fn check_own(&self, row: &Row, column: usize) -> Result<()> {
         match rows::value::<bool>(row, column)? {
             true => Ok(()),
             false => Err(another(&self.schema, self.id)),
@@ -52,7 +52,12 @@ impl Inner {
                 &[&slot.fold(), &slot.serial().as_str(), &slot.key(), &bound],
             )
             .await?;
-        rows.first().map(|row| snapshot(row, 0, 1, 2, 3)).transpose()
+        let row = header(&rows)?;
+        self.check_own(row, 4)?;
+        match rows::value::<Option<i64>>(row, 0)? {
+            Some(_) => snapshot(row, 0, 1, 2, 3).map(Some),
+            None => Ok(None),
+        }
     }
 }
 

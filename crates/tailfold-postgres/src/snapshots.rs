@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _};
 use tailfold::{
     Day, Error, ErrorKind, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotInfo,
-    SnapshotStore, StoredSnapshot, Swept, Version,
+    SnapshotStore, StoreId, StoredSnapshot, Swept, Version,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::call::{count, saved};
 use crate::rows::{self, signed, unsigned};
-use crate::store::{Inner, PostgresStore};
+use crate::store::{Inner, PostgresStore, another};
 
 const LISTED: i64 = 1000;
 /// Uses noted, and snapshots swept, in one statement.
@@ -33,19 +33,25 @@ pub(crate) struct Statements {
 }
 
 impl Statements {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: &str, id: StoreId) -> Self {
+        // Where another store has the schema's name by now, nothing of it is told or changed.
+        let is_own = format!("EXISTS (SELECT FROM {schema}.meta WHERE store_id = '{id}')");
         let with_payload = |removed: &str| {
             format!(
                 "WITH removed AS ({removed} RETURNING s.ref, s.bytes),
                       gone AS (DELETE FROM {schema}.snapshot_payloads p USING removed r WHERE p.snapshot = r.ref)
-                 SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM removed"
+                 SELECT count(*), coalesce(sum(bytes), 0)::bigint, {is_own} FROM removed"
             )
         };
         let matches = "($1::text IS NULL OR s.fold = $1) AND ($2::text IS NULL OR s.serial = $2) AND ($3::text IS NULL OR s.key = $3)";
         let lasting = Slot::LASTING;
         Self {
+            // The function is called for the one row of the store that is meant: `OFFSET 0` keeps the planner
+            // from calling it before it has looked for that.
             save: format!(
-                "SELECT pruned, newer_version, newer_chain FROM {schema}.save_snapshot($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+                "SELECT s.pruned, s.newer_version, s.newer_chain
+                 FROM (SELECT 0::bigint AS zero FROM {schema}.meta WHERE store_id = '{id}' OFFSET 0) AS own,
+                      LATERAL {schema}.save_snapshot($1 + own.zero, $2, $3, $4, $5, $6, $7, $8, $9) AS s"
             ),
             // In the order of the locks, so that two of these never wait for each other.
             save_many: format!(
@@ -53,19 +59,22 @@ impl Statements {
                  FROM (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bytea[],
                                             $7::bytea[], $8::bigint[], $9::bigint[]) WITH ORDINALITY
                            AS u (lock, fold, serial, key, version, chain, envelope, keep, day, place)
-                       ORDER BY lock, place OFFSET 0) AS u,
+                       WHERE {is_own} ORDER BY lock, place OFFSET 0) AS u,
                       LATERAL {schema}.save_snapshot(
                           u.lock, u.fold, u.serial, u.key, u.version, u.chain, u.envelope, u.keep, u.day) AS s"
             ),
             list: format!(
-                "SELECT s.version, s.chain, s.fold, s.serial, s.key, s.used, s.bytes FROM {schema}.snapshots s
-                 WHERE {matches} AND (s.fold, s.serial, s.key, s.version) > ($4, $5, $6, $7)
-                 ORDER BY s.fold, s.serial, s.key, s.version LIMIT {LISTED}"
+                "SELECT s.version, s.chain, s.fold, s.serial, s.key, s.used, s.bytes, own.is_own
+                 FROM (SELECT {is_own} AS is_own) AS own LEFT JOIN (
+                     SELECT s.* FROM {schema}.snapshots s
+                     WHERE {matches} AND (s.fold, s.serial, s.key, s.version) > ($4, $5, $6, $7)
+                     ORDER BY s.fold, s.serial, s.key, s.version LIMIT {LISTED}) AS s ON true
+                 ORDER BY s.fold, s.serial, s.key, s.version"
             ),
             remove: with_payload(&format!(
                 "DELETE FROM {schema}.snapshots s
                  WHERE s.fold = $1 AND s.serial = $2 AND s.key = $3 AND s.version = $4 AND s.chain = $5
-                     AND coalesce((SELECT p.envelope FROM {schema}.snapshot_payloads p WHERE p.snapshot = s.ref), '') = $6"
+                     AND {is_own} AND coalesce((SELECT p.envelope FROM {schema}.snapshot_payloads p WHERE p.snapshot = s.ref), '') = $6"
             )),
             // In the order of the slots, so that two of these never wait for each other.
             mark: format!(
@@ -73,18 +82,18 @@ impl Statements {
                      SELECT s.ref, s.fold, s.serial, s.key, s.version FROM {schema}.snapshots s
                      JOIN unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS m (fold, serial, key, version)
                          USING (fold, serial, key, version)
-                     WHERE s.used < $5 ORDER BY s.fold, s.serial, s.key, s.version FOR NO KEY UPDATE OF s)
+                     WHERE s.used < $5 AND {is_own} ORDER BY s.fold, s.serial, s.key, s.version FOR NO KEY UPDATE OF s)
                  UPDATE {schema}.snapshots s SET used = $5 FROM marked m
                  WHERE s.fold = m.fold AND s.serial = m.serial AND s.key = m.key AND s.version = m.version AND s.used < $5"
             ),
             sweep: with_payload(&format!(
                 "DELETE FROM {schema}.snapshots s USING (
                      SELECT s.ctid FROM {schema}.snapshots s WHERE {matches} AND s.used < $4
-                     AND s.fold <> '{lasting}'
+                     AND s.fold <> '{lasting}' AND {is_own}
                      LIMIT {SWEPT} FOR UPDATE SKIP LOCKED) AS unused
                  WHERE s.ctid = unused.ctid"
             )),
-            forget: with_payload(&format!("DELETE FROM {schema}.snapshots s WHERE s.key = $1")),
+            forget: with_payload(&format!("DELETE FROM {schema}.snapshots s WHERE s.key = $1 AND {is_own}")),
         }
     }
 }
@@ -191,9 +200,9 @@ impl SnapshotStore for PostgresStore {
 impl Inner {
     async fn save(self: &Arc<Self>, slot: &Slot, save: &Save) -> Result<Saved> {
         let keep = count(save.keep)?;
-        let row = self
+        let rows = self
             .connections
-            .row(
+            .rows(
                 &self.statements.snapshots.save,
                 &[
                     &self.locks.slot(slot),
@@ -208,7 +217,8 @@ impl Inner {
                 ],
             )
             .await?;
-        saved(&row, 0)
+        let row = rows.first().ok_or_else(|| another(&self.schema, self.id))?;
+        saved(row, 0)
     }
 
     /// All in one statement, and so in one commit.
@@ -226,7 +236,11 @@ impl Inner {
         let values: [&(dyn ToSql + Sync); 9] =
             [&locks, &folds, &serials, &keys, &versions, &chains, &envelopes, &keeps, &days];
         let mut answers = vec![None; saves.len()];
-        for row in self.connections.rows(statement, &values).await? {
+        let found = self.connections.rows(statement, &values).await?;
+        if found.is_empty() && !saves.is_empty() {
+            return Err(another(&self.schema, self.id));
+        }
+        for row in found {
             let place = unsigned(rows::value(&row, 3)?, "place")?;
             let answer = usize::try_from(place).ok().and_then(|place| answers.get_mut(place.wrapping_sub(1)));
             if let Some(answer) = answer {
@@ -250,7 +264,15 @@ impl Inner {
                 &[&filter.fold, &serial, &filter.key, &fold, &after_serial, &key, &version],
             )
             .await?;
-        found.iter().map(info).collect()
+        let mut infos = Vec::with_capacity(found.len());
+        for row in &found {
+            self.check_own(row, 7)?;
+            // One row without a slot, where nothing is.
+            if rows::value::<Option<i64>>(row, 0)?.is_some() {
+                infos.push(info(row)?);
+            }
+        }
+        Ok(infos)
     }
 
     async fn mark(&self, used: &[(Slot, Version)], day: Day) -> Result<()> {
@@ -266,6 +288,7 @@ impl Inner {
     /// Runs a statement that answers what it has removed.
     async fn swept(&self, statement: &str, values: &crate::connections::Values<'_>) -> Result<Swept> {
         let row = self.connections.row(statement, values).await?;
+        self.check_own(&row, 2)?;
         Ok(Swept {
             snapshots: unsigned(rows::value(&row, 0)?, "count")?,
             bytes: unsigned(rows::value(&row, 1)?, "size")?,

@@ -69,10 +69,10 @@ impl Statements {
             append: append::Statements::new(schema, id),
             read: read::Statements::new(schema, id),
             frontier: frontier::Statements::new(schema, id),
-            streams: streams::statement(schema),
+            streams: streams::statement(schema, id),
             end: went_back::end_statement(schema, id),
             remove: remove::Statements::new(schema, id),
-            snapshots: snapshots::Statements::new(schema),
+            snapshots: snapshots::Statements::new(schema, id),
         }
     }
 }

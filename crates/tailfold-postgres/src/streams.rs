@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
-use tailfold::{Filter, Result, StreamBatches, StreamId, StreamSummary};
+use tailfold::{Filter, Result, StoreId, StreamBatches, StreamId, StreamSummary};
 
 use crate::rows;
 use crate::store::Inner;
 
 const LISTED: usize = 1000;
 
-/// The streams of a range of names that are not empty.
-pub(crate) fn statement(schema: &str) -> String {
+/// The streams of a range of names that are not empty, or one row without a name; each tells whether the
+/// schema still holds the store.
+pub(crate) fn statement(schema: &str, id: StoreId) -> String {
     let next = |from: &str| {
         format!(
             "(SELECT stream FROM {schema}.events WHERE stream {from} AND stream < $2 ORDER BY stream LIMIT 1)"
@@ -22,11 +23,13 @@ pub(crate) fn statement(schema: &str) -> String {
              SELECT n.stream, 1 FROM {first} AS n
              UNION ALL
              SELECT n.stream, names.number + 1 FROM names CROSS JOIN LATERAL {following} AS n WHERE names.number < {LISTED})
-         SELECT l.version, l.chain, names.stream, l.type = 'tailfold.erased'
-         FROM names CROSS JOIN LATERAL (
-             SELECT version, chain, type FROM {schema}.events e WHERE e.stream = names.stream
-             ORDER BY e.life DESC, e.version DESC LIMIT 1) AS l
-         ORDER BY names.number",
+         SELECT l.version, l.chain, l.stream, l.type = 'tailfold.erased', own.is_own
+         FROM (SELECT EXISTS (SELECT FROM {schema}.meta WHERE store_id = '{id}') AS is_own) AS own LEFT JOIN (
+             SELECT names.stream, names.number, e.version, e.chain, e.type
+             FROM names CROSS JOIN LATERAL (
+                 SELECT version, chain, type FROM {schema}.events e WHERE e.stream = names.stream
+                 ORDER BY e.life DESC, e.version DESC LIMIT 1) AS e) AS l ON true
+         ORDER BY l.number",
         first = next(">= $1"),
         following = next("> names.stream"),
     )
@@ -60,7 +63,9 @@ impl Listing {
             }
             let mut page = Vec::with_capacity(found.len());
             for row in &found {
-                let stream: StreamId = rows::value::<&str>(row, 2)?.parse()?;
+                self.inner.check_own(row, 4)?;
+                let Some(stream) = rows::value::<Option<&str>>(row, 2)? else { continue };
+                let stream: StreamId = stream.parse()?;
                 if !rows::value::<bool>(row, 3)? && self.filter.matches_stream(&stream) {
                     page.push(StreamSummary { stream, head: rows::head(row, 0, 1)? });
                 }

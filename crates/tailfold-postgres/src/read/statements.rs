@@ -91,7 +91,10 @@ impl Statements {
             head: format!(
                 "SELECT {is_own}, l.version, l.chain, l.type FROM (SELECT) AS one LEFT JOIN ({last}) AS l ON true"
             ),
-            snapshot: placed("$1", "$2", "$3", "$4"),
+            snapshot: format!(
+                "SELECT s.version, s.chain, s.used, s.envelope, {is_own} FROM (SELECT) AS one LEFT JOIN ({}) AS s ON true",
+                placed("$1", "$2", "$3", "$4")
+            ),
             first: [first("ASC", "NULL::bigint"), first("DESC", &cut)],
             next: ["ASC", "DESC"].map(|order| page("$2", "$3", "$4", order)),
             next_by_size: ["ASC", "DESC"].map(|order| page_by_size("$2", "$3", "$4", order)),

@@ -116,6 +116,30 @@ async fn a_process_whose_schema_holds_another_store_now_records_nothing_there() 
     }
     let both = store.snapshot_and_tail().unwrap();
     refused(both.newest_with_tail(&slot("d/1"), &d, None).await.map(drop).unwrap_err());
+    refused(store.streams_to_vec(Filter::all()).await.unwrap_err());
+    refused(store.streams_to_vec(Filter::stream(stream("e/1"))).await.unwrap_err());
+    let head = other.head(&d).await.unwrap().unwrap();
+    let save = || Save { head, bytes: "state".into(), keep: Keep::Newest, day: Day(1) };
+    other.save(&slot("d/1"), save()).await.unwrap();
+    let kept = other.newest(&slot("d/1"), None).await.unwrap().unwrap();
+    refused(store.newest(&slot("d/1"), None).await.unwrap_err());
+    refused(store.newest(&slot("e/1"), None).await.unwrap_err());
+    for filter in [SlotFilter::all(), SlotFilter::key("e/1")] {
+        refused(store.list_to_vec(filter.clone()).await.unwrap_err());
+        refused(store.sweep(filter, Day(2)).await.unwrap_err());
+    }
+    refused(store.save(&slot("e/1"), save()).await.unwrap_err());
+    for count in [1, 2] {
+        let saves: Vec<_> = (0..count).map(|number| (slot(&format!("e/{number}")), save())).collect();
+        for saved in store.save_many(&saves).await {
+            refused(saved.unwrap_err());
+        }
+    }
+    refused(store.compare_and_remove(&slot("d/1"), &kept).await.unwrap_err());
+    refused(store.forget("d/1").await.unwrap_err());
+    store.mark_used(&[(slot("d/1"), head.version)], Day(3)).await.unwrap();
+    let all = other.list_to_vec(SlotFilter::all()).await.unwrap();
+    assert_eq!((all.len(), &all[0].slot, all[0].used), (1, &slot("d/1"), Day(1)), "as it was");
     other.remove(&d, Removal::erase(Timestamp::from_micros(1))).await.unwrap();
     refused(store.renew_id().await.unwrap_err());
     assert_eq!(payloads(&read(&other, "d/1").await), Vec::<String>::new());
