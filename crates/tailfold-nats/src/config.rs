@@ -192,7 +192,10 @@ impl NatsConfig {
     }
 
     /// Days after which the server removes a snapshot that nobody used. Default: 90; at least 1. Servers before release
-    /// 2.11 apply the setting of the process that created the streams to all snapshots.
+    /// 2.11 apply the setting of the process that created the streams to all snapshots, until a
+    /// [`ByPosition`](tailfold::ByPosition) read model keeps its checkpoint among them: what is no snapshot
+    /// must not expire, and such servers cannot tell the two apart, so that `sweep` is left to remove what
+    /// nobody uses.
     #[must_use]
     pub fn snapshot_retention_days(mut self, days: u32) -> Self {
         self.snapshot_retention_days = days;

@@ -220,6 +220,13 @@ impl Names {
         format!("{}.sp.{}.{save}.{number}", self.prefix, tokens(slot))
     }
 
+    /// Whether a subject of the snapshots' stream is one of what never expires, or of its parts.
+    pub(crate) fn is_lasting(&self, subject: &str) -> bool {
+        let rest = subject.strip_prefix(&self.prefix);
+        let slot = rest.and_then(|rest| rest.strip_prefix(".sn.").or_else(|| rest.strip_prefix(".sp.")));
+        slot.and_then(|slot| slot.split('.').next()) == Some(Slot::LASTING)
+    }
+
     /// What a snapshot's subject stands for.
     pub(crate) fn snapshot_of(&self, subject: &str) -> Result<SnapshotName> {
         let wrong = || Error::corrupt(format!("subject `{subject}` names no snapshot"));
@@ -330,6 +337,16 @@ mod tests {
             assert!(newest.slot == slot && newest.older.is_none());
             let older = names().snapshot_of(&names().older_of(&slot, Version(7))).unwrap();
             assert!(older.slot == slot && older.older == Some(Version(7)));
+            let lasting = Slot::new(Slot::LASTING, slot.serial().clone(), slot.key()).unwrap();
+            for (slot, lasts) in [(slot, false), (lasting, true)] {
+                for subject in [
+                    names().newest_of(&slot),
+                    names().older_of(&slot, Version(7)),
+                    names().snapshot_part(&slot, "save", 0),
+                ] {
+                    assert_eq!(names().is_lasting(&subject), lasts, "{subject}");
+                }
+            }
         }
     }
 

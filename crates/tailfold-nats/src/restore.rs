@@ -106,11 +106,12 @@ impl Shared {
             let item = items.recv().await;
             match item.unwrap_or_else(|| Err(Error::corrupt("the backup is cut off")))? {
                 Item::Record(record) if record.kind == Kind::Snapshots => {
-                    let mut headers = headers_of(&record);
-                    self.add_ttl(&mut headers);
-                    snapshots
-                        .send(None, self.names.absolute(&record.subject), headers, record.payload)
-                        .await?;
+                    let (mut headers, subject) = (headers_of(&record), self.names.absolute(&record.subject));
+                    if self.names.is_lasting(&subject) {
+                        self.let_last().await?;
+                    }
+                    self.add_ttl(&subject, &mut headers);
+                    snapshots.send(None, subject, headers, record.payload).await?;
                 }
                 Item::Record(record) if record.seq < next => {
                     return Err(Error::corrupt(format!(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tailfold::{Error, Outcome, Result, StoreId};
+use tokio::sync::OnceCell;
 
 use self::check::{CHECKS_CATEGORIES, Release, check, check_snapshots, replicas_of};
 use crate::boundary::Turns;
@@ -117,6 +118,8 @@ pub(crate) async fn open(
         several_filters: release >= Release(2, 10, 0),
         snapshot_ttl: is_on(&snapshots, "allow_msg_ttl").then_some(life.as_secs()),
         renew_parts_after: (i64::from(settings.snapshot_retention_days) / 10).max(1),
+        lasting: OnceCell::new(),
+        may_change_streams: create,
         wire,
         names,
     };
@@ -309,6 +312,32 @@ pub(crate) async fn make_immutable(wire: &Wire, names: &Names, deadline: Deadlin
         wire.api::<Info>(&format!("STREAM.UPDATE.{name}"), &config).await.map(|info| info.config)
     };
     insist_on_setup(name, deadline, attempt).await.map(drop)
+}
+
+/// Has the snapshots' stream keep for ever what is no snapshot. Until there is such, a server before 2.11 may
+/// remove by age what nobody uses, which later ones do for each message.
+pub(crate) async fn let_last(wire: &Wire, names: &Names, may_change: bool, deadline: Deadline) -> Result<()> {
+    let name = &names.snapshots;
+    let ask = || async {
+        wire.api::<Info>(&format!("STREAM.INFO.{name}"), &json!({})).await.map(|info| info.config)
+    };
+    let mut there = insist_on_setup(name, deadline, ask).await?;
+    check::check_lasting(&there, names)?;
+    if !check::expires(&there) {
+        return Ok(());
+    }
+    if !may_change {
+        return Err(check::expiring(names));
+    }
+    tracing::warn!(
+        stream = %name,
+        "what is no snapshot lies in a stream whose messages expire (max_age): that is switched off now. On servers before 2.11 \
+         `sweep` is left to remove what nobody uses"
+    );
+    there.insert("max_age".to_owned(), 0.into());
+    let update =
+        || async { wire.api::<Info>(&format!("STREAM.UPDATE.{name}"), &there).await.map(|info| info.config) };
+    insist_on_setup(name, deadline, update).await.map(drop)
 }
 
 /// Removes the streams of a store that a backup was to be restored to, if it is the one of that id and not finished.

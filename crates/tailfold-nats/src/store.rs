@@ -12,6 +12,7 @@ use tailfold::{
     LogBatches, Position, Removal, Removed, Result, Slot, SnapshotAndTail, StoreId, StoredSnapshot,
     StreamBatches, StreamId, Version, VersionRange,
 };
+use tokio::sync::OnceCell;
 
 use crate::boundary::Turns;
 use crate::commit::Place;
@@ -56,6 +57,10 @@ pub(crate) struct Shared {
     pub(crate) several_filters: bool,
     /// Seconds until the server removes a snapshot that is not written again, where it can do so for one message.
     pub(crate) snapshot_ttl: Option<u64>,
+    /// Set once the snapshots' stream is known to remove nothing by itself but what carries its own time to
+    /// live.
+    pub(crate) lasting: OnceCell<()>,
+    pub(crate) may_change_streams: bool,
     /// Days after which the parts of a snapshot that is in use are written again.
     pub(crate) renew_parts_after: i64,
 }

@@ -33,6 +33,12 @@ pub(crate) fn saved(answer: Value) -> Result<Saved> {
     match parts.as_slice() {
         [Value::Int(1), Value::Int(pruned)] => Ok(Saved::Stored { pruned: count(*pruned)? }),
         [Value::Int(0), newer] => Ok(Saved::Superseded(line(newer)?.head)),
+        [Value::Int(2), policy] => Err(Error::unsupported(format!(
+            "the server drops any key when its memory is full (maxmemory-policy {}), and nothing makes a subscription's \
+             checkpoint or a parked event anew: keep them in the store of events, or set a policy of `noeviction` or one that \
+             begins with `volatile`",
+            text(policy)?
+        ))),
         _ => Err(wrong("that of a save")),
     }
 }

@@ -19,13 +19,18 @@ use crate::scan;
 use crate::scripts::{self, StepCall};
 use crate::servers::Servers;
 
-/// Longer than anybody pauses: 300 years.
-const FOR_EVER_SECONDS: u64 = 10_000_000_000;
+/// What scripts are told of what is no snapshot: it has no end.
+const FOR_EVER: u64 = 0;
 
 /// How many steps of one operation wait for the server at the same time.
 pub(crate) const AT_ONCE: usize = 64;
 
 /// Snapshots on Redis: a tier that may lose all of them at any time, and keeps no events. Made by [`RedisConfig::connect`].
+///
+/// What is no snapshot, the checkpoints and parked events of a [`ByPosition`](tailfold::ByPosition) read
+/// model, never expires here, and is refused, as `Unsupported`, by a server that drops any key when its
+/// memory is full (`maxmemory-policy allkeys-..`). A server that does not keep its data over a restart loses
+/// it all the same: the store of events is the better place.
 ///
 /// Cloning is cheap: clones share two connections, one for loads and one for all else, so that no load waits behind a large
 /// snapshot on its way to the server.
@@ -84,17 +89,21 @@ impl Shared {
         answers::only(self.others.call(Request::Step(call), effect).await?)
     }
 
-    /// How long a key lives without being used. One of what is no snapshot never comes to its end: a key holds either
-    /// the one or the other, since names of subscriptions are no names of streams.
+    /// How many seconds a key lives without being used. One of what is no snapshot has no end, so that
+    /// policies that drop what will expire leave it alone, too: a key holds either the one or the other,
+    /// since names of subscriptions are no names of streams.
     fn lifetime_of(&self, slot: &Slot) -> u64 {
-        if slot.is_lasting() { FOR_EVER_SECONDS } else { self.lifetime_seconds }
+        if slot.is_lasting() { FOR_EVER } else { self.lifetime_seconds }
     }
 
     async fn newest(&self, slot: &Slot) -> Result<Option<StoredSnapshot>> {
         let (hash, field) = (self.names.hash(slot.key()), names::field(slot));
         let mut commands = Pipeline::with_capacity(2);
         commands.cmd("HMGET").arg(&hash).arg(&field).arg(format!("{field}:head"));
-        commands.cmd("EXPIRE").arg(&hash).arg(self.lifetime_of(slot));
+        match self.lifetime_of(slot) {
+            FOR_EVER => commands.cmd("PERSIST").arg(&hash),
+            seconds => commands.cmd("EXPIRE").arg(&hash).arg(seconds),
+        };
         // A server that refuses to write, like a replica, can serve a load all the same: the second answer may be an error.
         let values = self.loads.call(Request::Commands(&commands), Effect::Read).await?;
         let Some(found) = values.into_iter().next() else { return Err(answers::missing()) };

@@ -78,6 +78,11 @@ impl SnapshotStore for MemcachedTier {
     }
 
     async fn save(&self, slot: &Slot, save: Save) -> Result<Saved> {
+        if slot.is_lasting() {
+            let why =
+                "memcached drops what it has no room for: keep checkpoints of subscriptions in another store";
+            return Err(Error::unsupported(why).during(format!("save `{slot}` on memcached")));
+        }
         let most = match save.keep {
             Keep::Newest => 1,
             Keep::Last(n) => n.get() as usize,
@@ -136,9 +141,8 @@ impl SnapshotStore for MemcachedTier {
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept> {
         let mut all = Swept::default();
         for key in self.keys(&filter).await? {
-            let Swept { snapshots, bytes } = self
-                .remove(&key, |slot, used| filter.matches(slot) && !slot.is_lasting() && used < unused_since)
-                .await?;
+            let Swept { snapshots, bytes } =
+                self.remove(&key, |slot, used| filter.matches(slot) && used < unused_since).await?;
             all = Swept { snapshots: all.snapshots + snapshots, bytes: all.bytes + bytes };
         }
         Ok(all)

@@ -187,6 +187,22 @@ const FLAWS_OF_SNAPSHOTS: [Flaw; 3] = [
     },
 ];
 
+/// What it must not be like where something lies in it that nothing makes anew.
+const FLAWS_OF_LASTING: [Flaw; 2] = [
+    Flaw {
+        setting: "max_bytes",
+        is_wrong: is_positive,
+        does: "discards what is oldest when it is full (max_bytes): a checkpoint or a parked event, maybe",
+        remedy: "nats stream edit --discard new, or --max-bytes=-1; or keep checkpoints in another store",
+    },
+    Flaw {
+        setting: "max_msgs",
+        is_wrong: is_positive,
+        does: "discards what is oldest when it is full (max_msgs): a checkpoint or a parked event, maybe",
+        remedy: "nats stream edit --discard new, or --max-msgs=-1; or keep checkpoints in another store",
+    },
+];
+
 /// Positions are sequences times 4,096.
 const HIGHEST_FIRST: u64 = 1 << 50;
 
@@ -294,10 +310,35 @@ pub(super) fn check_snapshots(there: &Config, names: &Names) -> Result<()> {
         .and_then(|()| refuse_flaws(there, name, &FLAWS));
     checked.map_err(|error| match error.kind() {
         ErrorKind::Unsupported => {
-            error.caused_by("the stream may also be removed and is made again: snapshots are only a cache")
+            error.caused_by(
+                "the stream may also be removed and is made again: snapshots are only a cache, unless `ByPosition` read models \
+                 keep their checkpoints there",
+            )
         }
         _ => error,
     })
+}
+
+/// The snapshots' stream discards nothing that is no snapshot.
+pub(super) fn check_lasting(there: &Config, names: &Names) -> Result<()> {
+    match there.get("discard").and_then(Value::as_str) {
+        Some("new") => Ok(()),
+        _ => refuse_flaws(there, &names.snapshots, &FLAWS_OF_LASTING),
+    }
+}
+
+/// Whether messages go when they are old, whatever they are.
+pub(super) fn expires(there: &Config) -> bool {
+    there.get("max_age").is_some_and(is_positive)
+}
+
+/// The error where that may not be changed.
+pub(super) fn expiring(names: &Names) -> Error {
+    unsafe_(
+        &names.snapshots,
+        "would lose checkpoints and parked events by age (max_age)",
+        "nats stream edit --max-age 0, or connect once with leave to create the store",
+    )
 }
 
 #[cfg(test)]

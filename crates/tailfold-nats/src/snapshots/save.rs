@@ -9,6 +9,7 @@ use super::label::{Found, Label, Parts, SAVE, USED};
 use crate::commit::fresh_name;
 use crate::parts::{PART_BYTES, PARTS_AT_ONCE};
 use crate::patience::Deadline;
+use crate::setup;
 use crate::store::Shared;
 use crate::wire::{EXPECTED_LAST, Get, Message, code};
 
@@ -17,6 +18,9 @@ static TTL: HeaderName = HeaderName::from_static("Nats-TTL");
 impl Shared {
     pub(super) async fn save(&self, slot: &Slot, save: Save) -> Result<Saved> {
         let deadline = self.deadline();
+        if slot.is_lasting() {
+            self.let_last().await?;
+        }
         let mut newest = self.snapshot_message(&self.names.newest_of(slot)).await?;
         loop {
             // One whose label cannot be read makes room.
@@ -144,7 +148,7 @@ impl Shared {
             .map(|(number, part)| async move {
                 let subject = self.names.snapshot_part(slot, name, number);
                 let mut headers = HeaderMap::new();
-                self.add_ttl(&mut headers);
+                self.add_ttl(&subject, &mut headers);
                 let send = || self.wire.publish(subject.clone(), headers.clone(), part.clone());
                 deadline.insist(send).await
             })
@@ -165,7 +169,7 @@ impl Shared {
     ) -> Result<Option<u64>> {
         let mut headers = label.headers();
         headers.insert(EXPECTED_LAST.clone(), after.to_string());
-        self.add_ttl(&mut headers);
+        self.add_ttl(subject, &mut headers);
         let attempt = || async {
             let failure = match self.wire.publish(subject.to_owned(), headers.clone(), payload.clone()).await
             {
@@ -190,8 +194,16 @@ impl Shared {
         Ok(replaced)
     }
 
-    pub(crate) fn add_ttl(&self, headers: &mut HeaderMap) {
-        if let Some(seconds) = self.snapshot_ttl {
+    /// Before what is no snapshot is written: has the stream keep it. Looks once a process.
+    pub(crate) async fn let_last(&self) -> Result<()> {
+        let look = || setup::let_last(&self.wire, &self.names, self.may_change_streams, self.deadline());
+        self.lasting.get_or_try_init(look).await?;
+        Ok(())
+    }
+
+    /// Lets a message expire, unless it is none of a snapshot.
+    pub(crate) fn add_ttl(&self, subject: &str, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.snapshot_ttl.filter(|_| !self.names.is_lasting(subject)) {
             headers.insert(TTL.clone(), format!("{seconds}s"));
         }
     }

@@ -45,6 +45,86 @@ async fn the_server_itself_removes_what_is_not_used() {
     assert_eq!(config["max_age"], json!(7 * 86_400_000_000_000u64));
 }
 
+fn lasting(key: &str) -> Slot {
+    Slot::new(Slot::LASTING, "0000000000000001".parse().unwrap(), key).unwrap()
+}
+
+/// Checkpoints and parked events have no time to live, however they are written: new, in parts, again, as an
+/// older version, moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_snapshot_never_expires() {
+    let (store, name) = fresh_store().await;
+    let raw = Raw::connect(&shared_server().await).await;
+    let messages = format!("{}_SNAPSHOTS", name.to_uppercase());
+    let large = random(1_200_000);
+    let keep = |version| Save { keep: Keep::All, ..save(version, large.clone(), 20_000) };
+    for version in [2, 1, 3] {
+        store.save(&lasting("seen"), keep(version)).await.unwrap();
+    }
+    store.mark_used(&[(lasting("seen"), Version(3))], Day(20_100)).await.unwrap();
+    store.save(&lasting("small"), save(1, "state", 20_000)).await.unwrap();
+    let found = store.newest(&lasting("seen"), None).await.unwrap().unwrap();
+    store.compare_and_remove(&lasting("seen"), &found).await.unwrap();
+    let body = json!({ "subjects_filter": format!("{name}.>") });
+    let info = raw.api(&format!("STREAM.INFO.{messages}"), body).await;
+    let subjects: Vec<_> = info["state"]["subjects"].as_object().unwrap().keys().cloned().collect();
+    assert!(subjects.len() >= 9, "three messages, and the parts of two: {subjects:?}");
+    for subject in subjects {
+        assert_eq!(header(&raw.last(&messages, &subject).await, "Nats-TTL"), None, "{subject}");
+    }
+}
+
+/// Servers before 2.11 know the age of a stream's messages only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_messages_expire_stops_that_for_what_is_no_snapshot() {
+    for version in [NatsVersion::V2_9_10, NatsVersion::V2_15_1] {
+        let url = tokio::task::spawn_blocking(move || nats_url(version)).await.unwrap();
+        let name = fresh_name();
+        let store = open(&url, &name).await;
+        let raw = Raw::connect(&url).await;
+        let messages = format!("{}_SNAPSHOTS", name.to_uppercase());
+        let mut config = raw.config(&messages).await;
+        config["max_age"] = json!(90 * 86_400_000_000_000u64);
+        raw.api(&format!("STREAM.UPDATE.{messages}"), config).await;
+        store.save(&slot("a/1"), save(1, "state", 20_000)).await.unwrap();
+        assert!(raw.config(&messages).await["max_age"].as_u64().unwrap() > 0, "{version:?}");
+        // Who may create nothing changes nothing.
+        let careful = NatsConfig::new([url.clone()]).name(&name).create_if_missing(false);
+        let careful = careful.connect().await.unwrap();
+        let error = careful.save(&lasting("seen"), save(1, "state", 20_000)).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("--max-age 0"), "{error}");
+        store.save(&lasting("seen"), save(1, "state", 20_000)).await.unwrap();
+        assert_eq!(raw.config(&messages).await["max_age"], json!(0), "{version:?}");
+        careful.save(&lasting("seen"), save(2, "state", 20_000)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_discards_what_is_oldest_refuses_what_is_no_snapshot() {
+    let url = shared_server().await;
+    let raw = Raw::connect(&url).await;
+    for (setting, limit) in [("max_bytes", 10_000_000), ("max_msgs", 1000)] {
+        let name = fresh_name();
+        open(&url, &name).await;
+        let messages = format!("{}_SNAPSHOTS", name.to_uppercase());
+        let mut config = raw.config(&messages).await;
+        config[setting] = json!(limit);
+        raw.api(&format!("STREAM.UPDATE.{messages}"), config.clone()).await;
+        let store = open(&url, &name).await;
+        store.save(&slot("a/1"), save(1, "state", 20_000)).await.unwrap();
+        let error = store.save(&lasting("seen"), save(1, "state", 20_000)).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+        assert!(
+            error.to_string().contains(setting) && error.to_string().contains("--discard new"),
+            "{error}"
+        );
+        config["discard"] = json!("new");
+        raw.api(&format!("STREAM.UPDATE.{messages}"), config).await;
+        store.save(&lasting("seen"), save(1, "state", 20_000)).await.unwrap();
+    }
+}
+
 /// Parts go with their snapshot: replaced, pruned, removed, swept, forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_parts_are_left_behind() {

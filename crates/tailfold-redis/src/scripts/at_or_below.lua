@@ -2,8 +2,7 @@
 local key, slot, bound = KEYS[1], ARGV[1], ARGV[2]
 for _, known in ipairs(kept(key, slot)) do
   if not above(known.version, bound) then
-    -- A server that refuses to write can serve a load all the same.
-    redis.pcall('EXPIRE', key, ARGV[3])
+    begin_life(key, ARGV[3])
     return { redis.call('HGET', key, known.field), line(known) }
   end
 end

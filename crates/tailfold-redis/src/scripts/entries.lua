@@ -79,3 +79,19 @@ local function slots(key, fold, serial)
   end
   return found
 end
+
+-- Begins the life of a key anew: so many seconds, or without an end where it is '0', for what is no snapshot.
+-- A server that refuses to write can serve a load all the same.
+local function begin_life(key, seconds)
+  if seconds == '0' then return redis.pcall('PERSIST', key) end
+  return redis.pcall('EXPIRE', key, seconds)
+end
+
+-- The policy by which the server drops any key when its memory is full, if it has such; nothing where it does
+-- not say.
+local function evicts_any()
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) ~= 'string' then return nil end
+  local most = tonumber(string.match(info, 'maxmemory:(%d+)') or '0')
+  return most > 0 and string.match(info, 'maxmemory_policy:(allkeys%-%a+)') or nil
+end

@@ -19,4 +19,5 @@ for at = 3, #ARGV, 2 do
     if changed then note(key, slot, all) end
   end
 end
-return redis.call('EXPIRE', key, ARGV[2])
+begin_life(key, ARGV[2])
+return 1

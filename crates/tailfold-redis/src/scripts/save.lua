@@ -1,5 +1,8 @@
--- Slot, envelope, line, how many to keep, seconds to live -> {1, pruned}, or {0, the newer line}.
+-- Slot, envelope, line, how many to keep, seconds to live -> {1, pruned}, or {0, the newer line};
+-- or {2, policy} where it is to live for ever, and the server would drop it.
 local key, slot, envelope, saved, most = KEYS[1], ARGV[1], ARGV[2], entry(ARGV[3]), tonumber(ARGV[4])
+local policy = ARGV[5] == '0' and evicts_any()
+if policy then return { 2, policy } end
 if redis.call('EXISTS', key) == 1 and not is_ours(key) then redis.call('UNLINK', key) end
 local all = kept(key, slot)
 local place = 1
@@ -29,5 +32,5 @@ else
   raise(key, slot, all[1])
 end
 note(key, slot, all)
-redis.call('EXPIRE', key, ARGV[5])
+begin_life(key, ARGV[5])
 return { 1, pruned }

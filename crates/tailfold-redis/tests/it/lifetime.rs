@@ -27,6 +27,60 @@ async fn every_use_gives_the_whole_retention_again() {
     assert!(left().await <= 1000, "a list is no use");
 }
 
+fn lasting(key: &str) -> Slot {
+    Slot::new(Slot::LASTING, "0000000000000001".parse().unwrap(), key).unwrap()
+}
+
+/// Checkpoints and parked events have no end at all, whoever has written them before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_snapshot_never_expires() {
+    let (_, name, url) = fresh().await;
+    let redis: RedisConfig = format!("{url}?name={name}&retention=1").parse().unwrap();
+    let redis = redis.connect().await.unwrap();
+    let hash = format!("{name}:seen");
+    redis.save(&lasting("seen"), save(5, "state")).await.unwrap();
+    for use_it in 0..5 {
+        let left: i64 = say(&url, &["TTL", &hash]).await;
+        assert_eq!(left, -1, "before use {use_it}");
+        // As an earlier release has left it.
+        let () = say(&url, &["EXPIRE", &hash, "10000000000"]).await;
+        match use_it {
+            0 => drop(redis.newest(&lasting("seen"), None).await.unwrap()),
+            1 => redis.mark_used(&[(lasting("seen"), Version(5))], Day(20_001)).await.unwrap(),
+            2 => drop(redis.save(&lasting("seen"), save(6, "state")).await.unwrap()),
+            3 => drop(redis.newest(&lasting("seen"), Some(Version(6))).await.unwrap()),
+            _ => drop(redis.save(&lasting("seen"), save(6, "other")).await.unwrap()),
+        }
+    }
+    let left: i64 = say(&url, &["TTL", &hash]).await;
+    assert_eq!(left, -1);
+}
+
+/// A server that makes room drops snapshots, and no checkpoint; one that would drop any key is given none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_snapshot_is_not_dropped_for_want_of_memory() {
+    let server = own_server().await;
+    let (url, redis) = (server.url(), tier(&server.url()).await);
+    let policy = async |policy| -> () { say(&url, &["CONFIG", "SET", "maxmemory-policy", policy]).await };
+    policy("allkeys-lru").await;
+    redis.save(&lasting("seen"), save(5, "state")).await.unwrap();
+    let () = say(&url, &["CONFIG", "SET", "maxmemory", "20mb"]).await;
+    redis.save(&slot("a"), save(5, "state")).await.unwrap();
+    let error = redis.save(&lasting("seen"), save(6, "state")).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+    assert!(
+        error.to_string().contains("allkeys-lru") && error.to_string().contains("`noeviction`"),
+        "{error}"
+    );
+    policy("volatile-lru").await;
+    redis.save(&lasting("seen"), save(6, "state")).await.unwrap();
+    for number in 0..60 {
+        redis.save(&slot(&number.to_string()), save(5, vec![1; 1_000_000])).await.unwrap();
+    }
+    assert!(redis.list_to_vec(SlotFilter::all()).await.unwrap().len() < 40, "it has made room");
+    assert_eq!(redis.newest(&lasting("seen"), None).await.unwrap().unwrap().bytes, "state");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_uses_is_gone_after_the_retention() {
     let (_, name, url) = fresh().await;

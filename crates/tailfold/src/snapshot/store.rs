@@ -72,8 +72,8 @@ pub trait SnapshotStore: Send + Sync + fmt::Debug {
     /// Removes the snapshots that match and were last used, or saved, before a day; those used on it stay.
     /// Safe in many processes at once: each snapshot is counted by the one that has removed it. What is no
     /// snapshot ([`Slot::is_lasting`]) stays, whatever the filter names: where a subscription stands is known
-    /// nowhere else. For the same reason a store that lets things expire by itself keeps it longer than any
-    /// pause of a subscription.
+    /// nowhere else. For the same reason a store that lets things expire, or drops what it has no room for,
+    /// makes an exception of it, or refuses to save it, as `Unsupported`.
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept>;
 
     /// Removes all snapshots of a key: every fold, every serial, every version. Part of erasing a stream.
