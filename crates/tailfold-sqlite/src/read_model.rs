@@ -312,7 +312,12 @@ fn handle<E>(
     }
     if let Some(position) = batch.unparked {
         let sql = "DELETE FROM tailfold_parked_events WHERE name = ?1 AND position = ?2";
-        transaction.execute(sql, (&*claim.name, position.0.cast_signed()))?;
+        let there = transaction.execute(sql, (&*claim.name, position.0.cast_signed()))?;
+        if there == 0 {
+            // Somebody has dropped it meanwhile, so that it is not to be handled.
+            transaction.rollback()?;
+            return Ok(Ok(()));
+        }
     }
     for (stream, position) in batch.erased() {
         transaction.execute(
@@ -321,7 +326,9 @@ fn handle<E>(
         )?;
     }
     if let Some(parked) = batch.parked {
-        park(&transaction, &claim.name, parked)?;
+        // One that was tried again stays only if nobody has dropped it meanwhile.
+        let is_new = batch.before != Some(batch.after);
+        park(&transaction, &claim.name, parked, is_new)?;
     }
     let json =
         serde_json::to_string(batch.after).map_err(|error| Error::codec(format!("a checkpoint: {error}")))?;
@@ -344,13 +351,14 @@ fn handle<E>(
     Ok(Ok(()))
 }
 
-fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked) -> rusqlite::Result<usize> {
+fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked, is_new: bool) -> rusqlite::Result<usize> {
     let Parked { position, stream, version, event_type, error, attempts, parked_at, retry_requested } =
         parked;
     transaction.execute(
         "INSERT OR REPLACE INTO tailfold_parked_events
              (name, position, stream, version, type, error, attempts, parked_at, retry_requested)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+         WHERE ?10 OR EXISTS (SELECT 1 FROM tailfold_parked_events WHERE name = ?1 AND position = ?2)",
         params![
             name,
             position.0.cast_signed(),
@@ -360,7 +368,8 @@ fn park(transaction: &Transaction<'_>, name: &str, parked: &Parked) -> rusqlite:
             error,
             attempts,
             parked_at.as_micros(),
-            retry_requested
+            retry_requested,
+            is_new
         ],
     )
 }

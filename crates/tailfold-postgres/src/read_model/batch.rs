@@ -22,6 +22,8 @@ use crate::rows::signed;
 /// Why a transaction did not come to its end.
 enum Broken {
     Lost,
+    /// What was to be tried again was dropped meanwhile.
+    Dropped,
     Event(Position, BoxError),
     Panicked(Position, Box<dyn Any + Send>),
     /// The server refuses to go on, because of something that the handler of an earlier event did without an error.
@@ -32,6 +34,8 @@ enum Broken {
 /// What became of the checkpoint.
 enum Advanced {
     Moved,
+    /// It stays: somebody has dropped the event that was put aside, so that it is not to be handled.
+    Dropped,
     /// It is not there: the schema has another name by now.
     Lost,
 }
@@ -63,7 +67,7 @@ where
         let deadline = connections.deadline();
         let attempt = Attempt { statements, handler: &mut *handler, claim, batch, deadline, careful };
         return match attempt.run(connections).await {
-            Ok(()) => Ok(()),
+            Ok(()) | Err(Broken::Dropped) => Ok(()),
             Err(Broken::Lost) => Err(HandleError::Lost),
             Err(Broken::Event(position, error)) => Err(HandleError::Event { position, error }),
             Err(Broken::Panicked(position, panic)) => Err(HandleError::of_panic(position, &*panic)),
@@ -135,6 +139,7 @@ where
         }
         match self.advance(transaction).await.map_err(unexplained)? {
             Advanced::Moved => Ok(()),
+            Advanced::Dropped => Err(Broken::Dropped),
             Advanced::Lost => Err(Broken::Lost),
         }
     }
@@ -159,11 +164,13 @@ where
         let Statements { advance, park, unpark, drop_erased, .. } = self.statements;
         let name = &*self.claim.name;
         if let Some(position) = unparked {
-            in_time(self.deadline, async {
+            let there = in_time(self.deadline, async {
                 let statement = transaction.prepare_cached(unpark).await?;
                 transaction.execute(&statement, &[&name, &signed(position.0)]).await
-            })
-            .await?;
+            });
+            if there.await? == 0 {
+                return Ok(Advanced::Dropped);
+            }
         }
         for (stream, position) in self.batch.erased() {
             let values: [&(dyn ToSql + Sync); 3] = [&name, &stream.as_str(), &signed(position.0)];
@@ -177,7 +184,9 @@ where
             let (stream, kind) = (parked.stream.as_str(), parked.event_type.as_str());
             // Not every text of an error is one to the server.
             let error = parked.error.replace('\0', "");
-            let values: [&(dyn ToSql + Sync); 8] = [
+            // One that was tried again stays only if nobody has dropped it meanwhile.
+            let is_new = self.batch.before != Some(after);
+            let values: [&(dyn ToSql + Sync); 9] = [
                 &name,
                 &signed(parked.position.0),
                 &stream,
@@ -186,6 +195,7 @@ where
                 &error,
                 &i64::from(parked.attempts),
                 &parked.parked_at.as_micros(),
+                &is_new,
             ];
             in_time(self.deadline, async {
                 let statement = transaction.prepare_cached(park).await?;

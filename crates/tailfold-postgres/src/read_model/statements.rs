@@ -78,7 +78,9 @@ impl Statements {
             park: format!(
                 "INSERT INTO {schema}.parked_events
                      (subscription, position, stream, version, type, error, attempts, parked_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                 SELECT $1::text, $2::bigint, $3::text, $4::bigint, $5::text, $6::text, $7::bigint, $8::bigint
+                 WHERE $9::boolean
+                     OR EXISTS (SELECT FROM {schema}.parked_events WHERE subscription = $1 AND position = $2)
                  ON CONFLICT (subscription, position) DO UPDATE
                  SET error = excluded.error, attempts = excluded.attempts, parked_at = excluded.parked_at,
                      retry_requested = false"

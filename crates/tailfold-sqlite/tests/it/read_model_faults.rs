@@ -10,10 +10,30 @@ use tailfold::{
     Parked, Position, ReadModel as _, Subscription, Timestamp,
 };
 use tailfold_sqlite::rusqlite::{Connection, Transaction};
-use tailfold_sqlite::{SqliteReadModel, parked_events};
+use tailfold_sqlite::{SqliteReadModel, drop_parked, parked_events};
 
 use crate::read_models::{CounterEvent, Place, never, twice, until};
 
+/// Who drops an event while it is tried again is believed: it does not come back when that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_while_it_is_tried_again_does_not_come_back() {
+    let place = Place::new().await;
+    let path = place.directory.path().join("model");
+    let mut model = place.model(never);
+    let claim = Claim { name: "seen".into(), owner: EventId::fresh(), lease: Duration::from_secs(30) };
+    model.claim(&claim).await.unwrap();
+    let store = place.store.store_id().await.unwrap();
+    let kept = Checkpoint { store, position: Position(1), last: None };
+    let parked = parked_at_1("why");
+    let batch =
+        |before| Batch { before, deliveries: &[], parked: Some(&parked), unparked: None, after: &kept };
+    model.handle(&claim, batch(None)).await.unwrap();
+    model.handle(&claim, batch(Some(&kept))).await.unwrap();
+    assert_eq!(parked_events(&path, "seen").unwrap().len(), 1);
+    assert_eq!(drop_parked(&path, "seen", None).unwrap(), 1);
+    model.handle(&claim, batch(Some(&kept))).await.unwrap();
+    assert_eq!(parked_events(&path, "seen").unwrap(), []);
+}
 
 fn parked_at_1(error: &str) -> Parked {
     Parked {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tailfold::{
-    Batch, Checkpoint, Claim, Claimed, Delivery, HandleError, Parked, Position, ReadModel, Result, Store,
-    Subscription,
+    Batch, Checkpoint, Claim, Claimed, Delivery, EventId, HandleError, Parked, Position, ReadModel, Result,
+    Store, Subscription,
 };
 
 use super::sales::{SaleEvent, Shop, StockEvent};
@@ -77,6 +77,7 @@ pub async fn a_parked_event_is_tried_again_or_dropped(store: Arc<dyn Store>) {
     assert!(subscription.wait_for(third).await.is_err());
     let all: Vec<_> = parked(&store, "stock").await.iter().map(|one| one.position).collect();
     assert_eq!(all, [first, second, third]);
+    let of_first = parked(&store, "stock").await.swap_remove(0);
     // In vain.
     assert_eq!(retry(Some(second)).await, 1);
     while parked(&store, "stock").await[1].attempts < 2 {
@@ -110,6 +111,16 @@ pub async fn a_parked_event_is_tried_again_or_dropped(store: Arc<dyn Store>) {
     all.sort_unstable();
     let without: Vec<_> = recorded(&store).await.into_iter().filter(|position| *position != first).collect();
     assert_eq!(all, without);
+    // What was dropped does not come back when an attempt fails that was under way.
+    let mut model = model(&store, "stock", &seen, |_| true);
+    let claim = Claim { name: "stock".into(), owner: EventId::fresh(), lease: LEASE };
+    let Claimed::Granted(Some(at)) = model.claim(&claim).await.expect("claim") else {
+        panic!("it stands nowhere")
+    };
+    let batch =
+        Batch { before: Some(&at), deliveries: &[], parked: Some(&of_first), unparked: None, after: &at };
+    model.handle(&claim, batch).await.expect("handle");
+    assert_eq!(parked(&store, "stock").await, [], "what was dropped");
 }
 
 /// A parked event whose stream was erased since is gone when it is tried again.

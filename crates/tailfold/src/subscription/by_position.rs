@@ -263,6 +263,14 @@ where
     }
 
     async fn handle(&mut self, claim: &Claim, batch: Batch<'_, E>) -> Result<(), HandleError> {
+        // What is tried again counts only as long as nobody has dropped it.
+        let is_again = batch.before == Some(batch.after);
+        if let Some(position) =
+            batch.unparked.or(batch.parked.filter(|_| is_again).map(|parked| parked.position))
+            && self.snapshots.newest(&slot_of_parked(&claim.name, position)?, None).await?.is_none()
+        {
+            return Ok(());
+        }
         for delivery in batch.deliveries {
             let position = delivery.position();
             // Handled by an attempt that failed later on.

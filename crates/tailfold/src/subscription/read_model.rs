@@ -84,10 +84,12 @@ pub struct Batch<'a, E> {
     pub before: Option<&'a Checkpoint>,
     /// The events, in order. May be empty.
     pub deliveries: &'a [Delivery<E>],
-    /// An event that is put aside, after the others; in the place of what is kept of it, if it was before.
+    /// An event that is put aside, after the others. Where the checkpoint stays where it is, it was tried
+    /// again, and takes the place of what is kept of it, unless somebody has dropped that meanwhile.
     pub parked: Option<&'a Parked>,
-    /// Position of an event that is put aside no longer: it is the only one of the deliveries, or it is gone from the log.
-    /// It lies before the checkpoint, which stays where it is.
+    /// Position of an event that is put aside no longer: it is the only one of the deliveries, or it is gone
+    /// from the log. It lies before the checkpoint, which stays where it is. Where somebody has dropped it
+    /// meanwhile, nothing is handled.
     pub unparked: Option<Position>,
     /// Where the model stands afterwards.
     pub after: &'a Checkpoint,
