@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tailfold::{
-    Chain, EventData, EventId, EventStore as _, EventType, Filter, Follow, Position, RecordedEvent,
+    Chain, EventData, EventId, EventStore as _, EventType, Filter, Follow, NewEvent, Position, RecordedEvent,
     SchemaVersion, StreamId, Tag, Timestamp, Truncation, Version,
 };
 
@@ -161,7 +161,12 @@ impl Line {
         }
     }
 
-    pub(crate) fn into_data(self) -> Result<EventData, String> {
+    /// The event that it tells.
+    pub(crate) fn into_event(self) -> Result<NewEvent, String> {
+        NewEvent::new(self.into_data()?).map_err(|error| error.to_string())
+    }
+
+    fn into_data(self) -> Result<EventData, String> {
         let payload = from_exact(self.payload, self.payload_encoding.is_some());
         let metadata = from_exact(self.metadata, self.metadata_encoding.is_some());
         let mut data = EventData::new(self.r#type, payload.map_err(|why| format!("payload: {why}"))?);

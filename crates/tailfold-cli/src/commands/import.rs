@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use self::lines::{Input, Item, Numbered};
-use self::recorder::Recorder;
+use self::recorder::{Limits, Recorder};
 use super::export::{End, LeftOut};
 use crate::error::{Error, Result};
 use crate::output::{Output, grouped};
@@ -33,9 +33,9 @@ a key is recorded again. All of that is counted.
 
 Running it again continues where it stopped: events that are there already are recognised, and a stream \
 that holds another history is refused. A line that is wrong ends it with the line's number; what came \
-before is recorded. Memory: some 100 MB at most, and about 500 bytes a stream. With --json, one object: \
-events, found (there already), streams, renumbered_streams, rechained_streams, tombstones_left_out, \
-markers_left_out, keys_left_out.
+before is recorded. Memory: some 100 MB, twice the length of a line that is longer than 16 MB, and about \
+500 bytes a stream. With --json, one object: events, found (there already), streams, renumbered_streams, \
+rechained_streams, tombstones_left_out, markers_left_out, keys_left_out.
 
 Examples:
   tailfold --store copy.db import flights.jsonl.gz
@@ -71,7 +71,8 @@ impl Import {
     pub(crate) async fn run(self, open: &Open, output: &mut Output) -> Result<()> {
         let Self { input, partial } = self;
         let name = input.name().to_owned();
-        let mut recorder = Recorder::begin(open, name.clone()).await?;
+        let limits = Limits { under_way: open.appends_in_order(), streams: open.streams_in_a_commit() };
+        let mut recorder = Recorder::begin(open.store(), limits, name.clone()).await?;
         let mut lines = input.lines();
         let progress = Progress::new(output.is_json(), "events", None);
         let taken = take_all(&mut recorder, &name, &mut lines, partial, &progress).await;

@@ -9,26 +9,24 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tailfold::{
     Chain, Commit, Committed, EventStore as _, EventType, Expected, Filter, Follow, Head, NewEvent, Position,
-    Store, StreamId, Version, VersionRange,
+    Store, StreamId, Tag, Version, VersionRange,
 };
 
 use super::Counted;
 use crate::commands::export::Line;
 use crate::error::{Error, Result};
-use crate::store::Open;
 
 /// Most events in one commit.
 const COMMIT_EVENTS: usize = 512;
-/// Bytes of events at which a commit is sent. An event that is larger is sent alone.
+/// Bytes of memory that events take at which a commit is sent. An event that is larger is sent alone.
 const COMMIT_BYTES: usize = 1 << 20;
-/// Bytes of events that are under way at most, but for one that is larger.
+/// Bytes of memory that events under way take at most, but for one that is larger.
 const BYTES_UNDER_WAY: usize = 32 << 20;
 
 /// What an import sends to its store. Memory grows with the number of streams, and not with that of events.
 pub(super) struct Recorder {
     store: Arc<dyn Store>,
-    most_under_way: usize,
-    most_streams: usize,
+    limits: Limits,
     name: String,
     streams: BTreeMap<StreamId, Stream>,
     /// Tombstones that the target holds: where later lives begin.
@@ -43,6 +41,15 @@ pub(super) struct Recorder {
     pub(super) counted: Counted,
 }
 
+/// What a store can take at once.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Commits under way.
+    pub(super) under_way: usize,
+    /// Streams in a commit.
+    pub(super) streams: usize,
+}
+
 /// A commit under way.
 struct Sent {
     commit: Commit,
@@ -51,7 +58,7 @@ struct Sent {
     bytes: usize,
 }
 
-/// How much is gathered.
+/// How much is gathered, in bytes of memory.
 #[derive(Clone, Copy, Default)]
 struct Size {
     events: usize,
@@ -79,8 +86,7 @@ struct Run {
 }
 
 impl Recorder {
-    pub(super) async fn begin(open: &Open, name: String) -> Result<Self> {
-        let store = open.store();
+    pub(super) async fn begin(store: Arc<dyn Store>, limits: Limits, name: String) -> Result<Self> {
         let mut erased = BTreeMap::new();
         let filter = Filter::all().and_types([EventType::new(EventType::TOMBSTONE)?]);
         let mut batches = store.read_all(Position::ZERO, filter, Follow::ToEnd);
@@ -90,8 +96,7 @@ impl Recorder {
         }
         Ok(Self {
             store,
-            most_under_way: open.appends_in_order(),
-            most_streams: open.streams_in_a_commit(),
+            limits,
             name,
             streams: BTreeMap::new(),
             erased,
@@ -114,8 +119,7 @@ impl Recorder {
         let wrong = |reason: String| Error::Line { operation: operation.clone(), line: number, reason };
         let (id, version, chain, previous) =
             (line.stream.clone(), line.version, line.chain, line.previous_life);
-        let event = line.into_data().map_err(wrong)?;
-        let event = NewEvent::new(event).map_err(|error| wrong(error.to_string()))?;
+        let event = line.into_event().map_err(wrong)?;
         if !self.streams.contains_key(&id) {
             let stream =
                 self.open(&id, version, previous, event.data().origin).await.map_err(
@@ -136,9 +140,7 @@ impl Recorder {
         let first_of_cut_off = stream.shift > 0 && stream.here.version == Version::ZERO;
         let follows = stream.file.chain.link(event.digest());
         if !first_of_cut_off && follows != chain {
-            return Err(wrong(format!(
-                "stream `{id}` version {version}: its chain does not follow from the line before and its own bytes"
-            )));
+            return Err(wrong(does_not_follow(&id, version)));
         }
         stream.file = Head { version, chain };
         stream.here =
@@ -154,7 +156,7 @@ impl Recorder {
         }
         self.counted.events += 1;
         let end = stream.here;
-        let bytes = event.data().payload.len() + event.data().metadata.len();
+        let bytes = bytes_of(&event);
         let is_full = self.gathered.events >= COMMIT_EVENTS || self.gathered.bytes + bytes > COMMIT_BYTES;
         match self.runs.last_mut() {
             Some(run) if run.stream == id && !is_full => {
@@ -164,7 +166,7 @@ impl Recorder {
             _ => {
                 // A stream that comes again would change the order of the log.
                 let is_new = self.runs.iter().all(|run| run.stream != id);
-                if !is_new || is_full || self.runs.len() >= self.most_streams {
+                if !is_new || is_full || self.runs.len() >= self.limits.streams {
                     self.send().await?;
                 }
                 self.runs.push(Run {
@@ -188,18 +190,10 @@ impl Recorder {
         previous: Option<Chain>,
         origin: bool,
     ) -> Result<Stream> {
-        if version == Version::ZERO || (version > Version::FIRST && !origin) {
-            return Err(Error::Refused(format!(
-                "stream `{id}` begins at version {version}, and that event is no origin"
-            )));
-        }
+        check_begin(id, version, origin).map_err(Error::Refused)?;
         let before = Version(version.0 - 1);
-        let in_file =
-            previous.map_or_else(|| Chain::genesis(id), |tombstone| Chain::genesis_after(id, tombstone));
-        let here = self
-            .erased
-            .get(id)
-            .map_or_else(|| Chain::genesis(id), |tombstone| Chain::genesis_after(id, *tombstone));
+        let in_file = genesis(id, previous);
+        let here = genesis(id, self.erased.get(id).copied());
         self.counted.streams += 1;
         if before > Version::ZERO {
             self.counted.renumbered += 1;
@@ -223,7 +217,7 @@ impl Recorder {
         }
         let bytes = mem::take(&mut self.gathered).bytes;
         let is_full = |recorder: &Self| {
-            recorder.under_way.len() >= recorder.most_under_way
+            recorder.under_way.len() >= recorder.limits.under_way
                 || recorder.bytes_under_way + bytes > BYTES_UNDER_WAY
         };
         while !self.under_way.is_empty() && is_full(self) {
@@ -287,5 +281,100 @@ impl Recorder {
             }
         }
         Ok(())
+    }
+}
+
+fn check_begin(stream: &StreamId, version: Version, origin: bool) -> Result<(), String> {
+    if version == Version::ZERO || (version > Version::FIRST && !origin) {
+        return Err(format!(
+            "stream `{stream}` begins at version {version}, and that event is no origin: its earlier events are missing"
+        ));
+    }
+    Ok(())
+}
+
+fn does_not_follow(stream: &StreamId, version: Version) -> String {
+    format!(
+        "stream `{stream}` version {version}: its chain does not follow from the line before and its own bytes"
+    )
+}
+
+/// Where the chain of a life begins.
+fn genesis(stream: &StreamId, tombstone: Option<Chain>) -> Chain {
+    tombstone.map_or_else(|| Chain::genesis(stream), |tombstone| Chain::genesis_after(stream, tombstone))
+}
+
+/// Memory that an event takes while it is under way. A commit is kept until it is confirmed, beside the one that
+/// was sent: both have the event itself, and share what it points to.
+fn bytes_of(event: &NewEvent) -> usize {
+    let data = event.data();
+    let tags: usize = data.tags.iter().map(|tag| 2 * size_of::<Tag>() + tag.as_str().len()).sum();
+    2 * size_of::<NewEvent>()
+        + data.event_type.as_str().len()
+        + data.metadata.len()
+        + data.payload.len()
+        + tags
+}
+
+#[cfg(test)]
+mod tests {
+    use tailfold::{EventData, MemoryStore, Timestamp};
+
+    use super::*;
+
+    /// Lines of one stream, with nothing but as many tags as an event may have, as long as they may be.
+    fn lines() -> impl Iterator<Item = Line> {
+        let tag = |number| Tag::new(&format!("{number:0>255}")).unwrap();
+        let tags: Vec<Tag> = (0..EventData::MAX_TAGS).map(tag).collect();
+        let stream: StreamId = "thing/1".parse().unwrap();
+        let before = Head { version: Version::ZERO, chain: Chain::genesis(&stream) };
+        std::iter::successors(Some((None, before)), move |(_, before)| {
+            let mut data = EventData::new(EventType::new("thing.happened").unwrap(), "");
+            data.recorded_at = Timestamp::from_micros(0);
+            data.tags = tags.clone();
+            let event = NewEvent::new(data.clone()).unwrap();
+            let head = Head { version: before.version.next(), chain: before.chain.link(event.digest()) };
+            let line = Line {
+                stream: stream.clone(),
+                version: head.version,
+                chain: head.chain,
+                previous_life: None,
+                id: data.id,
+                r#type: data.event_type,
+                schema_version: data.schema_version,
+                recorded_at: data.recorded_at,
+                origin: false,
+                tags: data.tags,
+                metadata: String::new(),
+                metadata_encoding: None,
+                payload: String::new(),
+                payload_encoding: None,
+            };
+            Some((Some(line), head))
+        })
+        .filter_map(|(line, _)| line)
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_bounded_in_bytes_whatever_they_are_of() {
+        let limits = Limits { under_way: 1024, streams: 1 };
+        let store = Arc::new(MemoryStore::new());
+        let mut recorder = Recorder::begin(store, limits, "import".to_owned()).await.unwrap();
+        let bytes = |event: &NewEvent| event.data().tags.iter().map(|tag| tag.as_str().len()).sum::<usize>();
+        let mut most = 0;
+        for (number, line) in (1..=6_000).zip(lines()) {
+            recorder.take(number, line).await.unwrap();
+            if number % 128 > 0 {
+                continue;
+            }
+            let sent =
+                recorder.sent.iter().flat_map(|sent| &sent.commit.writes).flat_map(|write| &write.events);
+            let gathered = recorder.runs.iter().flat_map(|run| &run.events);
+            most = most.max(sent.chain(gathered).map(bytes).sum());
+        }
+        assert!(most > BYTES_UNDER_WAY / 2, "{most}");
+        assert!(most <= BYTES_UNDER_WAY + COMMIT_BYTES, "{most}");
+        recorder.settle().await.unwrap();
+        assert_eq!(recorder.counted.events, 6_000);
     }
 }
