@@ -75,7 +75,7 @@ pub(crate) async fn run(open: &Open, tiers: &Tiers, output: &mut Output) -> Resu
     let (snapshots, wrong) = (total(|seen| seen.snapshots), total(|seen| seen.wrong));
     let snapshots_sound = checked.iter().all(|(_, seen)| seen.is_sound());
     let sound = file.is_none() && unreadable.is_none() && chains.is_sound() && snapshots_sound;
-    if output.is_json() {
+    let told = if output.is_json() {
         let mut object = json!({
             "sound": sound,
             "file": file,
@@ -103,18 +103,21 @@ pub(crate) async fn run(open: &Open, tiers: &Tiers, output: &mut Output) -> Resu
             };
             fields.insert("tiers".to_owned(), checked.iter().map(tier).collect());
         }
-        output.json(&object)?;
+        output.json(&object)
     } else {
-        print_chains(&chains, output)?;
-        for (name, seen) in &checked {
-            print_snapshots(if tiers.are_several() { Some(name) } else { None }, seen, output)?;
-        }
-        file.iter()
-            .chain(&unreadable)
-            .try_for_each(|message| output.line(format_args!("damage: {message}")))?;
-    }
+        let tier = |name| tiers.are_several().then_some(name);
+        print_chains(&chains, output)
+            .and_then(|()| {
+                checked.iter().try_for_each(|(name, seen)| print_snapshots(tier(*name), seen, output))
+            })
+            .and_then(|()| {
+                let messages = file.iter().chain(&unreadable);
+                messages.into_iter().try_for_each(|message| output.line(format_args!("damage: {message}")))
+            })
+    };
+    // What was found counts, though nobody may have read it to its end.
     if sound {
-        return Ok(());
+        return told;
     }
     Err(Error::Found(format!(
         "verify: {} of {} events and {} of {} snapshots are wrong{}",

@@ -1,3 +1,5 @@
+use std::process::Stdio;
+
 use crate::support::{Desk, on_every_kind_of_store};
 
 on_every_kind_of_store!(an_untouched_store_is_sound);
@@ -26,6 +28,21 @@ fn a_flipped_bit_of_a_payload_is_found_and_named() {
     assert!(run.failed(3).contains("verify: 1 of"));
     let text = desk.run(&["verify"]);
     assert!(text.stdout.contains("damage: stream `airport/JFK` version 17 (position "), "{}", text.stdout);
+}
+
+/// `verify | head -1` must not pass for sound.
+#[test]
+fn damage_that_nobody_reads_to_its_end_is_found_all_the_same() {
+    let desk = Desk::with_flights(100);
+    assert!(desk.sql("tailfold.db", "UPDATE events SET payload = x'7b7d'") > 100);
+    for args in [&["verify"][..], &["verify", "--json"]] {
+        let mut child = desk.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(message.contains("verify: "), "{message}");
+    }
 }
 
 #[test]
