@@ -133,7 +133,10 @@ async fn act(kept: &Kept, action: Action, output: &mut Output) -> Result<()> {
 
 async fn list(kept: &Kept, subscription: Option<String>, output: &mut Output) -> Result<()> {
     let names = match subscription {
-        Some(name) => vec![name],
+        Some(name) => {
+            kept.check_name("list what is parked", &name).await?;
+            vec![name]
+        }
         None => kept.names().await?,
     };
     let mut table = Table::new([
@@ -182,6 +185,11 @@ async fn list(kept: &Kept, subscription: Option<String>, output: &mut Output) ->
 
 async fn change(kept: &Kept, what: What, change: Change, output: &mut Output) -> Result<()> {
     let Change { subscription, position, .. } = change;
+    let operation = match what {
+        What::Retry => "retry parked events",
+        What::Drop => "drop parked events",
+    };
+    kept.check_name(operation, &subscription).await?;
     let events = kept.change(what, &subscription, position.map(Position)).await?;
     if let (0, Some(position)) = (events, position) {
         return Err(Error::Refused(format!(
@@ -220,6 +228,26 @@ impl Kept {
         names.sort_unstable();
         names.dedup();
         Ok(names)
+    }
+
+    /// A name that is spelled otherwise has nothing parked, either.
+    async fn check_name(&self, operation: &str, name: &str) -> Result<()> {
+        let names = self.names().await?;
+        if names.iter().any(|other| other == name) {
+            return Ok(());
+        }
+        let place = match self {
+            Self::Among(_) => "among the snapshots",
+            Self::Tables(_) => "in these tables",
+        };
+        let others = match names.as_slice() {
+            [] => "nor any other".to_owned(),
+            names => format!("but `{}`", names.join("`, `")),
+        };
+        Err(Error::Refused(format!(
+            "{operation}: there is no subscription `{name}` {place}, {others}; `tailfold projections` lists them, with the place \
+             of their tables, if they have some, in --read-models"
+        )))
     }
 
     async fn parked(&self, name: &str) -> Result<Vec<Parked>> {

@@ -338,7 +338,15 @@ fn what_is_parked_is_listed_tried_again_and_dropped(desk: &Desk, file: &str) {
     let at = position.to_string();
     let text = desk.run(&["parked", "list", "mailed"]).succeeded().stdout;
     assert!(text.contains("order.placed") && text.contains("too few"), "{text}");
-    assert_eq!(desk.run(&["parked", "list", "other"]).succeeded().stdout, "nothing is parked\n");
+    // A name that is spelled otherwise has nothing parked, which is no answer to what was meant.
+    for args in
+        [&["list", "mailde"][..], &["retry", "mailde", "--all"], &["drop", "mailde", "--position", "1"]]
+    {
+        let message = desk.run(&[&["parked"], args].concat()).failed(1);
+        for part in ["no subscription `mailde`", "but `mailed`", "`tailfold projections`"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
     let message = desk.run(&["parked", "retry", "mailed", "--position", "99999"]).failed(1);
     assert!(message.contains("no event at position 99999 parked"), "{message}");
     desk.run(&["parked", "retry", "mailed"]).failed(2);

@@ -193,6 +193,7 @@ fn help_teaches_by_examples() {
         "snapshots",
         "projections",
         "project",
+        "parked",
         "stats",
         "verify",
         "sweep",
