@@ -77,7 +77,7 @@ pub async fn run(args: Args, projections: &Projections) -> Result<()> {
 /// Says what clap has to say: help on stdout, what is wrong on stderr, without the logins of URLs.
 fn usage(error: &clap::Error) -> ExitCode {
     let told = error.to_string();
-    let without = secret::without_logins(&told);
+    let without = secret::without_logins(&told, std::env::args_os());
     // What is wrong may be that `--json` was not understood.
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
         let message = without.strip_prefix("error: ").unwrap_or(&without).trim_end();
@@ -92,7 +92,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn report(error: &Error, json: bool) -> ExitCode {
-    let message = secret::without_logins(&error.to_string());
+    let message = secret::without_logins(&error.to_string(), std::env::args_os());
     match (error.is_silent(), json) {
         (true, _) => {}
         (false, true) => eprintln!("{}", error.object(&message)),

@@ -1,14 +1,17 @@
 //! Reading a file where nothing may be written: a read-only mount, a directory or a file of somebody else's.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tailfold::{Error, Outcome};
 
 use crate::error::Result;
 use crate::path;
+
+/// What a path must not hold in a URL.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A file that is read as if it never changed, and how it was when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +93,5 @@ fn try_to_read(connection: &Connection) -> Result<(), rusqlite::Error> {
 
 /// Only by a URL is SQLite told that nobody writes to a file.
 fn url(path: &Path) -> String {
-    let mut url = "file:".to_owned();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'-' | b'_' | b'.' | b'~' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {
-                url.push(char::from(*byte));
-            }
-            // Writing to a string does not fail.
-            _ => _ = write!(url, "%{byte:02X}"),
-        }
-    }
-    url.push_str("?immutable=1");
-    url
+    format!("file:{}?immutable=1", percent_encode(path.as_os_str().as_encoded_bytes(), ESCAPED))
 }

@@ -78,6 +78,13 @@ fn a_password_in_the_wrong_place_is_not_told() {
         (&["export", "postgres://ada:geheim@h/db"], 1),
         (&["backup", "nats://ada:geheim@h/db"], 1),
         (&["show", "postgres://ada:geheim@h/db"], 2),
+        (&["show", "nats:ada:geheim@h"], 2),
+        (&["show", "nats://ada:ge heim@h/db"], 2),
+        (&["show", "nats://ada:ge\"heim@h/db"], 2),
+        (&["export", "postgres:/ada:geheim@h/db"], 1),
+        (&["import", "postgres://ada:ge heim@h/db"], 1),
+        (&["import", "postgres://ada@h/db?password=geheim"], 1),
+        (&["postgres://h/db?password=geheim&schema=s"], 2),
     ] {
         let run = desk.run(args);
         assert_eq!(run.code, Some(code), "{args:?}: {}", run.stderr);
