@@ -49,7 +49,7 @@ pub struct Options {
 }
 
 /// A line of an export: an event with its place.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Line {
     pub(crate) stream: StreamId,
@@ -188,7 +188,15 @@ pub(crate) async fn run(open: &Open, options: Options, output: &mut Output) -> R
         eprintln!("{}", if output.is_json() { json!(end).to_string() } else { end.text() });
         return Ok(());
     }
-    let failed = |error| Error::io(format!("export to `{}`", options.file.display()), error);
+    let failed = |error: io::Error| {
+        let operation = format!("export to `{}`", options.file.display());
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return Error::Refused(format!(
+                "{operation}: it exists already: name a file that does not, or `-` for stdout"
+            ));
+        }
+        Error::io(operation, error)
+    };
     let mut lines = PartialFile::create(&options.file, open.permissions()?).map_err(failed)?;
     let end = write_lines(open, &mut lines, failed, output.is_json()).await?;
     lines.finish().map_err(failed)?;

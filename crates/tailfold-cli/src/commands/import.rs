@@ -6,7 +6,7 @@ mod recorder;
 use std::path::PathBuf;
 
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::lines::{Input, Item, Numbered};
 use self::recorder::{Limits, Recorder};
@@ -62,9 +62,19 @@ pub(crate) struct Import {
 /// Reads the first line of the input.
 pub(crate) async fn begin(options: Options) -> Result<Import> {
     let Options { file, partial } = options;
-    let opened = tokio::task::spawn_blocking(move || Input::open(&file)).await;
-    let input = opened.map_err(|error| Error::Refused(format!("import: {error}")))??;
-    Ok(Import { input, partial })
+    let (send, opened) = oneshot::channel();
+    on_a_thread(move || {
+        // Nobody waits for it any more if this fails.
+        let _ = send.send(Input::open(&file));
+    })?;
+    let stopped = |_| Error::Refused("import: the reader of the input stopped".to_owned());
+    Ok(Import { input: opened.await.map_err(stopped)??, partial })
+}
+
+/// Reads on a thread that nobody waits for: an input that says nothing must not keep a command from ending.
+fn on_a_thread(read: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = std::thread::Builder::new().name("import".to_owned()).spawn(read);
+    started.map(drop).map_err(|error| Error::io("start a thread that reads the input", error))
 }
 
 impl Import {
@@ -73,7 +83,7 @@ impl Import {
         let name = input.name().to_owned();
         let limits = Limits { under_way: open.appends_in_order(), streams: open.streams_in_a_commit() };
         let mut recorder = Recorder::begin(open.store(), limits, name.clone()).await?;
-        let mut lines = input.lines();
+        let mut lines = input.lines()?;
         let progress = Progress::new(output.is_json(), "events", None);
         let taken = take_all(&mut recorder, &name, &mut lines, partial, &progress).await;
         // Lets the reader go, if it was not read to its end.
@@ -81,6 +91,14 @@ impl Import {
         progress.finish();
         // Even after a wrong line, what was under way is recorded before the command ends.
         let settled = recorder.settle().await;
+        let before = recorder.counted.events + recorder.counted.found;
+        let taken = taken.map_err(|error| match error {
+            Error::Line { operation, line, reason } if settled.is_ok() && before > 0 => {
+                let reason = format!("{reason}; the {} events before it are recorded", grouped(before));
+                Error::Line { operation, line, reason }
+            }
+            error => error,
+        });
         let cut = taken.and_then(|cut| settled.map(|()| cut))?;
         recorder.check_ends().await?;
         if let Some(line) = cut.filter(|_| !partial) {
@@ -120,8 +138,8 @@ async fn take_all(
             }
             Item::End(End { events: counted, .. }) => {
                 let reason = format!(
-                    "the end mark counts {counted} events, before it are {events}: lines are missing or were added. What came \
-                     is recorded; if it is what you want, import it with --partial"
+                    "the end mark counts {counted} events, before it are {events}: lines are missing or were added; if it is \
+                     what you want, import it with --partial"
                 );
                 return Err(Error::Line { operation: name.to_owned(), line: number, reason });
             }

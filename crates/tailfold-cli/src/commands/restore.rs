@@ -1,11 +1,13 @@
 //! `restore`: a store from a backup.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tailfold::EventStore as _;
+use tailfold::{ErrorKind, EventStore as _};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::store::Location;
 
@@ -32,11 +34,26 @@ pub struct Options {
 }
 
 pub(crate) async fn run(location: &Location, options: Options, output: &mut Output) -> Result<()> {
-    let open = location.restore(&options.backup).await?;
+    let open = match location.restore(&options.backup).await {
+        Err(Error::Store(error))
+            if *error.kind() == ErrorKind::Invalid && is_like_an_export(&options.backup) =>
+        {
+            let hint = "it begins like an export: `import` records one";
+            return Err(tailfold::Error::invalid(format!("{error}; {hint}")).into());
+        }
+        restored => restored?,
+    };
     let store_id = open.store().store_id().await?;
     open.close().await?;
     if output.is_json() {
         return output.json(&json!({ "store": location.to_string(), "store_id": store_id }));
     }
     output.line(format_args!("restored `{}` to `{location}` as store {store_id}", options.backup.display()))
+}
+
+/// By its first bytes: JSON, or gzip. What cannot be read is like nothing.
+fn is_like_an_export(file: &Path) -> bool {
+    let mut begin = [0; 2];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && (begin.starts_with(b"{") || begin == [0x1f, 0x8b])
 }

@@ -1,6 +1,7 @@
 //! Files that hold exports: whole ones, cut ones, and what is no export.
 
 use std::fs;
+use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{Event, EventMeta, Fold, Repository, State};
@@ -41,6 +42,29 @@ fn an_export_that_was_cut_is_recorded_and_refused() {
     assert_eq!(import("all.jsonl", &[]).succeeded().object()["events"], 2);
 }
 
+/// Most cuts are somewhere in a line.
+#[test]
+fn an_export_that_was_cut_in_a_line_is_told_as_cut() {
+    let desk = Desk::new();
+    let lines = exported(&desk);
+    let import = |file: &str| desk.run(&["--store", &desk.store("copy"), "import", file, "--json"]);
+    desk.write("cut.jsonl", &format!("{}\n{}", lines[..4].join("\n"), &lines[4][..40]));
+    let message = import("cut.jsonl").failed(1);
+    for part in ["line 5: it ends in the middle: the export was cut", "the 4 events before it are recorded"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    zipped.write_all(format!("{}\n", lines.join("\n")).as_bytes()).unwrap();
+    let zipped = zipped.finish().unwrap();
+    fs::write(desk.path("cut.gz"), &zipped[..zipped.len() - 20]).unwrap();
+    let message = import("cut.gz").failed(1);
+    assert!(
+        message.contains("the file was cut, or is damaged; the 6 events before it are recorded"),
+        "{message}"
+    );
+    assert_eq!(log(&desk, "copy").len(), 6);
+}
+
 #[test]
 fn exports_one_after_the_other_are_each_checked() {
     let desk = Desk::new();
@@ -54,6 +78,10 @@ fn exports_one_after_the_other_are_each_checked() {
     desk.write("both.jsonl", &format!("{other}{}", lines.join("\n")));
     let counted = import().succeeded().object();
     assert_eq!((&counted["events"], &counted["found"]), (&0.into(), &8.into()));
+    // An editor has put a mark before one of them.
+    desk.write("both.jsonl", &format!("{other}\u{feff}{}", lines.join("\n")));
+    let message = import().failed(1);
+    assert!(message.contains("line 4: it begins with a byte order mark"), "{message}");
 }
 
 #[test]
@@ -94,6 +122,43 @@ fn what_is_no_export_makes_no_store(desk: &Desk) {
         assert!(parts.iter().all(|part| message.contains(part)), "{file}: {message}");
         let message = desk.run(&["--store", &desk.store("copy"), "stats"]).failed(1);
         assert!(message.contains("there is no such"), "{file}: {message}");
+    }
+    assert_eq!(desk.files(), before);
+}
+
+#[test]
+fn a_line_that_can_be_the_first_of_no_stream_makes_no_store() {
+    let desk = Desk::new();
+    let lines = exported(&desk);
+    desk.write("later.jsonl", &lines[3]);
+    desk.write("altered.jsonl", &lines[0].replacen("thing.happened", "thing.hoppened", 1));
+    let before = desk.files();
+    for (file, reason) in [
+        ("later.jsonl", "line 1: stream `thing/1` begins at version 4, and that event is no origin"),
+        ("altered.jsonl", "line 1: stream `thing/1` version 1: its chain does not follow"),
+    ] {
+        let message = desk.run(&["--store", "copy.db", "import", file, "--partial"]).failed(1);
+        assert!(message.contains(reason), "{message}");
+    }
+    assert_eq!(desk.files(), before);
+}
+
+#[test]
+fn a_file_of_another_kind_is_told_with_the_command_for_it() {
+    let desk = Desk::new();
+    exported(&desk);
+    desk.run(&["backup", "whole.backup"]).succeeded();
+    fs::write(desk.path("nats.backup"), b"TFNB...").unwrap();
+    let before = desk.files();
+    for (args, hint) in [
+        (&["import", "whole.backup"][..], "`restore`"),
+        (&["import", "nats.backup"], "`restore`"),
+        (&["restore", "all.jsonl"], "`import`"),
+        (&["export", "all.jsonl"], "or `-` for stdout"),
+    ] {
+        let store = if args[0] == "export" { "tailfold.db" } else { "copy.db" };
+        let message = desk.run(&[&["--store", store], args].concat()).failed(1);
+        assert!(message.contains(hint), "{message}");
     }
     assert_eq!(desk.files(), before);
 }

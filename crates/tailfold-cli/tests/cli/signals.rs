@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tailfold::{Commit, EventData, EventType, Expected, NewEvent};
 
@@ -86,6 +87,37 @@ fn what_is_ended_midway_leaves_no_part_of_a_file() {
             assert_eq!(desk.files(), before, "{args:?} {signal}");
         }
     }
+}
+
+/// Whether a process listens for SIGTERM, which it does last.
+#[cfg(target_os = "linux")]
+fn listens(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (15 - 1)) > 0
+}
+
+/// Nobody writes what it reads. Whoever has forgotten the file's name does not want to wait.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_import_that_waits_for_its_input_ends_at_once() {
+    let desk = Desk::new();
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut command = desk.command(&["import"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        while !listens(&child) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let begun = Instant::now();
+        send(signal, &child);
+        outcome(child).failed(code);
+        // A command that is blocked is ended after 4 seconds.
+        assert!(begun.elapsed() < Duration::from_millis(3_900), "{:?}", begun.elapsed());
+        drop(stdin);
+    }
+    assert_eq!(desk.files(), Vec::<String>::new());
 }
 
 /// Nobody reads what it writes, so that it stands still in a write.

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use tailfold::{EventData, Version};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::on_a_thread;
+use super::recorder::check_first;
 use crate::commands::export::{End, EndLine, Line};
 use crate::error::{Error, Result};
 
@@ -50,23 +53,31 @@ pub(crate) struct Input {
 impl Input {
     /// Opens the input and reads its first line, so that no store is created for what is no export. Blocks.
     pub(super) fn open(file: &Path) -> Result<Self> {
-        if file == Path::new("-") {
-            return Self::begin("import from stdin".to_owned(), Box::new(io::stdin()), READ_AHEAD, LONGEST);
+        let (name, source): (_, Box<dyn Read + Send>) = if file == Path::new("-") {
+            ("import from stdin".to_owned(), Box::new(io::stdin()))
+        } else {
+            let name = format!("import from `{}`", file.display());
+            let source = File::open(file).map_err(|error| Error::io(&name, error))?;
+            (name, Box::new(source))
+        };
+        let input = Self::begin(name, source, READ_AHEAD, LONGEST)?;
+        if let Item::Event(line) = &input.first {
+            let wrong = |reason| Error::Line { operation: input.name.clone(), line: input.number, reason };
+            check_first(line).map_err(wrong)?;
         }
-        let name = format!("import from `{}`", file.display());
-        let source = File::open(file).map_err(|error| Error::io(&name, error))?;
-        Self::begin(name, Box::new(source), READ_AHEAD, LONGEST)
+        Ok(input)
     }
 
     fn begin(name: String, source: Box<dyn Read + Send>, room: u32, longest: usize) -> Result<Self> {
         let failed = |error| Error::io(&name, error);
         let mut source = BufReader::new(source);
-        let gzip = source.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
+        let begin = source.fill_buf().map_err(failed)?;
+        if let Some(what) = other_file(begin) {
+            return Err(Error::Refused(format!("{name}: {what}")));
+        }
+        let gzip = begin.starts_with(&[0x1f, 0x8b]);
         let mut source: Box<dyn BufRead + Send> =
             if gzip { Box::new(BufReader::new(MultiGzDecoder::new(source))) } else { Box::new(source) };
-        if let Some(mark) = byte_order_mark(source.fill_buf().map_err(failed)?) {
-            return Err(Error::Refused(format!("{name}: {mark}: write it as UTF-8 without such a mark")));
-        }
         let (mut number, mut text) = (0, Vec::new());
         match next_line(&mut source, &mut number, &mut text, longest, &name)? {
             Some(first) => Ok(Self { name, source, first, number, room, longest }),
@@ -82,13 +93,14 @@ impl Input {
     }
 
     /// Reads the lines on a thread of its own, ahead of whoever takes them. A line that is wrong is the last.
-    pub(super) fn lines(self) -> mpsc::Receiver<Result<Numbered>> {
+    pub(super) fn lines(self) -> Result<mpsc::Receiver<Result<Numbered>>> {
         let (send, lines) = mpsc::channel(WAITING);
-        tokio::task::spawn_blocking(move || self.read_ahead(&send));
-        lines
+        let runtime = Handle::current();
+        on_a_thread(move || self.read_ahead(&runtime, &send))?;
+        Ok(lines)
     }
 
-    fn read_ahead(self, send: &mpsc::Sender<Result<Numbered>>) {
+    fn read_ahead(self, runtime: &Handle, send: &mpsc::Sender<Result<Numbered>>) {
         let Self { name, mut source, first, mut number, room: most, longest } = self;
         let room = Arc::new(Semaphore::new(most as usize));
         let mut text = Vec::new();
@@ -99,10 +111,11 @@ impl Input {
             if text.capacity() > most as usize {
                 text = Vec::new();
             }
-            let numbered = read.and_then(|item| match block_on_room(&room, wanted) {
-                Some(room) => Ok(Numbered { number, item, _room: room }),
-                None => Err(Error::Interrupted),
-            });
+            let numbered =
+                read.and_then(|item| match runtime.block_on(room.clone().acquire_many_owned(wanted)).ok() {
+                    Some(room) => Ok(Numbered { number, item, _room: room }),
+                    None => Err(Error::Interrupted),
+                });
             let wrong = numbered.is_err();
             // Nobody takes lines any more, or none may follow.
             if send.blocking_send(numbered).is_err() || wrong {
@@ -111,11 +124,6 @@ impl Input {
             line = next_line(&mut source, &mut number, &mut text, longest, &name);
         }
     }
-}
-
-/// Waits on this thread, which may be blocked.
-fn block_on_room(room: &Arc<Semaphore>, wanted: u32) -> Option<OwnedSemaphorePermit> {
-    tokio::runtime::Handle::current().block_on(room.clone().acquire_many_owned(wanted)).ok()
 }
 
 /// The next line that is not blank; `None` at the end.
@@ -130,7 +138,12 @@ fn next_line(
         *number += 1;
         text.clear();
         let wrong = |reason: String| Error::Line { operation: name.to_owned(), line: *number, reason };
-        let failed = |error: io::Error| wrong(format!("cannot be read: {error}"));
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                wrong(format!("cannot be read: {error}: the file was cut, or is damaged"))
+            }
+            _ => wrong(format!("cannot be read: {error}")),
+        };
         let read = Read::take(&mut *source, longest as u64 + 1).read_until(b'\n', text).map_err(failed)?;
         if read == 0 {
             return Ok(None);
@@ -144,14 +157,20 @@ fn next_line(
     }
 }
 
-fn parse(text: &[u8]) -> Result<Item, String> {
-    let text = text.trim_ascii();
+fn parse(line: &[u8]) -> Result<Item, String> {
+    if let Some(mark) = byte_order_mark(line) {
+        return Err(format!("{mark}: write it as UTF-8 without such a mark"));
+    }
+    let text = line.trim_ascii();
     let item = if text.starts_with(b"{\"end\"") {
         serde_json::from_slice(text).map(|EndLine { end }| Item::End(end))
     } else {
         serde_json::from_slice(text).map(|line| Item::Event(Box::new(line)))
     };
     let item = item.map_err(|error| {
+        if error.is_eof() && !line.ends_with(b"\n") {
+            return "it ends in the middle: the export was cut".to_owned();
+        }
         // It knows of one line, and tells its number.
         let place = format!(" at line {} column {}", error.line(), error.column());
         let reason = error.to_string();
@@ -164,6 +183,17 @@ fn parse(text: &[u8]) -> Result<Item, String> {
             line.stream, line.version
         )),
         _ => Ok(item),
+    }
+}
+
+/// What is no export, and which command is for it.
+fn other_file(begin: &[u8]) -> Option<&'static str> {
+    if begin.starts_with(b"SQLite format 3\0") {
+        Some("it is a file of SQLite: `restore` makes a store of a backup or of a store's file")
+    } else if begin.starts_with(b"TFNB") {
+        Some("it is a backup of a store on NATS: `restore` makes a store of it")
+    } else {
+        None
     }
 }
 
@@ -217,7 +247,7 @@ mod tests {
         let length = line.len() as u64;
         let source = Endless { line, at: 0, given: given.clone() };
         let input = Input::begin("import".to_owned(), Box::new(source), ROOM as u32, 1 << 20).ok().unwrap();
-        let mut lines = input.lines();
+        let mut lines = input.lines().ok().unwrap();
         for taken in 1..=20 {
             let line = lines.recv().await.unwrap().ok().unwrap();
             // Time for a reader that knows no bound.

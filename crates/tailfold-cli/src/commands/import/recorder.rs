@@ -284,6 +284,21 @@ impl Recorder {
     }
 }
 
+/// Checks what an import begins with as far as that goes without a store: it is the first line of its stream.
+pub(super) fn check_first(line: &Line) -> Result<(), String> {
+    let Line { stream, version, chain, previous_life, origin, .. } = line;
+    if line.r#type.tells_of_removal() {
+        return Ok(());
+    }
+    check_begin(stream, *version, *origin)?;
+    let event = line.clone().into_event()?;
+    let follows = genesis(stream, *previous_life).link(event.digest());
+    if *version == Version::FIRST && follows != *chain {
+        return Err(does_not_follow(stream, *version));
+    }
+    Ok(())
+}
+
 fn check_begin(stream: &StreamId, version: Version, origin: bool) -> Result<(), String> {
     if version == Version::ZERO || (version > Version::FIRST && !origin) {
         return Err(format!(
