@@ -40,13 +40,19 @@ pub(crate) fn with_password(url: &str) -> Result<String, String> {
         return Err(format!("a URL with a password takes no `{name}`"));
     }
     let password = encoded(&password);
-    let login = match (login, scheme) {
+    let mut settings: Vec<String> = others.into_iter().map(str::to_owned).collect();
+    let place = match (login, scheme) {
         // What NATS calls a token stands alone.
-        ("", "nats" | "tls") => password,
-        (user, _) => format!("{user}:{password}"),
+        ("", "nats" | "tls") => format!("{password}@{hosts}"),
+        // Before an `@`, a user without a name is not the one of this system.
+        ("", "postgres" | "postgresql") => {
+            settings.push(format!("{PASSWORD}{password}"));
+            hosts.to_owned()
+        }
+        (user, _) => format!("{user}:{password}@{hosts}"),
     };
-    let settings = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
-    Ok(format!("{scheme}://{login}@{hosts}{settings}"))
+    let settings = if settings.is_empty() { String::new() } else { format!("?{}", settings.join("&")) };
+    Ok(format!("{scheme}://{place}{settings}"))
 }
 
 fn find(name: &str, value: &str) -> Result<String, String> {
@@ -181,6 +187,7 @@ mod tests {
                 "postgres://ada@h1,h2:1/db?schema=s&FILE&deadline=5",
                 "postgres://ada:PW@h1,h2:1/db?schema=s&deadline=5",
             ),
+            ("postgres://h/db?FILE&schema=s", "postgres://h/db?schema=s&password=PW"),
             ("redis://h?FILE", "redis://:PW@h"),
             ("rediss://default@h/2?FILE", "rediss://default:PW@h/2"),
             ("nats://ada@h/bank?FILE", "nats://ada:PW@h/bank"),
