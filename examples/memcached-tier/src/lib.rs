@@ -3,7 +3,8 @@
 //! One item holds all snapshots of a stream, so that whatever changes them is one `cas`. Another holds the names of the streams,
 //! since memcached cannot list. What this does not do well: noting a use rewrites the item, payload and all; a load fetches
 //! every snapshot of the stream; every save reads the index, new streams contend for it, and what it loses by eviction is
-//! neither listed nor swept until it is saved anew; requests wait for each other on one connection.
+//! neither listed nor swept until it is saved anew; requests wait for each other on one connection. And it is a
+//! cache: where subscriptions with `ByPosition` stand would go with the rest, so that these need another store.
 
 mod items;
 
