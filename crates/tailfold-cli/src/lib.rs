@@ -3,12 +3,23 @@
 //! `tailfold --help` says what there is. Each command is a file in `commands/`; the demo's flights, actors and its
 //! independent oracle are in `demo/`. What it is not: a server, or a way to change what is recorded.
 //!
-//! As a library it makes a command line of yours that knows your projections: [`manage`], with [`Projections`].
+//! As a library it makes a command line of yours that knows your projections: [`manage`], with [`Projections`]. Features
+//! choose which kinds of stores it knows, and so which drivers it brings; all are default, and one kind of store is needed:
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `sqlite` | stores and read models in files, and the default of `--store` |
+//! | `postgres` | stores and read models on PostgreSQL |
+//! | `nats` | stores on NATS JetStream |
+//! | `redis` | snapshots on Redis (`--snapshots`) |
+//!
+//! A place of a kind that was left out is refused by the feature's name.
 
 mod args;
 mod commands;
 mod demo;
 mod error;
+mod file_kind;
 mod numbers;
 mod output;
 mod partial_file;

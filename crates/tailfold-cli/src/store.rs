@@ -136,6 +136,18 @@ impl Location {
         }
     }
 
+    /// Whether it is a file, and no store on a server.
+    pub(crate) fn is_file(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => true,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => false,
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => false,
+        }
+    }
+
     /// Makes a new store here of a backup.
     pub(crate) async fn restore(&self, backup: &Path) -> Result<Open> {
         match self {

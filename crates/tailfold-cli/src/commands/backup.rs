@@ -12,7 +12,7 @@ use crate::store::Open;
 pub(crate) const HELP: &str = "\
 The copy is one consistent state, on disk when the command ends; nobody waits for it meanwhile. An \
 existing file is never replaced, and no file is made beside the `-wal`, `-shm` or `-journal` of another \
-one. Make a store of it with `restore`. With --json, one object: {\"target\", \"store_id\"}.
+one. A command that is killed leaves `TARGET.ID.part` beside it, which can be removed. Make a store of it with `restore`. With --json, one object: {\"target\", \"store_id\"}.
 
 Of a file, it is a compacted file, which is a store too. Of a store on NATS, it is a file that holds the \
 messages of both streams, with a checksum; it begins again if a stream of events is erased or truncated \

@@ -30,8 +30,9 @@ remembers of the idempotency keys of events that were cut off goes with it: into
 imported, a command with such a key is recorded again. Snapshots are not exported: they are taken anew. \
 To keep everything, use `backup`.
 
-A file gets its name when all of it is on disk; one that is there is never replaced. It may be read by \
-whom the store's file may be. Without FILE, or with `-`, the lines go to stdout, and the count to \
+A file gets its name when all of it is on disk; one that is there is never replaced. A command that is \
+killed leaves `FILE.ID.part` beside it, which can be removed. A file may be read by whom the store's file \
+may be. Without FILE, or with `-`, the lines go to stdout, and the count to \
 stderr. With --json, the count is one object: events, tombstones_left_out, markers_left_out, \
 keys_left_out, truncated_streams.
 

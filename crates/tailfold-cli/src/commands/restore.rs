@@ -8,6 +8,7 @@ use serde_json::json;
 use tailfold::{ErrorKind, EventStore as _};
 
 use crate::error::{Error, Result};
+use crate::file_kind::FileKind;
 use crate::output::Output;
 use crate::store::Location;
 
@@ -35,11 +36,11 @@ pub struct Options {
 
 pub(crate) async fn run(location: &Location, options: Options, output: &mut Output) -> Result<()> {
     let open = match location.restore(&options.backup).await {
-        Err(Error::Store(error))
-            if *error.kind() == ErrorKind::Invalid && is_like_an_export(&options.backup) =>
-        {
-            let hint = "it begins like an export: `import` records one";
-            return Err(tailfold::Error::invalid(format!("{error}; {hint}")).into());
+        Err(Error::Store(error)) if *error.kind() == ErrorKind::Invalid => {
+            return Err(match hint(location, &options.backup) {
+                Some(hint) => tailfold::Error::invalid(format!("{error}; {hint}")).into(),
+                None => error.into(),
+            });
         }
         restored => restored?,
     };
@@ -51,9 +52,18 @@ pub(crate) async fn run(location: &Location, options: Options, output: &mut Outp
     output.line(format_args!("restored `{}` to `{location}` as store {store_id}", options.backup.display()))
 }
 
-/// By its first bytes: JSON, or gzip. What cannot be read is like nothing.
-fn is_like_an_export(file: &Path) -> bool {
-    let mut begin = [0; 2];
-    let read = File::open(file).and_then(|mut file| file.read_exact(&mut begin));
-    read.is_ok() && (begin.starts_with(b"{") || begin == [0x1f, 0x8b])
+/// What helps where a file is no backup for this place. One that cannot be read is of no kind.
+fn hint(location: &Location, backup: &Path) -> Option<&'static str> {
+    let mut begin = Vec::new();
+    File::open(backup).and_then(|file| file.take(FileKind::BYTES as u64).read_to_end(&mut begin)).ok()?;
+    match FileKind::of(&begin)? {
+        FileKind::Export => Some("it begins like an export: `import` records one"),
+        FileKind::Sqlite if !location.is_file() => {
+            Some("it is a file of SQLite: restore it as a file, then `export` that and `import` it here")
+        }
+        FileKind::NatsBackup if location.is_file() => Some(
+            "it is a backup of a store on NATS: restore it there, then `export` that and `import` it here",
+        ),
+        FileKind::Sqlite | FileKind::NatsBackup => None,
+    }
 }

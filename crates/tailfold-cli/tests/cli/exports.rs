@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 use tailfold::{Event, EventMeta, Fold, Repository, State};
+use tailfold_testkit::servers::{NatsVersion, nats_url};
 
 use crate::moving::{append, log, with_store};
 use crate::support::{Desk, on_every_kind_of_store};
@@ -149,14 +150,21 @@ fn a_file_of_another_kind_is_told_with_the_command_for_it() {
     exported(&desk);
     desk.run(&["backup", "whole.backup"]).succeeded();
     fs::write(desk.path("nats.backup"), b"TFNB...").unwrap();
+    let nats = format!("{}/copy", nats_url(NatsVersion::V2_15_1));
     let before = desk.files();
     for (args, hint) in [
         (&["import", "whole.backup"][..], "`restore`"),
         (&["import", "nats.backup"], "`restore`"),
         (&["restore", "all.jsonl"], "`import`"),
+        (&["restore", "nats.backup"], "restore it there"),
+        (&["restore", "whole.backup"], "restore it as a file"),
         (&["export", "all.jsonl"], "or `-` for stdout"),
     ] {
-        let store = if args[0] == "export" { "tailfold.db" } else { "copy.db" };
+        let store = match args {
+            ["export", _] => "tailfold.db",
+            ["restore", "whole.backup"] => &nats,
+            _ => "copy.db",
+        };
         let message = desk.run(&[&["--store", store], args].concat()).failed(1);
         assert!(message.contains(hint), "{message}");
     }

@@ -14,6 +14,7 @@ use super::on_a_thread;
 use super::recorder::check_first;
 use crate::commands::export::{End, EndLine, Line};
 use crate::error::{Error, Result};
+use crate::file_kind::FileKind;
 
 /// Bytes of lines that are read ahead. A line that is longer is read alone.
 const READ_AHEAD: u32 = 16 << 20;
@@ -72,8 +73,15 @@ impl Input {
         let failed = |error| Error::io(&name, error);
         let mut source = BufReader::new(source);
         let begin = source.fill_buf().map_err(failed)?;
-        if let Some(what) = other_file(begin) {
-            return Err(Error::Refused(format!("{name}: {what}")));
+        let backup = match FileKind::of(begin) {
+            Some(FileKind::Sqlite) => {
+                Some("a file of SQLite: `restore` makes a store of a backup or of a store's file")
+            }
+            Some(FileKind::NatsBackup) => Some("a backup of a store on NATS: `restore` makes a store of it"),
+            Some(FileKind::Export) | None => None,
+        };
+        if let Some(what) = backup {
+            return Err(Error::Refused(format!("{name}: it is {what}")));
         }
         let gzip = begin.starts_with(&[0x1f, 0x8b]);
         let mut source: Box<dyn BufRead + Send> =
@@ -183,17 +191,6 @@ fn parse(line: &[u8]) -> Result<Item, String> {
             line.stream, line.version
         )),
         _ => Ok(item),
-    }
-}
-
-/// What is no export, and which command is for it.
-fn other_file(begin: &[u8]) -> Option<&'static str> {
-    if begin.starts_with(b"SQLite format 3\0") {
-        Some("it is a file of SQLite: `restore` makes a store of a backup or of a store's file")
-    } else if begin.starts_with(b"TFNB") {
-        Some("it is a backup of a store on NATS: `restore` makes a store of it")
-    } else {
-        None
     }
 }
 
