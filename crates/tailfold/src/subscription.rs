@@ -3,6 +3,7 @@
 mod anchored;
 mod by_position;
 mod checkpoint;
+mod hand_over;
 mod lag;
 mod put_aside;
 mod read_model;
