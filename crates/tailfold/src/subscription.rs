@@ -201,9 +201,10 @@ impl Subscription {
         standing.began_at.map(|_| standing.position)
     }
 
-    /// Whether this process does the work; otherwise another one has the lease, or it has not begun.
+    /// Whether this process does the work; otherwise another one has the lease, or it has not begun, or it has ended.
     pub fn is_working(&self) -> bool {
-        self.standing.borrow().working
+        // A worker whose runtime was shut down tells nothing any more.
+        self.standing.has_changed().is_ok() && self.standing.borrow().working
     }
 
     /// How many events are still to be handled, and how old the oldest of them is. Reads what is still to be handled.

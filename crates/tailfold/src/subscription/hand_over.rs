@@ -29,6 +29,21 @@ struct Failing {
     alone: bool,
 }
 
+/// Most bytes of the text of an error that are kept with a parked event: it must be read again with all the others, wherever the
+/// read model keeps it.
+const MOST_ERROR_BYTES: usize = 8 * 1024;
+
+/// The text of an error, cut where it is too long to be kept.
+pub(super) fn as_kept(mut error: String) -> String {
+    let bytes = error.len();
+    if bytes > MOST_ERROR_BYTES {
+        let end = (0..=MOST_ERROR_BYTES).rev().find(|end| error.is_char_boundary(*end));
+        error.truncate(end.unwrap_or_default());
+        error.push_str(&format!(".. ({bytes} bytes)"));
+    }
+    error
+}
+
 impl<M: ReadModel> Worker<M> {
     /// Hands events over until the model has them, and then what is parked; empties `deliveries`.
     ///
@@ -82,11 +97,11 @@ impl<M: ReadModel> Worker<M> {
                 Ok(Err(HandleError::Lost)) => return Ok(Some(Turn::Lost)),
                 Ok(Err(HandleError::Store(error))) => return Err(error),
                 Ok(Err(HandleError::Event { position, error })) => {
-                    (position, WithCauses(&*error).to_string(), false)
+                    (position, as_kept(WithCauses(&*error).to_string()), false)
                 }
                 Err(panicked) => match now {
                     [] => return Err(Error::invalid("the read model").caused_by(panicked)),
-                    [one] => (one.position(), panicked.to_string(), true),
+                    [one] => (one.position(), as_kept(panicked.to_string()), true),
                     several => {
                         step = Step { events: several.len() / 2, aside: None };
                         continue;
@@ -101,10 +116,7 @@ impl<M: ReadModel> Worker<M> {
             let before = failing.take().filter(|failing| failing.position == position);
             let attempts = before.as_ref().map_or(0, |failing| failing.attempts) + 1;
             let alone = alone || before.is_some_and(|failing| failing.alone);
-            meter::count(&key("tailfold_subscription_failures_total", &self.claim.name));
-            tracing::warn!(
-                subscription = %self.claim.name, %position, attempts, %error, "event not handled"
-            );
+            self.tell_failure(position, attempts, &error);
             failing = Some(Failing { position, attempts, alone });
             if attempts > self.settings.retry.limit {
                 let event = now.get(index).map(|delivery| delivery.recorded().clone());
@@ -153,6 +165,12 @@ impl<M: ReadModel> Worker<M> {
                 return Ok(Some(Turn::Lost));
             }
         }
+    }
+
+    pub(super) fn tell_failure(&self, position: Position, attempts: u32, error: &str) {
+        let name = &self.claim.name;
+        meter::count(&key("tailfold_subscription_failures_total", name));
+        tracing::warn!(subscription = %name, %position, attempts, error, "event not handled");
     }
 
     fn tell(&self, handled: usize, parked: Option<&Parked>, newest: crate::clock::Timestamp) {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 
+use super::hand_over::as_kept;
 use super::read_model::{Batch, Delivery, HandleError, Parked, ReadModel};
-use super::worker::{Place, Turn, Worker};
+use super::worker::{Place, Turn, Undecoded, Worker};
 use crate::error::{Result, WithCauses};
 use crate::event::{Position, RecordedEvent};
 use crate::filter::Filter;
 use crate::panics::caught_in;
-use crate::report::Unreadable;
 use crate::store::Follow;
 
 /// What came of trying an event again.
@@ -61,10 +61,13 @@ impl<M: ReadModel> Worker<M> {
                     let attempts = parked.attempts.saturating_add(1);
                     (self.unpark(place, &[delivery], parked.position).await?, attempts)
                 }
-                Err(Unreadable::Forgotten) => {
+                Err(Undecoded::Forgotten) => {
                     (self.unpark(place, &[], parked.position).await?, parked.attempts)
                 }
-                Err(Unreadable::Malformed(malformed)) => (Again::Failed(malformed.reason), parked.attempts),
+                Err(Undecoded::Malformed(reason)) => (Again::Failed(reason), parked.attempts),
+                Err(Undecoded::Panicked(panicked)) => {
+                    (Again::Failed(panicked), parked.attempts.saturating_add(1))
+                }
             },
         };
         let (name, position) = (&self.claim.name, parked.position);
@@ -111,8 +114,10 @@ impl<M: ReadModel> Worker<M> {
             Ok(Ok(())) => Again::Done,
             Ok(Err(HandleError::Lost)) => Again::Lost,
             Ok(Err(HandleError::Store(error))) => return Err(error),
-            Ok(Err(HandleError::Event { error, .. })) => Again::Failed(WithCauses(&*error).to_string()),
-            Err(panicked) => Again::Failed(panicked.to_string()),
+            Ok(Err(HandleError::Event { error, .. })) => {
+                Again::Failed(as_kept(WithCauses(&*error).to_string()))
+            }
+            Err(panicked) => Again::Failed(as_kept(panicked.to_string())),
         })
     }
 

@@ -114,7 +114,7 @@ pub struct Parked {
     pub version: Version,
     /// Its type, as stored.
     pub event_type: EventType,
-    /// What the handler said, or what is wrong with the event.
+    /// What the handler said, or what is wrong with the event. At most 8 KiB: what is longer is cut, and its length said.
     pub error: String,
     /// How often it was tried; 0 where it cannot be decoded.
     pub attempts: u32,

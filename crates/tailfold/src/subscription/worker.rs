@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::anchored;
 use super::checkpoint::Checkpoint;
+use super::hand_over::as_kept;
 use super::read_model::{Batch, Claim, Claimed, Delivery, HandleError, Parked, ReadModel};
 use super::share::share_of;
 use crate::clock::Clock;
@@ -19,7 +20,7 @@ use crate::execute::Retry;
 use crate::filter::Filter;
 use crate::panics::{caught, caught_in};
 use crate::replay::decode;
-use crate::report::{Malformed, Unreadable};
+use crate::report::Unreadable;
 use crate::store::{EventStore, Follow, LogBatch, StoreId};
 
 /// How an event is tried again that could not be handled, by default.
@@ -96,12 +97,34 @@ pub(super) struct Place {
     pub(super) renewed: Instant,
 }
 
+/// Why there is no typed event.
+pub(super) enum Undecoded {
+    /// Its key is gone on purpose.
+    Forgotten,
+    Malformed(String),
+    /// The code that decodes it, or opens it, panicked.
+    Panicked(String),
+}
+
+/// What came of decoding an event, however often that was tried.
+enum Decoded<E> {
+    Event(Option<E>),
+    Forgotten,
+    /// It cannot be: why, and after how many attempts.
+    Not(String, u32),
+    Ended(Turn),
+}
+
 impl<M: ReadModel> Worker<M> {
     pub(super) async fn run(mut self) {
         // Whatever panics besides a handler ends the subscription as an error does: told, and with its lease given back.
         let ended = caught_in(self.work()).await;
         let ended = ended.unwrap_or_else(|panicked| Err(Error::invalid("its work").caused_by(panicked)));
-        if let Err(error) = self.model.release(&self.claim).await {
+        self.standing.send_modify(|standing| standing.working = false);
+        let released = caught_in(self.model.release(&self.claim)).await;
+        let released =
+            released.unwrap_or_else(|panicked| Err(Error::invalid("the read model").caused_by(panicked)));
+        if let Err(error) = released {
             tracing::debug!(subscription = %self.claim.name, %error, "lease not given back");
         }
         if let Err(error) = &ended {
@@ -109,7 +132,7 @@ impl<M: ReadModel> Worker<M> {
         }
         let name = self.claim.name.clone();
         let ended = ended.err().map(|error| error.during(format!("subscription `{name}`")));
-        self.standing.send_modify(|standing| (standing.working, standing.ended) = (false, Some(ended)));
+        self.standing.send_modify(|standing| standing.ended = Some(ended));
     }
 
     async fn work(&mut self) -> Result<()> {
@@ -247,16 +270,22 @@ impl<M: ReadModel> Worker<M> {
             if event.data.event_type.is_truncation() && !self.settings.truncations {
                 continue;
             }
-            match self.decode(&event)? {
-                Ok(typed) => deliveries.push(Delivery::new(event, typed)),
-                Err(Unreadable::Forgotten) => {}
-                Err(Unreadable::Malformed(malformed)) => {
-                    // Another attempt would read the same bytes.
-                    let parked = self.parked(&event, malformed.reason, 0);
-                    let turn = self.hand_over(place, &mut deliveries, Some((event, parked))).await?;
-                    if turn.is_some() {
-                        return Ok(turn);
-                    }
+            let aside = match self.decode_patiently(place, &mut deliveries, &event).await? {
+                Decoded::Event(typed) => {
+                    deliveries.push(Delivery::new(event, typed));
+                    None
+                }
+                Decoded::Forgotten => None,
+                Decoded::Not(reason, attempts) => {
+                    let parked = self.parked(&event, reason, attempts);
+                    Some((event, parked))
+                }
+                Decoded::Ended(turn) => return Ok(Some(turn)),
+            };
+            if aside.is_some() {
+                let turn = self.hand_over(place, &mut deliveries, aside).await?;
+                if turn.is_some() {
+                    return Ok(turn);
                 }
             }
             if deliveries.len() >= self.settings.batch {
@@ -277,22 +306,51 @@ impl<M: ReadModel> Worker<M> {
         Ok(None)
     }
 
-    /// The typed event; none where the event tells of a removal. What panics while it is decoded cannot be decoded.
-    pub(super) fn decode(&self, event: &RecordedEvent) -> Result<Result<Option<M::Event>, Unreadable>> {
+    /// Decodes an event. Where that panics, what stands before it is handed over, and it is tried again as if its handler had
+    /// failed: what the code needs may come back.
+    async fn decode_patiently(
+        &mut self,
+        place: &mut Place,
+        before: &mut Vec<Delivery<M::Event>>,
+        event: &RecordedEvent,
+    ) -> Result<Decoded<M::Event>> {
+        let mut attempts = 0;
+        loop {
+            let panicked = match self.decode(event)? {
+                Ok(typed) => return Ok(Decoded::Event(typed)),
+                Err(Undecoded::Forgotten) => return Ok(Decoded::Forgotten),
+                // Another attempt would read the same bytes.
+                Err(Undecoded::Malformed(reason)) => return Ok(Decoded::Not(reason, 0)),
+                Err(Undecoded::Panicked(panicked)) => panicked,
+            };
+            attempts += 1;
+            self.tell_failure(event.position, attempts, &panicked);
+            if attempts > self.settings.retry.limit {
+                return Ok(Decoded::Not(panicked, attempts));
+            }
+            let turn = match self.hand_over(place, before, None).await? {
+                None => self.pause(place, self.settings.retry.draw_pause(attempts - 1)).await?,
+                turn => turn,
+            };
+            if let Some(turn) = turn {
+                return Ok(Decoded::Ended(turn));
+            }
+        }
+    }
+
+    /// The typed event; none where the event tells of a removal.
+    pub(super) fn decode(&self, event: &RecordedEvent) -> Result<Result<Option<M::Event>, Undecoded>> {
         if event.data.event_type.tells_of_removal() {
             return Ok(Ok(None));
         }
-        let decoded = caught(|| decode::<M::Event>(event, self.encryption.as_deref()));
-        decoded
-            .unwrap_or_else(|panicked| {
-                Ok(Err(Unreadable::Malformed(Malformed {
-                    version: event.version,
-                    position: event.position,
-                    event_type: event.data.event_type.clone(),
-                    reason: format!("its decoding {panicked}"),
-                })))
-            })
-            .map(|decoded| decoded.map(Some))
+        Ok(match caught(|| decode::<M::Event>(event, self.encryption.as_deref())) {
+            Ok(decoded) => match decoded? {
+                Ok(typed) => Ok(Some(typed)),
+                Err(Unreadable::Forgotten) => Err(Undecoded::Forgotten),
+                Err(Unreadable::Malformed(malformed)) => Err(Undecoded::Malformed(as_kept(malformed.reason))),
+            },
+            Err(panicked) => Err(Undecoded::Panicked(as_kept(format!("its decoding {panicked}")))),
+        })
     }
 
     fn is_in_share(&self, event: &RecordedEvent) -> bool {
