@@ -31,6 +31,7 @@ use crate::execute::Retry;
 use crate::filter::Filter;
 use crate::schema::Events as _;
 use crate::store::{EventStore, Follow};
+use crate::stream::StreamId;
 
 /// Name of a subscription: what is kept of it is found by that.
 pub(crate) fn check_name(name: &str) -> Result<()> {
@@ -146,27 +147,25 @@ impl Subscription {
     /// around this where that is too long.
     ///
     /// # Errors
-    /// What ended the subscription, if it has ended. `Invalid` if the event at that position is parked, or if one up to there was
-    /// parked during the call: it was not handled.
+    /// What ended the subscription, if it has ended. `Invalid` if something is parked, and so not handled, without which the read
+    /// model does not show what was written: the event at that position, one before it in its stream, or any up to there that
+    /// was parked during the call. Of a commit to several streams, what was parked before the call is told of the last
+    /// event's stream alone. What reading the log meets, where something is parked.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>) -> Result<()> {
-        match position.into() {
-            Some(position) => self.wait_after(self.known_position(), position).await,
-            None => Ok(()),
+        let Some(position) = position.into() else { return Ok(()) };
+        let known = self.known_position();
+        self.reached(position).await?;
+        if let Some(error) = self.parked_since(known, position) {
+            return Err(error);
         }
-    }
-
-    /// `before`: what was parked up to there is not told, unless it is what is waited for.
-    async fn wait_after(&self, before: Option<Position>, position: Position) -> Result<()> {
-        let mut standing = self.standing.clone();
-        let reached =
-            standing.wait_for(|standing| standing.position >= position || standing.ended.is_some()).await;
-        let standing = reached.map_err(|_| self.stopped())?;
-        if let Some(ended) = standing.ended.as_ref().filter(|_| standing.position < position) {
-            return Err(ended.clone().unwrap_or_else(|| self.stopped()));
+        // A read model that goes on in a stream without one of its events does not hold what the later ones build on.
+        if self.standing.borrow().parked.range(..position).next().is_none() {
+            return Ok(());
         }
-        let before = before.or(standing.began_at).unwrap_or(Position::ZERO);
-        let waited_for = |at: Position| at == position || (before < at && at < position);
-        match standing.parked.iter().find(|parked| waited_for(parked.position)) {
+        let Some(stream) = self.stream_at(position).await? else { return Ok(()) };
+        let standing = self.standing.borrow();
+        let mut before = standing.parked.range(..position).rev().map(|(_, parked)| parked);
+        match before.find(|parked| parked.stream == stream) {
             Some(parked) => Err(self.not_handled(parked)),
             None => Ok(()),
         }
@@ -176,18 +175,55 @@ impl Subscription {
     /// that was built beside it.
     ///
     /// # Errors
-    /// As [`Subscription::wait_for`], and what reading the log meets.
+    /// What ended the subscription, if it has ended, and what reading the log meets. `Invalid` if anything up to there is
+    /// parked, since whenever: all the rest is handled then. Of what was tried again or dropped since, this process hears at
+    /// most a third of a lease later.
     pub async fn wait_until_current(&self) -> Result<()> {
-        let (before, after) = (self.known_position(), self.position());
-        let mut batches = self.events.read_all(after, self.filter.clone(), Follow::ToEnd);
-        let mut last = None;
+        let mut last = self.position();
+        let mut batches = self.events.read_all(last, self.filter.clone(), Follow::ToEnd);
         while let Some(batch) = futures_util::TryStreamExt::try_next(&mut batches).await? {
-            last = batch.events.last().map(|event| event.position).or(last);
+            last = batch.events.last().map_or(last, |event| event.position);
         }
-        match last {
-            Some(last) => self.wait_after(before, last).await,
+        self.reached(last).await?;
+        let standing = self.standing.borrow();
+        match standing.parked.first_key_value().filter(|(at, _)| **at <= last) {
+            Some((_, parked)) => Err(self.not_handled(parked)),
             None => Ok(()),
         }
+    }
+
+    /// Returns once the model has come to a position.
+    async fn reached(&self, position: Position) -> Result<()> {
+        let mut standing = self.standing.clone();
+        let reached =
+            standing.wait_for(|standing| standing.position >= position || standing.ended.is_some()).await;
+        let standing = reached.map_err(|_| self.stopped())?;
+        match standing.ended.as_ref().filter(|_| standing.position < position) {
+            Some(ended) => Err(ended.clone().unwrap_or_else(|| self.stopped())),
+            None => Ok(()),
+        }
+    }
+
+    /// The error for the event at a position if that is parked, or for one before it that was parked since the model stood at
+    /// `known`, or since that became known.
+    fn parked_since(&self, known: Option<Position>, position: Position) -> Option<Error> {
+        let standing = self.standing.borrow();
+        let known = known.or(standing.began_at).unwrap_or(Position::ZERO);
+        let mut up_to = standing.parked.range(..=position).rev();
+        let parked = up_to.next().filter(|(at, _)| **at == position || **at > known);
+        parked.map(|(_, parked)| self.not_handled(parked))
+    }
+
+    /// The stream of the event at a position, if that is still in the log.
+    async fn stream_at(&self, position: Position) -> Result<Option<StreamId>> {
+        let before = Position(position.0.saturating_sub(1));
+        let mut batches = self.events.read_all(before, Filter::all(), Follow::ToEnd);
+        while let Some(batch) = futures_util::TryStreamExt::try_next(&mut batches).await? {
+            if let Some(event) = batch.events.into_iter().next() {
+                return Ok(Some(event).filter(|event| event.position == position).map(|event| event.stream));
+            }
+        }
+        Ok(None)
     }
 
     /// Everything up to this position has been handled.
@@ -248,7 +284,7 @@ impl Subscription {
         let Parked { position, stream, event_type, attempts, error, .. } = parked;
         Error::invalid(format!(
             "subscription `{}`: the event at position {position} (`{event_type}` of `{stream}`) is parked and not handled, after \
-             {attempts} attempts: {error}. Once that is mended, ask to try it again",
+             {attempts} attempts: {error}. Once that is mended, have it tried again (`retry_parked`), or drop it (`drop_parked`)",
             self.name
         ))
     }

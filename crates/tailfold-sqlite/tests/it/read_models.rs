@@ -128,7 +128,7 @@ async fn a_failing_event_rolls_its_batch_back_and_is_parked_after_retries() {
         Subscription::builder(place.store.clone(), "seen", model).retry(twice()).start().unwrap();
     let error = subscription.wait_for(Position(8)).await.unwrap_err().to_string();
     assert!(error.contains("position 8") && error.contains("is parked"), "{error}");
-    subscription.wait_until_current().await.unwrap();
+    subscription.wait_until_current().await.unwrap_err();
     subscription.stop().await.unwrap();
     assert_eq!(place.seen(), (0..20).filter(|number| *number != 7).collect::<Vec<_>>());
     assert_eq!(attempts.load(Ordering::Relaxed), 3);
@@ -162,7 +162,7 @@ async fn a_handler_that_panics_rolls_its_batch_back_and_its_event_is_parked_trie
     let builder = Subscription::builder(place.store.clone(), "seen", model).retry(twice());
     let subscription = builder.lease(Duration::from_millis(300)).start().unwrap();
     subscription.wait_for(Position(12)).await.unwrap_err();
-    subscription.wait_until_current().await.unwrap();
+    subscription.wait_until_current().await.unwrap_err();
     assert!(subscription.is_working());
     let parked = || parked_events(&path, "seen").unwrap();
     assert_eq!(parked().len(), 2);

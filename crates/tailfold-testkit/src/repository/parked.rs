@@ -123,6 +123,36 @@ pub async fn a_parked_event_is_tried_again_or_dropped(store: Arc<dyn Store>) {
     assert_eq!(parked(&store, "stock").await, [], "what was dropped");
 }
 
+/// Whoever waits for what was written is told where an event before it in its stream is parked, though it was before the call;
+/// whoever waits for everything, where any is. Whoever waits for another stream's is not.
+pub async fn who_waits_is_told_of_what_a_stream_lacks(store: Arc<dyn Store>) {
+    let shop = Shop::over(&store);
+    let sold = |quantity| SaleEvent::Sold { item: "tea".to_owned(), quantity };
+    let both = shop.sales.execute("1", |_| Ok::<_, ()>(vec![sold(1), sold(2)])).await.expect("execute");
+    let last = both.expect("no refusal").position().expect("it was appended");
+    let poison = recorded(&store).await[0];
+    let seen = Shared::default();
+    let model = model(&store, "stock", &seen, move |delivery| delivery.position() == poison);
+    let builder = Subscription::builder(store.clone(), "stock", model).retry(soon(0)).lease(LEASE);
+    let subscription = builder.start().expect("start");
+    eventually(|| subscription.position() >= last).await;
+    assert_eq!(handled(&seen), [last]);
+    let error = subscription.wait_for(last).await.expect_err("half of it is parked").to_string();
+    assert!(error.contains(&format!("position {poison}")) && error.contains("is parked"), "{error}");
+    shop.sell("2", sold(3)).await;
+    let other = recorded(&store).await.last().copied();
+    subscription.wait_for(other).await.expect("its stream is whole");
+    let error = subscription.wait_until_current().await.expect_err("one is parked").to_string();
+    assert!(error.contains(&format!("position {poison}")), "{error}");
+    // As soon as the process has heard that nothing is parked any more.
+    Subscription::drop_parked(&*store, "stock", None).await.expect("drop");
+    while subscription.wait_for(last).await.is_err() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    subscription.wait_until_current().await.expect("nothing is parked");
+    subscription.stop().await.expect("stop");
+}
+
 /// A parked event whose stream was erased since is gone when it is tried again.
 pub async fn a_parked_event_of_an_erased_stream_is_gone_when_it_is_tried_again(store: Arc<dyn Store>) {
     if !store.capabilities().erase {
@@ -165,7 +195,7 @@ pub async fn a_handler_that_panics_costs_its_event_and_nothing_else(store: Arc<d
     let builder = Subscription::builder(store.clone(), "told", told).retry(soon(1));
     let subscription = builder.start().expect("start");
     assert!(subscription.wait_for(poison[2]).await.is_err());
-    subscription.wait_until_current().await.expect("nothing else is parked");
+    subscription.wait_until_current().await.expect_err("three are parked");
     assert!(subscription.is_working());
     assert_eq!(handled(&seen), without);
     let kept = parked(&store, "told").await;
@@ -177,7 +207,7 @@ pub async fn a_handler_that_panics_costs_its_event_and_nothing_else(store: Arc<d
     let builder = Subscription::builder(store.clone(), "mute", mute.clone()).retry(soon(1));
     let subscription = builder.start().expect("start");
     assert!(subscription.wait_for(poison[2]).await.is_err());
-    subscription.wait_until_current().await.expect("nothing else is parked");
+    subscription.wait_until_current().await.expect_err("three are parked");
     subscription.stop().await.expect("stop");
     let kept = mute.kept();
     assert_eq!(kept.handled, without);

@@ -144,12 +144,12 @@ pub async fn an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on(stor
     let model = model(&store, "stock", &seen, fails);
     let builder = Subscription::builder(store.clone(), "stock", model).retry(soon(2)).batch(50);
     let subscription = builder.start().expect("start");
-    // Whoever waits is told; whoever asks later is told of the event itself.
+    // Whoever waits for everything is told, now and later; whoever waits for an event, of that and its stream.
     let (told, ()) =
         tokio::join!(subscription.wait_until_current(), async { gate.store(true, Ordering::Relaxed) });
     let error = told.expect_err("one is parked").to_string();
     assert!(error.contains(&format!("position {poison}")) && error.contains("is parked"), "{error}");
-    subscription.wait_until_current().await.expect("nothing is parked since");
+    subscription.wait_until_current().await.expect_err("one is parked");
     subscription.wait_for(shy).await.expect("it was handled");
     assert!(subscription.wait_for(poison).await.is_err());
     assert_eq!(attempts.load(Ordering::Relaxed), 3);
@@ -168,7 +168,7 @@ pub async fn an_event_that_cannot_be_handled_is_parked_and_the_rest_goes_on(stor
     // After a restart, too.
     let again = Subscription::builder(store.clone(), "stock", self::model(&store, "stock", &seen, |_| false));
     let again = again.start().expect("start");
-    again.wait_until_current().await.expect("wait");
+    again.wait_until_current().await.expect_err("one is parked");
     assert!(again.wait_for(poison).await.is_err());
     again.stop().await.expect("stop");
 }
@@ -230,8 +230,7 @@ pub async fn what_was_parked_of_an_erased_stream_goes(store: Arc<dyn Store>) {
     let model = model(&store, "stock", &seen, fails);
     let subscription =
         Subscription::builder(store.clone(), "stock", model).retry(soon(0)).start().expect("start");
-    // An error where one is parked during the call, and not where that came before it.
-    drop(subscription.wait_until_current().await);
+    subscription.wait_until_current().await.expect_err("both are parked");
     let parked = async || {
         let parked = Subscription::parked(&*store, "stock").await.expect("list");
         parked.iter().map(|parked| parked.stream.to_string()).collect::<Vec<_>>()

@@ -12,6 +12,7 @@ use crate::error::{Error, Result, WithCauses};
 use crate::event::{Position, RecordedEvent};
 use crate::meter;
 use crate::panics::caught_in;
+use crate::stream::StreamId;
 
 /// What hands over some of the events at hand.
 struct Step {
@@ -80,12 +81,14 @@ impl<M: ReadModel> Worker<M> {
             let parked = aside.map(|(_, parked)| parked);
             let batch =
                 Batch { before: place.kept.as_ref(), deliveries: now, parked, unparked: None, after: &after };
+            let erased: Vec<_> =
+                batch.erased().map(|(stream, position)| (stream.clone(), position)).collect();
             let (position, error, alone) = match caught_in(self.model.handle(&self.claim, batch)).await {
                 Ok(Ok(())) => {
                     self.tell(now.len(), parked, newest);
                     place.reached = after.position;
                     place.kept = Some(after);
-                    self.note_handled(place.reached, parked);
+                    self.note_handled(place.reached, parked, &erased);
                     if is_last {
                         last_parked = None;
                     }
@@ -139,13 +142,14 @@ impl<M: ReadModel> Worker<M> {
         Ok(None)
     }
 
-    /// Tells how far the model has come, and at once what it has put aside.
-    fn note_handled(&self, position: Position, parked: Option<&Parked>) {
+    /// Tells how far the model has come, and at once what it has put aside, and no longer has of erased streams.
+    fn note_handled(&self, position: Position, parked: Option<&Parked>, erased: &[(StreamId, Position)]) {
         self.standing.send_modify(|standing| {
             standing.position = position;
-            if let Some(parked) = parked {
-                standing.parked = standing.parked.iter().chain([parked]).cloned().collect();
+            for (stream, tombstone) in erased {
+                standing.parked.retain(|at, parked| at >= tombstone || parked.stream != *stream);
             }
+            standing.parked.extend(parked.map(|parked| (parked.position, parked.clone())));
         });
     }
 

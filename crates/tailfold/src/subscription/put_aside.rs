@@ -1,7 +1,5 @@
 //! What was put aside: told to those who wait, and tried again when somebody asks for it.
 
-use std::sync::Arc;
-
 use futures_util::TryStreamExt as _;
 
 use super::hand_over::as_kept;
@@ -24,8 +22,8 @@ enum Again {
 
 impl<M: ReadModel> Worker<M> {
     /// Learns what is put aside, and tells it.
-    pub(super) fn learn_parked(&self, parked: &[Parked]) {
-        let parked: Arc<[Parked]> = parked.into();
+    pub(super) fn learn_parked(&self, parked: Vec<Parked>) {
+        let parked = parked.into_iter().map(|parked| (parked.position, parked)).collect();
         self.standing.send_if_modified(|standing| {
             let is_new = standing.parked != parked;
             standing.parked = parked;
@@ -45,7 +43,7 @@ impl<M: ReadModel> Worker<M> {
             is_changed = true;
         }
         let parked = if is_changed { self.model.parked(&name).await? } else { parked };
-        self.learn_parked(&parked);
+        self.learn_parked(parked);
         Ok(None)
     }
 

@@ -1,5 +1,6 @@
 //! The work of a subscription: claim, check where the model stands, follow, hand over, retry, park.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub(super) struct Standing {
     pub(super) began_at: Option<Position>,
     pub(super) working: bool,
     /// What is put aside, as far as this process knows.
-    pub(super) parked: Arc<[Parked]>,
+    pub(super) parked: BTreeMap<Position, Parked>,
     /// It has ended: with an error, or because it was told to.
     pub(super) ended: Option<Option<Error>>,
 }
@@ -165,7 +166,7 @@ impl<M: ReadModel> Worker<M> {
                 let position = checkpoint.map_or(Position::ZERO, |checkpoint| checkpoint.position);
                 let name = self.claim.name.clone();
                 let parked = self.model.parked(&name).await?;
-                self.learn_parked(&parked);
+                self.learn_parked(parked);
                 self.standing.send_modify(|standing| {
                     standing.position = standing.position.max(position);
                     standing.began_at.get_or_insert(position);
