@@ -141,16 +141,17 @@ impl Subscription {
         }
     }
 
-    /// Returns once everything up to a position has been handled, by this process or the one that has the lease; of the latter
-    /// it hears at most a third of a lease later. Takes what a receipt says: where nothing was recorded, there is nothing to wait
-    /// for. An event that fails is waited for as long as it is tried again: see [`SubscriptionBuilder::retry`], and put a timeout
-    /// around this where that is too long.
+    /// Returns once everything up to a position has been handled, by this process or the one that has the
+    /// lease; of the latter it hears at most a third of a lease later. Takes what a receipt says: where nothing
+    /// was recorded, there is nothing to wait for. An event that fails is waited for as long as it is tried
+    /// again: see [`SubscriptionBuilder::retry`], and put a timeout around this where that is too long.
     ///
     /// # Errors
-    /// What ended the subscription, if it has ended. `Invalid` if something is parked, and so not handled, without which the read
-    /// model does not show what was written: the event at that position, one before it in its stream, or any up to there that
-    /// was parked during the call. Of a commit to several streams, what was parked before the call is told of the last
-    /// event's stream alone. What reading the log meets, where something is parked.
+    /// What ended the subscription, if it has ended. `Invalid` if something is parked, and so not handled,
+    /// without which the read model does not show what was written: the event at that position, one before it
+    /// in its stream, or any up to there that was parked during the call. Of a commit to several streams, what
+    /// was parked before the call is told of the last event's stream alone. What reading the log meets, where
+    /// something is parked.
     pub async fn wait_for(&self, position: impl Into<Option<Position>>) -> Result<()> {
         let Some(position) = position.into() else { return Ok(()) };
         let known = self.known_position();
@@ -171,13 +172,13 @@ impl Subscription {
         }
     }
 
-    /// Returns once everything has been handled that was recorded before the call: for the switch from one read model to the one
-    /// that was built beside it.
+    /// Returns once everything has been handled that was recorded before the call: for the switch from one read
+    /// model to the one that was built beside it.
     ///
     /// # Errors
-    /// What ended the subscription, if it has ended, and what reading the log meets. `Invalid` if anything up to there is
-    /// parked, since whenever: all the rest is handled then. Of what was tried again or dropped since, this process hears at
-    /// most a third of a lease later.
+    /// What ended the subscription, if it has ended, and what reading the log meets. `Invalid` if anything up
+    /// to there is parked, since whenever: all the rest is handled then. Of what was tried again or dropped
+    /// since, this process hears at most a third of a lease later.
     pub async fn wait_until_current(&self) -> Result<()> {
         let mut last = self.position();
         let mut batches = self.events.read_all(last, self.filter.clone(), Follow::ToEnd);
@@ -316,11 +317,12 @@ impl<M: ReadModel> SubscriptionBuilder<M> {
         self
     }
 
-    /// How often, and after which pauses, an event that could not be handled is tried again before it is parked. Default: 12
-    /// times, after up to 100 ms at first and twice as long each time, at most a minute: two minutes on average and four at
-    /// most, in which a service that the handler needs may come back. Meanwhile what stands before the event is handled and
-    /// what stands after it waits, so that streams stay in order. What fails because the read model's own store is away is
-    /// tried until it is back.
+    /// How often, and after which pauses, an event that could not be handled is tried again before it is parked.
+    /// Default: 12 times, after up to 100 ms at first and twice as long each time, at most a minute: two minutes
+    /// on average and four at most, in which a service that the handler needs may come back. Meanwhile what
+    /// stands before the event is handled and what stands after it waits, so that streams stay in order. A panic
+    /// of the handler, or while the event is decoded, counts as a failure of the handler; what does not decode
+    /// is parked at once. What fails because the read model's own store is away is tried until it is back.
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.settings.retry = retry;

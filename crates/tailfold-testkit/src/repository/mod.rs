@@ -152,6 +152,7 @@ macro_rules! repository_conformance {
                 an_event_that_fails_for_a_while_is_not_parked,
                 a_parked_event_is_tried_again_or_dropped,
                 who_waits_is_told_of_what_a_stream_lacks,
+                many_that_are_tried_again_hold_nothing_up,
                 a_parked_event_of_an_erased_stream_is_gone_when_it_is_tried_again,
                 a_handler_that_panics_costs_its_event_and_nothing_else,
             }

@@ -153,6 +153,46 @@ pub async fn who_waits_is_told_of_what_a_stream_lacks(store: Arc<dyn Store>) {
     subscription.stop().await.expect("stop");
 }
 
+/// Many that are tried again take turns with what comes meanwhile, and wait for the next start when the subscription is stopped.
+pub async fn many_that_are_tried_again_hold_nothing_up(store: Arc<dyn Store>) {
+    let shop = Shop::over(&store);
+    shop.record_all(0..20).await;
+    let positions = recorded(&store).await;
+    let last = positions[19];
+    let (seen, tried) = (Shared::default(), Arc::new(AtomicU64::new(0)));
+    let mended = Arc::new(AtomicBool::new(false));
+    let fails = {
+        let (tried, mended) = (tried.clone(), mended.clone());
+        move |delivery: &Delivery<StockEvent>| {
+            if delivery.position() > last {
+                return false;
+            }
+            let is_mended = mended.load(Ordering::Relaxed);
+            if is_mended {
+                // Two of them are half of a third of the lease.
+                tokio::task::block_in_place(|| std::thread::sleep(LEASE / 10));
+                tried.fetch_add(1, Ordering::Relaxed);
+            }
+            !is_mended
+        }
+    };
+    let model = model(&store, "stock", &seen, fails);
+    let builder = Subscription::builder(store.clone(), "stock", model).retry(soon(0)).lease(LEASE);
+    let subscription = builder.start().expect("start");
+    eventually(|| subscription.position() >= last).await;
+    mended.store(true, Ordering::Relaxed);
+    assert_eq!(Subscription::retry_parked(&*store, "stock", None).await.expect("ask"), 20);
+    eventually(|| tried.load(Ordering::Relaxed) > 0).await;
+    shop.record(20).await;
+    let live = recorded(&store).await.last().copied().expect("it was recorded");
+    eventually(|| handled(&seen).contains(&live)).await;
+    subscription.stop().await.expect("stop");
+    let tried = tried.load(Ordering::Relaxed) as usize;
+    assert!(tried < 20, "what came meanwhile has waited for all of them");
+    let left: Vec<_> = parked(&store, "stock").await.iter().map(|one| one.position).collect();
+    assert_eq!(left, positions[tried..20]);
+}
+
 /// A parked event whose stream was erased since is gone when it is tried again.
 pub async fn a_parked_event_of_an_erased_stream_is_gone_when_it_is_tried_again(store: Arc<dyn Store>) {
     if !store.capabilities().erase {

@@ -96,20 +96,23 @@ impl super::Subscription {
         listed.map_err(|error| error.during("list the checkpoints of subscriptions"))
     }
 
-    /// The events that a subscription with a [`ByPosition`] model has put aside, in order of position; from the store where the
-    /// model keeps its checkpoint. All of them in memory, at most 10 KiB each. Read models in tables have functions of their own for
-    /// this and for the next two, in `tailfold-sqlite` and `tailfold-postgres`.
+    /// The events that a subscription with a [`ByPosition`] model has put aside, in order of position; from the
+    /// store where the model keeps its checkpoint. All of them are held in memory, at most 10 KiB each. Read
+    /// models in tables have functions of their own for this and for the next two, in `tailfold-sqlite` and
+    /// `tailfold-postgres`.
     ///
     /// # Errors
-    /// The store's; `Corrupt` for an entry that cannot be read.
+    /// The store's; `Corrupt`, with its position, for an entry that cannot be read. The subscription goes on
+    /// without that; it can be dropped.
     pub async fn parked(snapshots: &dyn SnapshotStore, name: &str) -> Result<Vec<Parked>> {
         let parked = parked_events(snapshots, name).await;
         parked.map_err(|error| error.during(format!("list what subscription `{name}` has parked")))
     }
 
-    /// Asks to try again what a subscription with a [`ByPosition`] model has put aside: the event at a position, or all of
-    /// them. The process that works does so within a third of a lease, once, in order of position, whatever it has handled
-    /// since; what fails again stays parked with its new error. Answers how many there are.
+    /// Asks to try again what a subscription with a [`ByPosition`] model has put aside: the event at a
+    /// position, or all of them. The process that works begins within a third of a lease: it tries each once,
+    /// in order of position, whatever it has handled since, and in turns with what comes live. What fails
+    /// again stays parked with its new error. Answers how many there are.
     ///
     /// # Errors
     /// As [`Subscription::parked`](super::Subscription::parked).

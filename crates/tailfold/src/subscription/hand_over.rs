@@ -30,8 +30,8 @@ struct Failing {
     alone: bool,
 }
 
-/// Most bytes of the text of an error that are kept with a parked event: it must be read again with all the others, wherever the
-/// read model keeps it.
+/// Most bytes of the text of an error that are kept with a parked event: it must be read again with all the
+/// others, wherever the read model keeps it.
 const MOST_ERROR_BYTES: usize = 8 * 1024;
 
 /// The text of an error, cut where it is too long to be kept.
@@ -48,10 +48,11 @@ pub(super) fn as_kept(mut error: String) -> String {
 impl<M: ReadModel> Worker<M> {
     /// Hands events over until the model has them, and then what is parked; empties `deliveries`.
     ///
-    /// At first all of them are one step. Where the model fails at one of them, the step is what stands before that one,
-    /// which need not wait for it; then it is the first, and the step is all that is left, after a pause, until the event
-    /// is handled or the attempts are used up. Then the step puts it aside, and all that is left comes next. A panic of
-    /// which the model does not say where it comes from halves the step until it is one event.
+    /// At first all of them are one step. Where the model fails at one of them, the step is what stands before
+    /// that one, which need not wait for it; then it is the first, and the step is all that is left, after a
+    /// pause, until the event is handled or the attempts are used up. Then the step puts it aside, and all that
+    /// is left comes next. A panic of which the model does not say where it comes from halves the step until it
+    /// is one event.
     pub(super) async fn hand_over(
         &mut self,
         place: &mut Place,
@@ -142,7 +143,8 @@ impl<M: ReadModel> Worker<M> {
         Ok(None)
     }
 
-    /// Tells how far the model has come, and at once what it has put aside, and no longer has of erased streams.
+    /// Tells how far the model has come, and at once what it has put aside, and no longer keeps of erased
+    /// streams.
     fn note_handled(&self, position: Position, parked: Option<&Parked>, erased: &[(StreamId, Position)]) {
         self.standing.send_modify(|standing| {
             standing.position = position;

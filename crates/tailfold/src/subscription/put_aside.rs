@@ -1,6 +1,7 @@
 //! What was put aside: told to those who wait, and tried again when somebody asks for it.
 
 use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
 
 use super::hand_over::as_kept;
 use super::read_model::{Batch, Delivery, HandleError, Parked, ReadModel};
@@ -31,12 +32,20 @@ impl<M: ReadModel> Worker<M> {
         });
     }
 
-    /// Looks at what is put aside, and tries again what somebody has asked for, each once and in order.
+    /// Looks at what is put aside, and tries again what somebody has asked for, each once and in order: for half
+    /// of the time until the lease is renewed, so that neither that nor what comes live waits for all of it.
     pub(super) async fn revisit(&mut self, place: &mut Place) -> Result<Option<Turn>> {
         let name = self.claim.name.clone();
         let parked = self.model.parked(&name).await?;
         let mut is_changed = false;
+        let until = Instant::now() + self.settings.lease / 6;
         for parked in parked.iter().filter(|parked| parked.retry_requested) {
+            if *self.stopping.borrow() {
+                return Ok(Some(Turn::Stopped));
+            }
+            if is_changed && Instant::now() >= until {
+                break;
+            }
             if let Some(turn) = self.try_again(place, parked).await? {
                 return Ok(Some(turn));
             }
