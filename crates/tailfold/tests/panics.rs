@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Day, Event, EventMeta, Facts, Filter, Fold, MemoryStore, Moment, Policy, Projection, Repository, Result,
-    Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotStore, Source, State, StoredSnapshot, Swept, Tag,
-    Tier, Version,
+    Binding, Day, Encryption, Event, EventMeta, Facts, Filter, Fold, MemoryStore, Moment, Opened, Policy,
+    Projection, Rejection, Repository, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotStore,
+    Source, State, StateOf, StoredSnapshot, Swept, Tag, Tier, Version,
 };
 
 #[derive(Clone, Debug, Serialize, Deserialize, Event)]
@@ -163,9 +163,46 @@ async fn a_decision_that_panics_lets_the_next_one_decide() {
     let tasks = [false, true, false, true, false].map(|panics| tokio::spawn(decide(sums.clone(), panics)));
     let mut seen = Vec::new();
     for task in tasks {
-        seen.extend(task.await);
+        let ended = tokio::time::timeout(Duration::from_secs(20), task).await;
+        seen.extend(ended.expect("nobody waits for one that panicked"));
     }
     seen.sort_unstable();
     assert_eq!(seen, [0, 1, 2]);
     assert_eq!(sums.load(()).await.unwrap().state().total, 3);
+}
+
+/// Seals nothing, and panics where it is to open a snapshot.
+#[derive(Debug)]
+struct Forgetful;
+
+impl Encryption for Forgetful {
+    fn id(&self) -> &str {
+        "plain"
+    }
+
+    fn seal(&self, plain: &[u8], _: &Binding<'_>) -> Result<Vec<u8>> {
+        Ok(plain.to_vec())
+    }
+
+    fn open(&self, sealed: &[u8], binding: &Binding<'_>) -> Result<Opened> {
+        assert!(!matches!(binding, Binding::Snapshot { .. }), "where is that key");
+        Ok(Opened::Plain(sealed.to_vec()))
+    }
+
+    fn forgotten_keys(&self, _: &StateOf<'_>) -> Result<u64> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_over_a_snapshot_costs_a_replay() {
+    let builder = Repository::builder(MemoryStore::new()).snapshots(Policy::every(1));
+    let counters = builder.encryption(Forgetful).build().unwrap();
+    for total in 1..=2 {
+        assert_eq!(add(&counters, "1").await, total);
+        counters.flush().await;
+    }
+    let loaded = counters.load("1").await.unwrap();
+    assert_eq!((loaded.state().total, loaded.report().source), (2, Source::Replay));
+    assert_eq!(loaded.report().rejected.first().map(|one| one.reason), Some(Rejection::Sealed));
 }

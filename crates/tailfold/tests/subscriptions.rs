@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Deserializer, Serialize};
 use tailfold::{
     Batch, BoxError, ByPosition, Chain, Claim, Claimed, Commit, Day, Delivery, Error, ErrorKind, Event,
-    EventData, EventStore as _, EventType, Expected, HandleError, Head, Keep, MemoryStore, NewEvent, Parked,
-    Position, ReadModel, Result, Retry, Save, Slot, SnapshotStore as _, Subscription, Version,
+    EventData, EventMeta, EventStore as _, EventType, Expected, Fold, HandleError, Head, Keep, MemoryStore,
+    NewEvent, Parked, Policy, Position, ReadModel, Repository, Result, Retry, Save, Slot, SnapshotStore as _,
+    State, Subscription, Version,
 };
 
 /// Amounts that cannot be decoded without a panic: never, and at first.
@@ -193,6 +194,29 @@ async fn a_read_model_that_panics_in_the_end_has_ended_all_the_same() {
     let error = subscription.failed().await.to_string();
     assert!(error.contains("no more room"), "{error}");
     assert!(!subscription.is_working());
+}
+
+/// Has the name of what is kept of subscriptions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, State)]
+#[state(name = "tailfold-subscription")]
+struct Impostor {
+    total: u64,
+}
+
+impl Fold for Impostor {
+    type Event = CounterEvent;
+
+    fn apply(&mut self, CounterEvent::Added { amount }: CounterEvent, _: &EventMeta<'_>) {
+        self.total += amount.0;
+    }
+}
+
+#[test]
+fn no_state_is_kept_among_what_is_kept_of_subscriptions() {
+    let builder = Repository::<Impostor>::builder(MemoryStore::new()).snapshots(Policy::every(1));
+    let error = builder.build().unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("never swept: take another"), "{error}");
 }
 
 #[test]

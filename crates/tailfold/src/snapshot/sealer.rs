@@ -49,7 +49,10 @@ impl<F: Fold> Sealer<F> {
     ) -> Result<Self> {
         let serial = Serial::of_fold::<F>(&codec)?;
         // Also checks the fold's name.
-        Slot::new(F::NAME, serial.clone(), "-")?;
+        if Slot::new(F::NAME, serial.clone(), "-")?.is_lasting() {
+            let problem = "is the name of what is kept of subscriptions, and never swept: take another";
+            return Err(Error::invalid_text("fold name", F::NAME, problem));
+        }
         Ok(Self {
             fold: F::NAME.into(),
             serial,
@@ -208,10 +211,12 @@ impl<F: Fold> Sealer<F> {
         Ok(envelope)
     }
 
-    /// Decodes the state of a checked envelope, if the key of its checksum is this repository's.
+    /// Decodes the state of a checked envelope, if the key of its checksum is this repository's. A hook that panics has not
+    /// opened it.
     pub(crate) fn open(&self, envelope: &Envelope) -> Result<F, Rejection> {
         envelope.check_key(self.keys())?;
-        let encoded = envelope.payload(self.max_bytes, self.encryption.as_deref())?;
+        let payload = guarded(|| Ok(envelope.payload(self.max_bytes, self.encryption.as_deref())));
+        let encoded = payload.unwrap_or(Err(Rejection::Sealed))?;
         let codec = self.codec_of(envelope).ok_or(Rejection::UnknownCodec)?;
         guarded(|| codec.decode(&encoded)).map_err(|_| Rejection::Undecodable)
     }

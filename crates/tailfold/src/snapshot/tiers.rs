@@ -87,7 +87,8 @@ impl Tier {
     /// counts as timed out, and the next tier is asked.
     ///
     /// Default: for the farthest tier [`SnapshotConfig::read_timeout_ms`], for nearer ones 100 ms or that, whichever is
-    /// less. A load waits no longer for snapshots than all tiers' timeouts together.
+    /// less. A load waits no longer for snapshots than all tiers' timeouts together; where it takes away what was erased or
+    /// forgotten since, once more for the slowest of them.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
