@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tailfold::{
-    Binding, Day, Encryption, Event, EventMeta, Facts, Filter, Fold, MemoryStore, Moment, Opened, Policy,
-    Projection, Rejection, Repository, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches, SnapshotStore,
-    Source, State, StateOf, StoredSnapshot, Swept, Tag, Tier, Version,
+    Binding, Clock, Day, Encryption, Event, EventMeta, Facts, Filter, Fold, MemoryStore, Moment, Opened,
+    Policy, Projection, Rejection, Repository, Result, Save, Saved, Slot, SlotFilter, SnapshotBatches,
+    SnapshotStore, Source, State, StateOf, StoredSnapshot, Swept, SystemClock, Tag, Tier, Timestamp, Version,
 };
 
 #[derive(Clone, Debug, Serialize, Deserialize, Event)]
@@ -205,4 +205,65 @@ async fn a_hook_that_panics_over_a_snapshot_costs_a_replay() {
     let loaded = counters.load("1").await.unwrap();
     assert_eq!((loaded.state().total, loaded.report().source), (2, Source::Replay));
     assert_eq!(loaded.report().rejected.first().map(|one| one.reason), Some(Rejection::Sealed));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn flushed(counters: &Repository<Counter>) {
+    let flushed = tokio::time::timeout(Duration::from_secs(20), counters.flush()).await;
+    flushed.expect("what is nobody's work is not waited for");
+}
+
+#[derive(Clone, Debug, Default)]
+struct Broken(Arc<AtomicBool>);
+
+impl Clock for Broken {
+    fn now(&self) -> Timestamp {
+        assert!(!self.0.load(Ordering::Relaxed), "stopped at noon");
+        SystemClock.now()
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_waited_for_by_nobody_and_the_next_one_writes() {
+    let clock = Broken::default();
+    let tiers = [Tier::new("near", MemoryStore::new()), Tier::own()];
+    let builder = Repository::builder(MemoryStore::new()).snapshots(Policy::every(1)).clock(clock.clone());
+    let counters = builder.snapshots_in(tiers).build().unwrap();
+    add(&counters, "1").await;
+    clock.0.store(true, Ordering::Relaxed);
+    flushed(&counters).await;
+    clock.0.store(false, Ordering::Relaxed);
+    // Sealed, and then on the lines of both tiers.
+    let loaded = counters.load("1").await.unwrap();
+    counters.save_snapshot(&loaded).await.unwrap();
+    clock.0.store(true, Ordering::Relaxed);
+    flushed(&counters).await;
+    clock.0.store(false, Ordering::Relaxed);
+    add(&counters, "2").await;
+    flushed(&counters).await;
+    assert_eq!(counters.load("2").await.unwrap().report().tier.as_deref(), Some("near"));
+}
+
+#[test]
+fn what_waits_when_a_runtime_ends_is_written_on_the_next_one() {
+    let tiers = [Tier::new("near", MemoryStore::new()), Tier::own()];
+    let builder = Repository::builder(MemoryStore::new()).snapshots(Policy::every(1)).snapshots_in(tiers);
+    let counters = builder.build().unwrap();
+    runtime().block_on(async {
+        add(&counters, "1").await;
+        // To the own tier now, to the near one by a worker.
+        let loaded = counters.load("2").await.unwrap();
+        let receipt = counters.append(loaded, CounterEvent::Added { amount: 1 }).await.unwrap();
+        counters.save_snapshot(&receipt.into_loaded()).await.unwrap();
+    });
+    runtime().block_on(async {
+        add(&counters, "3").await;
+        flushed(&counters).await;
+        for id in ["1", "2", "3"] {
+            assert_eq!(counters.load(id).await.unwrap().report().tier.as_deref(), Some("near"), "{id}");
+        }
+    });
 }

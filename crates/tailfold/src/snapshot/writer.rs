@@ -3,6 +3,7 @@
 //! One worker encodes states and hands the envelopes to the tiers, each of which has a worker and a line of its own
 //! (`errands.rs`), so that a tier that hangs neither delays nor fails another.
 
+mod at_work;
 mod erasing;
 mod errands;
 mod lane;
@@ -10,12 +11,13 @@ mod lane;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use self::at_work::{AtWork, Signals};
 use self::lane::{Lane, Mark, Origin, Sealed};
 use super::config::SnapshotConfig;
 use super::line::Line;
@@ -54,16 +56,11 @@ pub(crate) struct Writer<F> {
     config: SnapshotConfig,
     counters: Arc<Counters>,
     queue: Mutex<Queue<F>>,
-    // A tier has nothing left to do.
-    room: Notify,
-    // Told whenever a worker has nothing left to do.
-    idle: Notify,
+    signals: Arc<Signals>,
     // Somebody waits for the worker to finish: it neither rests nor gathers.
     hurry: Notify,
     // There is a snapshot to write.
     offered: Notify,
-    // A snapshot was written, or was not.
-    saved: Notify,
     doubts: Doubts,
     /// About how many bytes a state has when it is encoded.
     usual_bytes: AtomicU64,
@@ -79,7 +76,8 @@ struct Queue<F> {
     marked: HashSet<Mark>,
     marked_on: Day,
     swept_on: Option<Day>,
-    working: bool,
+    /// The one that seals, if it is at work.
+    worker: Weak<AtWork>,
     flushing: bool,
     closed: bool,
 }
@@ -105,6 +103,12 @@ enum Work {
     Done,
 }
 
+impl<F> Queue<F> {
+    fn is_working(&self) -> bool {
+        self.worker.strong_count() > 0
+    }
+}
+
 impl<F: Fold> Writer<F> {
     pub(crate) fn new(
         tiers: Arc<[GuardedTier]>,
@@ -120,7 +124,7 @@ impl<F: Fold> Writer<F> {
             marked: HashSet::new(),
             marked_on: Day(i64::MIN),
             swept_on: None,
-            working: false,
+            worker: Weak::new(),
             flushing: false,
             closed: false,
         };
@@ -130,11 +134,9 @@ impl<F: Fold> Writer<F> {
             config,
             counters,
             queue: Mutex::new(queue),
-            room: Notify::new(),
-            idle: Notify::new(),
+            signals: Arc::default(),
             hurry: Notify::new(),
             offered: Notify::new(),
-            saved: Notify::new(),
             usual_bytes: AtomicU64::new(size_of::<F>() as u64),
             doubts: Doubts::new(events.clone()),
         });
@@ -205,20 +207,20 @@ impl<F: Fold> Writer<F> {
     /// Waits until everything that was queued is written, use noted, or failed and counted.
     pub(crate) async fn flush(self: &Arc<Self>) {
         loop {
-            let idle = self.idle.notified();
+            let idle = self.signals.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
             {
                 let mut queue = self.lock();
                 let is_done = queue.line.is_empty() && queue.marks.is_empty();
-                if is_done && !queue.working && queue.lanes.iter().all(Lane::is_free) {
+                if is_done && !queue.is_working() && queue.lanes.iter().all(Lane::is_free) {
                     return;
                 }
                 self.start_lanes(&mut queue);
                 if !is_done {
                     self.start(&mut queue);
                 }
-                if queue.working {
+                if queue.is_working() {
                     queue.flushing = true;
                     self.hurry.notify_one();
                 }
@@ -248,16 +250,24 @@ impl<F: Fold> Writer<F> {
 
     /// One worker at a time; it ends when there is nothing left to do, so that it never outlives its repository for long.
     fn start(self: &Arc<Self>, queue: &mut Queue<F>) {
-        if queue.working {
+        if queue.is_working() {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             // No runtime to work on: what waits is written with the next offer from inside one.
             return;
         };
-        queue.working = true;
-        let writer = self.clone();
-        runtime.spawn(async move { writer.work().await });
+        let at_work = AtWork::new(&self.signals);
+        queue.worker = Arc::downgrade(&at_work);
+        queue.flushing = false;
+        runtime.spawn(self.clone().run(None, at_work));
+    }
+
+    /// Drops what waits to be sealed. Answers how many snapshots that were.
+    fn empty_line(&self) -> usize {
+        let mut queue = self.lock();
+        queue.marks.clear();
+        std::iter::from_fn(|| queue.line.take()).count()
     }
 
     async fn work(self: &Arc<Self>) {
@@ -277,7 +287,7 @@ impl<F: Fold> Writer<F> {
                         () = tokio::time::sleep_until(marks_due) => {}
                     }
                 }
-                Work::Done => return self.idle.notify_waiters(),
+                Work::Done => return self.signals.idle.notify_waiters(),
             }
         }
     }
@@ -300,7 +310,7 @@ impl<F: Fold> Writer<F> {
             queue.swept_on = Some(today);
             return Work::Sweep(today.minus(days));
         }
-        queue.working = false;
+        queue.worker = Weak::new();
         queue.flushing = false;
         Work::Done
     }
@@ -322,13 +332,23 @@ impl<F: Fold> Writer<F> {
             }
             Err(stopped) => tracing::error!(%stopped, "the writer of snapshots was stopped"),
         }
-        while !self.lock().lanes.iter().any(Lane::is_free) {
-            self.room.notified().await;
+        while !self.has_free_lane() {
+            self.signals.room.notified().await;
         }
         if !self.is_pressed() {
             let rest = (worked * REST).clamp(SHORTEST_REST, LONGEST_REST);
             let _ = timeout(rest, self.hurry.notified()).await;
         }
+    }
+
+    /// Whether a tier has nothing left to do. Those that have are at work then, also if their workers went with another runtime.
+    fn has_free_lane(self: &Arc<Self>) -> bool {
+        let mut queue = self.lock();
+        let is_free = queue.lanes.iter().any(Lane::is_free);
+        if !is_free {
+            self.start_lanes(&mut queue);
+        }
+        is_free
     }
 
     /// Counts what became of a group. Here, and not where it is encoded: a recorder of metrics may be one of this thread's.

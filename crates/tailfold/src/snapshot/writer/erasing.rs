@@ -22,7 +22,7 @@ impl<F: Fold> Writer<F> {
     /// Drops what waits of a stream, and waits for what is being written of it.
     async fn stop_writing(&self, stream: &StreamId) {
         loop {
-            let saved = self.saved.notified();
+            let saved = self.signals.saved.notified();
             tokio::pin!(saved);
             saved.as_mut().enable();
             {

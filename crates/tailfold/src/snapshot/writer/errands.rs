@@ -1,12 +1,14 @@
 //! Carries out what waits in the tiers, each tier by a worker of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use super::at_work::AtWork;
 use super::lane::{Errand, Lane, Mark, Origin, Sealed};
 use super::{Queue, Writer};
 use crate::clock::Day;
 use crate::error::{Error, Result};
 use crate::fold::Fold;
+use crate::panics::caught_in;
 use crate::snapshot::serial::Slot;
 use crate::snapshot::store::{Save, Saved, SlotFilter, StoredSnapshot};
 use crate::snapshot::tiers::{Failure, GuardedTier, TierOutcome};
@@ -83,16 +85,23 @@ impl<F: Fold> Writer<F> {
     }
 
     fn start_lane(self: &Arc<Self>, lane: &mut Lane, place: usize) {
-        if lane.working {
+        if lane.is_working() {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        lane.working = true;
-        let writer = self.clone();
-        runtime.spawn(async move { writer.run_errands(place).await });
+        let at_work = AtWork::new(&self.signals);
+        lane.worker = Arc::downgrade(&at_work);
+        runtime.spawn(self.clone().run(Some(place), at_work));
     }
 
-    async fn run_errands(&self, place: usize) {
+    /// Drops what waits in a tier. Answers how many snapshots that is to be told of.
+    pub(super) fn empty_lane(&self, place: usize) -> usize {
+        let is_farthest = place + 1 == self.tiers.len();
+        let dropped = self.lock().lanes.get_mut(place).map_or(0, Lane::empty);
+        if is_farthest { dropped } else { 0 }
+    }
+
+    pub(super) async fn run_errands(&self, place: usize) {
         let Some(tier) = self.tiers.get(place) else { return };
         while let Some(errand) = self.next_errand(place) {
             match errand {
@@ -101,17 +110,19 @@ impl<F: Fold> Writer<F> {
                 Errand::Sweep(unused_since) => self.sweep(tier, unused_since).await,
             }
         }
-        self.room.notify_one();
-        self.idle.notify_waiters();
+        self.signals.room.notify_one();
+        self.signals.idle.notify_waiters();
     }
 
     fn next_errand(&self, place: usize) -> Option<Errand> {
         let mut queue = self.lock();
         let lane = queue.lanes.get_mut(place)?;
         let errand = lane.take();
-        lane.working = errand.is_some();
+        if errand.is_none() {
+            lane.worker = Weak::new();
+        }
         drop(queue);
-        self.saved.notify_waiters();
+        self.signals.saved.notify_waiters();
         errand
     }
 
@@ -119,7 +130,10 @@ impl<F: Fold> Writer<F> {
         let day = self.sealer.clock().now().day();
         let (mut saves, mut origins) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
         for (slot, Sealed { head, bytes, origin }) in group {
-            match self.stands(&slot, head).await {
+            let stands = caught_in(self.stands(&slot, head)).await;
+            let stands =
+                stands.unwrap_or_else(|panicked| Err(Error::invalid("the store").caused_by(panicked)));
+            match stands {
                 Ok(true) => {
                     saves.push((slot, Save { head, bytes, keep: self.config.keep, day }));
                     origins.push(origin);

@@ -1,9 +1,11 @@
 //! What waits to be done in one tier, so that no tier ever waits for another.
 
 use std::collections::HashSet;
+use std::sync::Weak;
 
 use bytes::Bytes;
 
+use super::at_work::AtWork;
 use crate::clock::Day;
 use crate::snapshot::line::Line;
 use crate::snapshot::serial::Slot;
@@ -24,11 +26,12 @@ const GROUP_BYTES: usize = 1 << 20;
 pub(super) struct Lane {
     saves: Line<Sealed>,
     /// What is being written.
-    saving: Vec<Slot>,
+    saving: Vec<(Slot, Origin)>,
     marks: HashSet<Mark>,
     marked_on: Day,
     sweep: Option<Day>,
-    pub(super) working: bool,
+    /// The one that carries errands out, if it is at work.
+    pub(super) worker: Weak<AtWork>,
 }
 
 /// An envelope on its way to a tier.
@@ -72,7 +75,7 @@ impl Lane {
             marks: HashSet::new(),
             marked_on: Day(i64::MIN),
             sweep: None,
-            working: false,
+            worker: Weak::new(),
         }
     }
 
@@ -81,13 +84,17 @@ impl Lane {
         self.saves.len()
     }
 
+    pub(super) fn is_working(&self) -> bool {
+        self.worker.strong_count() > 0
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.saves.is_empty() && self.marks.is_empty() && self.sweep.is_none()
     }
 
     /// Whether it would begin at once with what it is given.
     pub(super) fn is_free(&self) -> bool {
-        !self.working && self.is_empty()
+        !self.is_working() && self.is_empty()
     }
 
     /// Puts an envelope in line, or in the place of its slot's older one. Returns false if `most` bytes wait already.
@@ -104,6 +111,15 @@ impl Lane {
         true
     }
 
+    /// Drops all that waits or was begun. Answers how many snapshots among it were due.
+    pub(super) fn empty(&mut self) -> usize {
+        self.marks.clear();
+        self.sweep = None;
+        let begun = std::mem::take(&mut self.saving).into_iter().map(|(_, origin)| origin);
+        let waiting = std::iter::from_fn(|| self.saves.take()).map(|(_, sealed)| sealed.origin);
+        begun.chain(waiting).filter(|origin| *origin == Origin::Due).count()
+    }
+
     /// Drops what waits of a key.
     pub(super) fn discard(&mut self, key: &str) {
         self.saves.discard(key);
@@ -111,7 +127,7 @@ impl Lane {
 
     /// Whether something of a key is being written.
     pub(super) fn is_saving(&self, key: &str) -> bool {
-        self.saving.iter().any(|slot| slot.key() == key)
+        self.is_working() && self.saving.iter().any(|(slot, _)| slot.key() == key)
     }
 
     /// Adds marks; more than a bounded number of them are left out, and noted with the next use after today.
@@ -133,7 +149,7 @@ impl Lane {
             bytes += sealed.bytes.len();
             group.push((slot, sealed));
         }
-        self.saving = group.iter().map(|(slot, _)| slot.clone()).collect();
+        self.saving = group.iter().map(|(slot, sealed)| (slot.clone(), sealed.origin)).collect();
         if !group.is_empty() {
             return Some(Errand::Save(group));
         }
@@ -146,6 +162,8 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::chain::Chain;
 
@@ -170,6 +188,8 @@ mod tests {
     #[test]
     fn what_waits_is_taken_in_groups_and_told_while_it_is_written() {
         let mut lane = Lane::new();
+        let at_work = AtWork::new(&Default::default());
+        lane.worker = Arc::downgrade(&at_work);
         for number in 0..GROUP + 1 {
             assert!(lane.put(slot(&number.to_string()), sealed(1, Origin::Due), u64::MAX));
         }
@@ -177,6 +197,17 @@ mod tests {
         assert!(matches!(lane.take(), Some(Errand::Save(group)) if group.len() == GROUP));
         assert!(lane.is_saving("0") && !lane.is_saving("1") && lane.is_empty());
         assert!(lane.take().is_none() && !lane.is_saving("0"));
+    }
+
+    #[test]
+    fn a_worker_that_is_gone_writes_nothing_any_more() {
+        let mut lane = Lane::new();
+        let at_work = AtWork::new(&Default::default());
+        lane.worker = Arc::downgrade(&at_work);
+        lane.put(slot("a"), sealed(1, Origin::Due), 1);
+        assert!(lane.take().is_some() && lane.is_saving("a") && !lane.is_free());
+        drop(at_work);
+        assert!(!lane.is_saving("a") && lane.is_free());
     }
 
     #[test]
