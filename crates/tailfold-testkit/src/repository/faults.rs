@@ -1,6 +1,7 @@
 //! Snapshot stores that fail, hang, lose and lie: the same answers, in bounded time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tailfold::{
@@ -180,6 +181,38 @@ pub async fn close_drains_what_waits(store: Arc<dyn Store>) {
     feed_unflushed(&repository, &id, 10).await;
     let stats = repository.stats().await.expect("stats");
     assert_eq!(stats.written.get("closed"), Some(&1), "{stats:?}");
+}
+
+/// A flush waits for what was due when it began, and not for what others have written meanwhile, of which there is no end.
+pub async fn a_flush_ends_beside_commands(store: Arc<dyn Store>) {
+    let faulty = FaultySnapshots::new(MemoryStore::new());
+    let config = SnapshotConfig { policy: Rule::Every(1), write_timeout_ms: 10_000, ..Default::default() };
+    let builder = Repository::<Ledger>::builder(store.clone()).snapshots(config);
+    let tier = Tier::new("slow", faulty.clone()).breaker(Breaker::NEVER);
+    let repository = builder.snapshots_in(tier).build().expect("build");
+    let id = actor();
+    feed_unflushed(&repository, &id, 1).await;
+    // There is always one that waits while others are saved.
+    faulty.always(Some(Fault::Hang(Duration::from_millis(50))));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writing = (0..16).map(|_| {
+        let (repository, is_over) = (repository.clone(), is_over.clone());
+        tokio::spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                feed_unflushed(&repository, &actor(), 1).await;
+            }
+        })
+    });
+    let writing: Vec<_> = writing.collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let flushed = tokio::time::timeout(Duration::from_secs(10), repository.flush()).await;
+    is_over.store(true, Ordering::Relaxed);
+    for task in writing {
+        task.await.expect("no task fails");
+    }
+    flushed.expect("it does not wait for what comes after it");
+    faulty.always(None);
+    assert_eq!(load_right(&repository, &store, &id).await.report().source, Source::Snapshot(Version(1)));
 }
 
 /// A long replay that is interrupted again and again gets further each time.

@@ -86,6 +86,7 @@ macro_rules! repository_conformance {
                 a_hanging_snapshot_store_costs_a_command_the_read_timeout_at_most,
                 the_queue_of_the_writer_is_bounded_and_coalesces,
                 close_drains_what_waits,
+                a_flush_ends_beside_commands,
                 an_interrupted_replay_resumes_from_a_checkpoint,
                 a_state_above_the_size_limit_keeps_the_snapshot_before_it,
                 a_snapshot_above_the_read_limit_is_refused,

@@ -46,6 +46,11 @@ impl<J> Line<J> {
         self.jobs.get(slot).map(|weighed| &weighed.job)
     }
 
+    /// All jobs that wait.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &J> {
+        self.jobs.values().map(|weighed| &weighed.job)
+    }
+
     /// Whether a job of so many bytes may wait, too, where all together may have `most`. One always may.
     pub(super) fn has_room(&self, bytes: u64, most: u64) -> bool {
         self.is_empty() || self.bytes.saturating_add(bytes).saturating_add(OVERHEAD) <= most

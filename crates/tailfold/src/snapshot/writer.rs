@@ -78,6 +78,12 @@ struct Queue<F> {
     swept_on: Option<Day>,
     /// The one that seals, if it is at work.
     worker: Weak<AtWork>,
+    /// The last one given to what is to be written or noted.
+    ticket: u64,
+    /// The oldest ticket of what the worker has in hand, if it is at work.
+    in_hand: Option<u64>,
+    /// The ticket of the mark that was gathered first.
+    marks_since: Option<u64>,
     flushing: bool,
     closed: bool,
 }
@@ -86,6 +92,7 @@ struct Job<F> {
     state: Arc<F>,
     head: Head,
     trail: Trail,
+    ticket: u64,
 }
 
 /// What became of states that were sealed together.
@@ -97,7 +104,7 @@ struct Group {
 
 enum Work {
     Write,
-    Mark(Vec<Mark>, Day),
+    Mark(Vec<Mark>, Day, Option<u64>),
     Sweep(Day),
     Wait,
     Done,
@@ -106,6 +113,18 @@ enum Work {
 impl<F> Queue<F> {
     fn is_working(&self) -> bool {
         self.worker.strong_count() > 0
+    }
+
+    fn next_ticket(&mut self) -> u64 {
+        self.ticket += 1;
+        self.ticket
+    }
+
+    /// The oldest ticket of what is neither done nor dropped.
+    fn oldest(&self) -> Option<u64> {
+        let waiting = self.line.jobs().map(|job| job.ticket);
+        let in_hand = self.in_hand.filter(|_| self.is_working());
+        waiting.chain(in_hand).chain(self.marks_since).chain(self.lanes.iter().filter_map(Lane::oldest)).min()
     }
 }
 
@@ -125,6 +144,9 @@ impl<F: Fold> Writer<F> {
             marked_on: Day(i64::MIN),
             swept_on: None,
             worker: Weak::new(),
+            ticket: 0,
+            in_hand: None,
+            marks_since: None,
             flushing: false,
             closed: false,
         };
@@ -153,8 +175,8 @@ impl<F: Fold> Writer<F> {
             drop(queue);
             return self.counters.wrote(Outcome::Closed);
         }
-        let waiting = queue.line.get(&slot).map(|job| job.head.version);
-        if waiting.is_some_and(|version| version > head.version) {
+        let waiting = queue.line.get(&slot).map(|job| (job.head.version, job.ticket));
+        if waiting.is_some_and(|(version, _)| version > head.version) {
             return;
         }
         let bytes = self.usual_bytes.load(Ordering::Relaxed);
@@ -162,7 +184,9 @@ impl<F: Fold> Writer<F> {
             drop(queue);
             return self.counters.wrote(Outcome::QueueFull);
         }
-        queue.line.put(slot, Job { state, head, trail: trail.clone() }, bytes);
+        // Who waits for the older one finds it written as the newer one.
+        let ticket = waiting.map_or_else(|| queue.next_ticket(), |(_, ticket)| ticket);
+        queue.line.put(slot, Job { state, head, trail: trail.clone(), ticket }, bytes);
         self.counters.queued(queue.line.len());
         self.start(&mut queue);
         if !queue.marks.is_empty() {
@@ -190,6 +214,8 @@ impl<F: Fold> Writer<F> {
         if !queue.marked.contains(&mark) {
             queue.marked.insert(mark.clone());
             queue.marks.insert(mark);
+            let ticket = queue.next_ticket();
+            queue.marks_since.get_or_insert(ticket);
             self.start(&mut queue);
         }
     }
@@ -204,16 +230,23 @@ impl<F: Fold> Writer<F> {
         queue.line.len() + queue.lanes.iter().map(Lane::waiting).max().unwrap_or(0)
     }
 
-    /// Waits until everything that was queued is written, use noted, or failed and counted.
+    /// Waits until everything that was queued is written, use noted, or failed and counted; not for what is queued
+    /// meanwhile, of which there may be no end.
     pub(crate) async fn flush(self: &Arc<Self>) {
+        let last = self.lock().ticket;
         loop {
-            let idle = self.signals.idle.notified();
-            tokio::pin!(idle);
+            let (idle, saved) = (self.signals.idle.notified(), self.signals.saved.notified());
+            tokio::pin!(idle, saved);
             idle.as_mut().enable();
+            saved.as_mut().enable();
             {
                 let mut queue = self.lock();
                 let is_done = queue.line.is_empty() && queue.marks.is_empty();
                 if is_done && !queue.is_working() && queue.lanes.iter().all(Lane::is_free) {
+                    return;
+                }
+                if queue.ticket > last && queue.oldest().is_none_or(|oldest| oldest > last) {
+                    queue.flushing = false;
                     return;
                 }
                 self.start_lanes(&mut queue);
@@ -225,7 +258,10 @@ impl<F: Fold> Writer<F> {
                     self.hurry.notify_one();
                 }
             }
-            idle.await;
+            tokio::select! {
+                () = idle => {}
+                () = saved => {}
+            }
         }
     }
 
@@ -259,7 +295,7 @@ impl<F: Fold> Writer<F> {
         };
         let at_work = AtWork::new(&self.signals);
         queue.worker = Arc::downgrade(&at_work);
-        queue.flushing = false;
+        (queue.flushing, queue.in_hand) = (false, None);
         runtime.spawn(self.clone().run(None, at_work));
     }
 
@@ -267,7 +303,11 @@ impl<F: Fold> Writer<F> {
     fn empty_line(&self) -> usize {
         let mut queue = self.lock();
         queue.marks.clear();
-        std::iter::from_fn(|| queue.line.take()).count()
+        queue.marks_since = None;
+        let jobs: Vec<_> = std::iter::from_fn(|| queue.line.take()).collect();
+        // States are dropped without the lock.
+        drop(queue);
+        jobs.len()
     }
 
     async fn work(self: &Arc<Self>) {
@@ -275,8 +315,9 @@ impl<F: Fold> Writer<F> {
         loop {
             match self.next(marks_due) {
                 Work::Write => self.write_some().await,
-                Work::Mark(marks, day) => {
-                    self.hand_out_marks(&marks, day);
+                Work::Mark(marks, day, since) => {
+                    self.hand_out_marks(&marks, day, since);
+                    self.lock().in_hand = None;
                     marks_due = Instant::now() + MARK_DELAY;
                 }
                 Work::Sweep(unused_since) => self.hand_out_sweep(unused_since),
@@ -294,15 +335,18 @@ impl<F: Fold> Writer<F> {
 
     fn next(&self, marks_due: Instant) -> Work {
         let mut queue = self.lock();
-        if !queue.line.is_empty() {
+        // Where there is always something to write, too.
+        let are_marks_due = queue.flushing || Instant::now() >= marks_due;
+        if !queue.line.is_empty() && (queue.marks.is_empty() || !are_marks_due) {
             return Work::Write;
         }
         let today = self.sealer.clock().now().day();
         if !queue.marks.is_empty() {
-            if !queue.flushing && Instant::now() < marks_due {
+            if !are_marks_due {
                 return Work::Wait;
             }
-            return Work::Mark(queue.marks.drain().collect(), today);
+            queue.in_hand = queue.marks_since.take();
+            return Work::Mark(queue.marks.drain().collect(), today, queue.in_hand);
         }
         if let Some(days) = self.config.unused_days
             && queue.swept_on != Some(today)
@@ -332,6 +376,7 @@ impl<F: Fold> Writer<F> {
             }
             Err(stopped) => tracing::error!(%stopped, "the writer of snapshots was stopped"),
         }
+        self.lock().in_hand = None;
         while !self.has_free_lane() {
             self.signals.room.notified().await;
         }
@@ -364,13 +409,13 @@ impl<F: Fold> Writer<F> {
     fn seal_some(&self, started: Instant) -> Group {
         let mut group = Group::default();
         for _ in 0..MOST_STATES {
-            let Some((slot, job)) = self.lock().line.take() else { break };
-            let Job { state, head, trail } = job;
+            let Some((slot, job)) = self.take_job() else { break };
+            let Job { state, head, trail, ticket } = job;
             // What a user's code does in here concerns this snapshot alone.
             match caught(|| self.sealer.seal(&slot, &state, head, &trail)) {
                 Ok(Ok(bytes)) => {
                     self.note_usual(bytes.len());
-                    group.envelopes.push((slot, Sealed { head, bytes, origin: Origin::Due }));
+                    group.envelopes.push((slot, Sealed { head, bytes, origin: Origin::Due, ticket }));
                 }
                 Ok(Err(refused)) => group.dropped.push(refused.dropped(&slot, head)),
                 Err(panicked) => {
@@ -383,6 +428,13 @@ impl<F: Fold> Writer<F> {
             }
         }
         group
+    }
+
+    fn take_job(&self) -> Option<(Slot, Job<F>)> {
+        let mut queue = self.lock();
+        let (slot, job) = queue.line.take()?;
+        queue.in_hand = Some(queue.in_hand.map_or(job.ticket, |oldest| oldest.min(job.ticket)));
+        Some((slot, job))
     }
 
     /// Moves what a state is taken to have by an eighth of the difference.

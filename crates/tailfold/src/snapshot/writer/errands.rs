@@ -17,24 +17,36 @@ use crate::stats::Outcome;
 impl<F: Fold> Writer<F> {
     /// Copies what a tier served to tiers that have nothing of the slot that serves.
     pub(crate) fn fill(self: &Arc<Self>, slot: &Slot, served: &StoredSnapshot, places: &[usize]) {
-        let sealed = Sealed { head: served.head, bytes: served.bytes.clone(), origin: Origin::Tier };
+        let ticket = self.lock().next_ticket();
+        let sealed = Sealed { head: served.head, bytes: served.bytes.clone(), origin: Origin::Tier, ticket };
         self.hand_out(vec![(slot.clone(), sealed)], |place, _| places.contains(&place));
     }
 
     /// Keeps something small that is sealed already, in all tiers.
     pub(crate) fn keep(self: &Arc<Self>, slot: &Slot, save: &Save) {
-        self.hand_out(vec![(slot.clone(), Sealed::copy_of(save))], |_, _| true);
+        self.hand_out_copy(slot, save, |_, _| true);
     }
 
     /// Copies what the events' transaction has kept to the other tiers.
     pub(crate) fn copy_beside_own(self: &Arc<Self>, slot: &Slot, save: &Save) {
-        self.hand_out(vec![(slot.clone(), Sealed::copy_of(save))], |_, tier| !tier.is_own());
+        self.hand_out_copy(slot, save, |_, tier| !tier.is_own());
     }
 
     /// Copies what the farthest tier is asked to keep to the others.
     pub(crate) fn copy_to_nearer(self: &Arc<Self>, slot: &Slot, save: &Save) {
         let farthest = self.tiers.len().saturating_sub(1);
-        self.hand_out(vec![(slot.clone(), Sealed::copy_of(save))], |place, _| place < farthest);
+        self.hand_out_copy(slot, save, |place, _| place < farthest);
+    }
+
+    fn hand_out_copy(
+        self: &Arc<Self>,
+        slot: &Slot,
+        save: &Save,
+        meant: impl Fn(usize, &GuardedTier) -> bool,
+    ) {
+        let ticket = self.lock().next_ticket();
+        let sealed = Sealed { head: save.head, bytes: save.bytes.clone(), origin: Origin::Saved, ticket };
+        self.hand_out(vec![(slot.clone(), sealed)], meant);
     }
 
     /// Puts envelopes in line in each tier that is meant.
@@ -61,8 +73,8 @@ impl<F: Fold> Writer<F> {
         }
     }
 
-    pub(super) fn hand_out_marks(self: &Arc<Self>, marks: &[Mark], day: Day) {
-        self.for_each_lane(|lane| lane.mark(marks, day));
+    pub(super) fn hand_out_marks(self: &Arc<Self>, marks: &[Mark], day: Day, since: Option<u64>) {
+        self.for_each_lane(|lane| lane.mark(marks, day, since));
     }
 
     pub(super) fn hand_out_sweep(self: &Arc<Self>, unused_since: Day) {
@@ -129,7 +141,7 @@ impl<F: Fold> Writer<F> {
     async fn save(&self, tier: &GuardedTier, group: Vec<(Slot, Sealed)>) {
         let day = self.sealer.clock().now().day();
         let (mut saves, mut origins) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
-        for (slot, Sealed { head, bytes, origin }) in group {
+        for (slot, Sealed { head, bytes, origin, .. }) in group {
             let stands = caught_in(self.stands(&slot, head)).await;
             let stands =
                 stands.unwrap_or_else(|panicked| Err(Error::invalid("the store").caused_by(panicked)));

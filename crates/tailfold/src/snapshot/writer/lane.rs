@@ -9,7 +9,6 @@ use super::at_work::AtWork;
 use crate::clock::Day;
 use crate::snapshot::line::Line;
 use crate::snapshot::serial::Slot;
-use crate::snapshot::store::Save;
 use crate::stream::{Head, Version};
 
 /// A snapshot and the use of it.
@@ -28,6 +27,9 @@ pub(super) struct Lane {
     /// What is being written.
     saving: Vec<(Slot, Origin)>,
     marks: HashSet<Mark>,
+    /// The oldest ticket of the marks, and of what is being done, if the worker is at work.
+    marks_since: Option<u64>,
+    doing: Option<u64>,
     marked_on: Day,
     sweep: Option<Day>,
     /// The one that carries errands out, if it is at work.
@@ -40,6 +42,7 @@ pub(super) struct Sealed {
     pub(super) head: Head,
     pub(super) bytes: Bytes,
     pub(super) origin: Origin,
+    pub(super) ticket: u64,
 }
 
 /// Where an envelope comes from.
@@ -51,12 +54,6 @@ pub(super) enum Origin {
     Saved,
     /// Another tier, which served it.
     Tier,
-}
-
-impl Sealed {
-    pub(super) fn copy_of(save: &Save) -> Self {
-        Self { head: save.head, bytes: save.bytes.clone(), origin: Origin::Saved }
-    }
 }
 
 /// The next thing to do.
@@ -73,6 +70,8 @@ impl Lane {
             saves: Line::new(),
             saving: Vec::new(),
             marks: HashSet::new(),
+            marks_since: None,
+            doing: None,
             marked_on: Day(i64::MIN),
             sweep: None,
             worker: Weak::new(),
@@ -92,14 +91,23 @@ impl Lane {
         self.saves.is_empty() && self.marks.is_empty() && self.sweep.is_none()
     }
 
+    /// The oldest ticket of what waits or is being done.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let waiting = self.saves.jobs().map(|sealed| sealed.ticket);
+        waiting.chain(self.marks_since).chain(self.doing.filter(|_| self.is_working())).min()
+    }
+
     /// Whether it would begin at once with what it is given.
     pub(super) fn is_free(&self) -> bool {
         !self.is_working() && self.is_empty()
     }
 
     /// Puts an envelope in line, or in the place of its slot's older one. Returns false if `most` bytes wait already.
-    pub(super) fn put(&mut self, slot: Slot, sealed: Sealed, most: u64) -> bool {
-        let waiting = self.saves.get(&slot).map(|waiting| waiting.head.version);
+    pub(super) fn put(&mut self, slot: Slot, mut sealed: Sealed, most: u64) -> bool {
+        let waiting = self.saves.get(&slot).map(|waiting| (waiting.head.version, waiting.ticket));
+        // Who waits for the older one finds it written as the newer one.
+        sealed.ticket = waiting.map_or(sealed.ticket, |(_, ticket)| ticket.min(sealed.ticket));
+        let waiting = waiting.map(|(version, _)| version);
         let bytes = sealed.bytes.len() as u64;
         match waiting {
             None if !self.saves.has_room(bytes, most) => return false,
@@ -114,6 +122,7 @@ impl Lane {
     /// Drops all that waits or was begun. Answers how many snapshots among it were due.
     pub(super) fn empty(&mut self) -> usize {
         self.marks.clear();
+        self.marks_since = None;
         self.sweep = None;
         let begun = std::mem::take(&mut self.saving).into_iter().map(|(_, origin)| origin);
         let waiting = std::iter::from_fn(|| self.saves.take()).map(|(_, sealed)| sealed.origin);
@@ -131,7 +140,8 @@ impl Lane {
     }
 
     /// Adds marks; more than a bounded number of them are left out, and noted with the next use after today.
-    pub(super) fn mark(&mut self, marks: &[Mark], day: Day) {
+    pub(super) fn mark(&mut self, marks: &[Mark], day: Day, since: Option<u64>) {
+        self.marks_since = self.marks_since.into_iter().chain(since).min();
         self.marked_on = self.marked_on.max(day);
         let room = MOST_MARKS.saturating_sub(self.marks.len());
         self.marks.extend(marks.iter().take(room).cloned());
@@ -150,10 +160,12 @@ impl Lane {
             group.push((slot, sealed));
         }
         self.saving = group.iter().map(|(slot, sealed)| (slot.clone(), sealed.origin)).collect();
+        self.doing = group.iter().map(|(_, sealed)| sealed.ticket).min();
         if !group.is_empty() {
             return Some(Errand::Save(group));
         }
         if !self.marks.is_empty() {
+            self.doing = self.marks_since.take();
             return Some(Errand::Mark(self.marks.drain().collect(), self.marked_on));
         }
         self.sweep.take().map(Errand::Sweep)
@@ -173,7 +185,7 @@ mod tests {
 
     fn sealed(version: u64, origin: Origin) -> Sealed {
         let head = Head { version: Version(version), chain: Chain::from_bytes([1; 16]) };
-        Sealed { head, bytes: Bytes::new(), origin }
+        Sealed { head, bytes: Bytes::new(), origin, ticket: version }
     }
 
     fn next(lane: &mut Lane) -> Option<(u64, Origin)> {
@@ -228,8 +240,9 @@ mod tests {
     fn snapshots_go_before_marks_and_marks_before_sweeps() {
         let mut lane = Lane::new();
         lane.sweep(Day(1));
-        lane.mark(&[(slot("a"), Version(1)), (slot("a"), Version(1))], Day(9));
+        lane.mark(&[(slot("a"), Version(1)), (slot("a"), Version(1))], Day(9), Some(3));
         lane.put(slot("a"), sealed(5, Origin::Due), 1);
+        assert_eq!(lane.oldest(), Some(3));
         assert!(matches!(lane.take(), Some(Errand::Save(..))));
         assert!(matches!(lane.take(), Some(Errand::Mark(marks, Day(9))) if marks.len() == 1));
         assert!(matches!(lane.take(), Some(Errand::Sweep(Day(1)))));
