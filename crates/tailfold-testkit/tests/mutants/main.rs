@@ -126,6 +126,7 @@ mutants! {
     KeepsAll: snapshot_save::the_last_n_are_kept_by_version, snapshot_save::only_a_save_that_is_kept_prunes;
     PrunesWhenSuperseded: snapshot_save::only_a_save_that_is_kept_prunes;
     SavesInTwoSteps: snapshot_save::a_reader_beside_saves_always_finds_the_newest;
+    AnswersManyInReverse: snapshot_save::saves_of_many_slots_are_each_as_one;
     ExcludesTheBound: snapshot_save::a_bound_includes_its_version;
     IgnoresTheBound: snapshot_save::a_bound_includes_its_version;
     MixesSerials: snapshot_save::slots_are_apart_by_fold_serial_and_key;
@@ -139,6 +140,7 @@ mutants! {
     NotesOneSlot: snapshot_remove::use_is_noted_by_day;
     SweepsTheDayItself: snapshot_remove::a_sweep_keeps_what_was_used_on_the_day;
     SweepsEverything: snapshot_remove::a_sweep_keeps_what_its_filter_does_not_name;
+    SweepsWhatLasts: snapshot_remove::what_is_no_snapshot_is_never_swept;
     ForgetsByPrefix: snapshot_remove::a_key_is_forgotten_whole;
     CutsPayloads: snapshot_save::payloads_up_to_8_mib_are_exact;
     ListsEverything: snapshot_list::a_list_is_ordered_by_slot_and_version;

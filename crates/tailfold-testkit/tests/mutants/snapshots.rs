@@ -86,6 +86,17 @@ impl SnapshotStore for Mutant {
         self.inner.save(slot, save).await
     }
 
+    async fn save_many(&self, saves: &[(Slot, Save)]) -> Vec<Result<Saved>> {
+        let mut answers = Vec::with_capacity(saves.len());
+        for (slot, save) in saves {
+            answers.push(self.save(slot, save.clone()).await);
+        }
+        if self.is(Wrong::AnswersManyInReverse) {
+            answers.reverse();
+        }
+        answers
+    }
+
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {
         self.inner.list(if self.is(Wrong::ListsEverything) { SlotFilter::all() } else { filter })
     }
@@ -144,6 +155,19 @@ impl SnapshotStore for Mutant {
         match self.wrong {
             Wrong::SweepsTheDayItself => self.inner.sweep(filter, Day(unused_since.0 + 1)).await,
             Wrong::SweepsEverything => self.inner.sweep(SlotFilter::all(), unused_since).await,
+            Wrong::SweepsWhatLasts => {
+                let mut swept = self.inner.sweep(filter.clone(), unused_since).await?;
+                for info in self.inner.list_to_vec(filter).await? {
+                    if info.used < unused_since
+                        && let Some(kept) = self.inner.newest(&info.slot, None).await?
+                    {
+                        self.inner.compare_and_remove(&info.slot, &kept).await?;
+                        swept.snapshots += 1;
+                        swept.bytes += info.bytes;
+                    }
+                }
+                Ok(swept)
+            }
             _ => self.inner.sweep(filter, unused_since).await,
         }
     }
