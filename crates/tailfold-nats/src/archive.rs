@@ -2,7 +2,7 @@
 //!
 //! Everything here blocks.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -80,7 +80,8 @@ impl Writer {
         let mut name = target.as_os_str().to_owned();
         name.push(format!(".{}.part", EventId::fresh()));
         let path = PathBuf::from(name);
-        let file = File::create_new(&path).map_err(unwritable)?;
+        // All events are in it, and who may read the store is asked at the server.
+        let file = private().write(true).create_new(true).open(&path).map_err(unwritable)?;
         let mut writer = Self {
             out: BufWriter::with_capacity(BUFFER, file),
             hasher: blake3::Hasher::new(),
@@ -150,6 +151,20 @@ impl Writer {
         self.hasher.update(bytes);
         self.out.write_all(bytes).map_err(|error| unwritten(&self.target, error))
     }
+}
+
+#[cfg(unix)]
+fn private() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+#[cfg(not(unix))]
+fn private() -> OpenOptions {
+    OpenOptions::new()
 }
 
 /// A file that is removed unless it was renamed before.
@@ -345,6 +360,12 @@ mod tests {
         let (covered, checksum) = bytes.split_at(bytes.len() - 32);
         assert_eq!(checksum, blake3::hash(covered).as_bytes());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "nobody else may read a backup");
+        }
     }
 
     #[test]
