@@ -9,7 +9,10 @@ use async_nats::HeaderMap;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
-use tailfold::{Chain, Error, EventData, NewEvent, RecordedEvent, Result, StreamId, StreamWrite, Version};
+use tailfold::{
+    Chain, Error, ErrorKind, EventData, NewEvent, Outcome, RecordedEvent, Result, StreamId, StreamWrite,
+    Version,
+};
 
 use crate::commit::{self, Decoder, HEADER_ALLOWANCE, Place};
 use crate::patience::Deadline;
@@ -125,7 +128,35 @@ impl Shared {
     }
 
     /// The events of a commit, those that are left of it. Checks that they are what the commit's chain says.
+    ///
+    /// # Errors
+    /// `Unavailable` if the commit was removed meanwhile; `Corrupt` for damage.
     pub(crate) async fn events_of(
+        &self,
+        decoder: &mut Decoder,
+        stream: &StreamId,
+        message: &Message,
+        place: Place,
+    ) -> Result<Vec<RecordedEvent>> {
+        let error = match self.events_left_of(decoder, stream, message, place).await {
+            Err(error) if error.kind() == &ErrorKind::Corrupt && self.is_in_parts(message) => error,
+            read => return read,
+        };
+        // Where the stream is erased or truncated, the commit goes before its parts, or some parts alone while others are read.
+        let get = Get::at(message.seq);
+        let there = self.deadline().insist(|| self.wire.leader_get(&self.names.events, &get)).await?;
+        if there.is_none() {
+            let removed = format!(
+                "versions {} to {} of stream `{stream}` were removed meanwhile",
+                place.first, place.last
+            );
+            return Err(Error::unavailable(Outcome::NotDone, removed));
+        }
+        tracing::debug!(%error, "parts are read once more");
+        self.events_left_of(decoder, stream, message, place).await
+    }
+
+    async fn events_left_of(
         &self,
         decoder: &mut Decoder,
         stream: &StreamId,

@@ -86,3 +86,31 @@ async fn parts_of_racing_commits_survive_a_truncation() {
         assert_eq!(read(&store, &stream).await, all[origin as usize - 1..]);
     }
 }
+
+/// What is removed while it is read is not told as damage, in parts or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_are_removed_while_they_are_read_are_not_damage() {
+    let (_server, store) = small_server().await;
+    for (number, direction, erased) in [
+        (1, Direction::Forward, true),
+        (2, Direction::Backward, true),
+        (3, Direction::Forward, false),
+        (4, Direction::Backward, false),
+    ] {
+        let stream = stream(&format!("file/{number}"));
+        // Enough for a batch of its own, on either side of the commit in parts.
+        append(&store, &stream, events(300)).await;
+        append(&store, &stream, vec![large(60_000, number), origin("302"), large(60_000, number)]).await;
+        append(&store, &stream, [vec![origin("304")], events(300)].concat()).await;
+        let mut batches = store.read(&stream, VersionRange::ALL, direction);
+        batches.try_next().await.unwrap().unwrap();
+        let removal = match erased {
+            true => Removal::erase(Timestamp::from_micros(0)),
+            false => Removal::before_origin(304, Timestamp::from_micros(0)),
+        };
+        store.remove(&stream, removal).await.unwrap();
+        let error = batches.try_concat().await.map(|events| events.len()).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{number}: {error}");
+        assert!(error.to_string().contains("removed meanwhile"), "{error}");
+    }
+}
