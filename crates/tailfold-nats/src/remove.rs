@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use tailfold::{
-    Digest, Direction, Error, EventId, Head, Outcome, Position, Removal, Removed, Result, SlotFilter,
-    StreamId, Timestamp, Tombstone, Truncation, Version, VersionRange,
+    Digest, Direction, Error, ErrorKind, EventId, Head, Outcome, Position, Removal, Removed, Result,
+    SlotFilter, StreamId, Timestamp, Tombstone, Truncation, Version, VersionRange,
 };
 
 use crate::append::{Fate, Kind, Sending};
@@ -42,10 +42,11 @@ impl Shared {
         loop {
             let end = self.end_from_leader(stream, deadline).await?;
             let Some(head) = end.head() else {
-                if end.seq > 0 {
-                    self.remove_rest(stream, end.seq).await?;
-                }
-                return Ok(Removed::default());
+                let snapshots = match end.seq {
+                    0 => 0,
+                    tombstone => self.remove_rest(stream, tombstone).await?,
+                };
+                return Ok(Removed { snapshots, ..Removed::default() });
             };
             let first = self.first_version(stream).await?;
             let tombstone = Tombstone::event(head, id, recorded_at)?;
@@ -129,21 +130,27 @@ impl Shared {
                 }
             }
         }
-        // Where nothing is to be cut off, only the tombstone of the life before would go, from which the first event follows.
-        if first < origin {
-            let subject = self.names.commits_of(stream);
-            self.copy_tombstone(&subject).await?;
-            let purge = || self.wire.purge(&self.names.events, &subject, Some(commit.seq));
-            self.deadline().insist_on_change(purge).await?;
-        }
-        // Where the commit is not in parts, all parts before it are those of commits that are gone.
-        self.purge_parts(stream, self.lowest_part_from(&commit, origin)?.unwrap_or(commit.seq)).await?;
-        let snapshots = self.forget_below(stream.as_str(), origin).await?;
-        let marker = self.tell(stream, first, head, recorded_at).await.map_err(|error| {
-            let half = "the events are cut off, and the marker that tells it is not recorded for good yet: truncate again";
-            Error::unavailable(Outcome::Unknown, half).caused_by(error)
-        })?;
-        Ok(Removed { events: origin.since(first), snapshots, tombstone: None, marker })
+        let cut = async {
+            // Where nothing is to be cut off, only the tombstone of the life before would go, from which the first event follows.
+            if first < origin {
+                let subject = self.names.commits_of(stream);
+                self.copy_tombstone(&subject).await?;
+                let purge = || self.wire.purge(&self.names.events, &subject, Some(commit.seq));
+                self.deadline().insist_on_change(purge).await?;
+            }
+            // Where the commit is not in parts, all parts before it are those of commits that are gone.
+            self.purge_parts(stream, self.lowest_part_from(&commit, origin)?.unwrap_or(commit.seq)).await?;
+            let snapshots = self.forget_below(stream.as_str(), origin).await?;
+            let marker = self.tell(stream, first, head, recorded_at).await?;
+            Ok(Removed { events: origin.since(first), snapshots, tombstone: None, marker })
+        };
+        cut.await.map_err(|error: Error| match error.kind() {
+            ErrorKind::Unavailable(_) => {
+                let half = "the stream may be truncated in part: truncate again";
+                Error::unavailable(Outcome::Unknown, half).caused_by(error)
+            }
+            _ => error,
+        })
     }
 
     /// Records the stream's marker once more, after its events have gone. Answers where it stands; `None` if it was recorded for

@@ -106,3 +106,22 @@ async fn a_moved_tombstone_is_read_where_it_stood_until_the_stream_is_erased_aga
         assert_eq!(told(Position::ZERO).await, [&tombstones[1..], &[last]].concat());
     }
 }
+
+/// A truncation that fails after the events have gone is not told as one that was not done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncation_that_fails_half_way_is_of_unknown_outcome() {
+    let server = own_server(NatsVersion::V2_15_1).await;
+    let config = NatsConfig::new([server.url()]).deadline(Duration::from_secs(1));
+    let store = config.connect().await.unwrap();
+    let stream = stream("ledger/1");
+    append(&store, &stream, vec![event("1"), event("2")]).await;
+    append(&store, &stream, vec![origin("3")]).await;
+    Raw::connect(&server.url()).await.api("STREAM.DELETE.TF_SNAPSHOTS", json!({})).await;
+    let removal = || Removal::before_origin(3, Timestamp::from_micros(0));
+    let error = store.remove(&stream, removal()).await.unwrap_err();
+    assert_eq!(payloads(&read(&store, &stream).await), [b"3"], "the events have gone");
+    assert!(error.is_outcome_unknown() && error.to_string().contains("truncate again"), "{error}");
+    let again = open(&server.url(), "tf").await;
+    assert_eq!(again.remove(&stream, removal()).await.unwrap().events, 0);
+    assert!(verify_chains(&again, Filter::all(), |_| {}).await.unwrap().is_sound());
+}
