@@ -156,7 +156,9 @@ impl Shared {
         let subjects = self.subjects(&self.names.snapshots, &self.names.all_older_of(slot)).await?;
         let mut versions = Vec::with_capacity(subjects.len());
         for subject in subjects {
-            versions.extend(self.names.snapshot_of(&subject)?.older.filter(|version| *version < newest));
+            // What somebody else has put there is no snapshot.
+            let Ok(name) = self.names.snapshot_of(&subject) else { continue };
+            versions.extend(name.older.filter(|version| *version < newest));
         }
         versions.sort_unstable();
         Ok(versions)
@@ -200,7 +202,8 @@ impl Shared {
         Ok(())
     }
 
-    /// The snapshots of the slots that match, by slot and version.
+    /// The snapshots of the slots that match, by slot and version. What cannot be read as one is passed over: it must keep
+    /// nobody from sweeping, nor from erasing a stream.
     pub(crate) async fn find(self: &Arc<Self>, filter: &SlotFilter) -> Result<Vec<Found>> {
         let stream = &self.names.snapshots;
         let last = self.last_sequence(stream).await?;
@@ -212,10 +215,14 @@ impl Shared {
             let mut scan = Scan::new(self.clone(), wanted);
             while let Some(page) = scan.page().await? {
                 for message in page {
-                    let name = self.names.snapshot_of(&message.subject)?;
-                    let found_here =
-                        Found::new(&name.slot, message.subject.clone(), message.seq, Label::of(&message)?);
-                    found.push((found_here, name.older.is_some()));
+                    let read = self.names.snapshot_of(&message.subject);
+                    match read.and_then(|name| Ok((name, Label::of(&message)?))) {
+                        Ok((name, label)) => found.push((
+                            Found::new(&name.slot, message.subject, message.seq, label),
+                            name.older.is_some(),
+                        )),
+                        Err(error) => tracing::warn!(%error, "a message that is no snapshot is passed over"),
+                    }
                 }
             }
         }

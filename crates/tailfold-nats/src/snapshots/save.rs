@@ -98,8 +98,9 @@ impl Shared {
             let there = self.snapshot_from_leader(&subject, deadline).await?;
             let seq = there.as_ref().map_or(0, |there| there.seq);
             if self.write(slot, save, &subject, seq, deadline).await?.is_some() {
-                if let Some(there) = there {
-                    self.purge_snapshot_parts(slot, &Label::of(&there)?).await?;
+                // One whose label cannot be read names no parts.
+                if let Some(Ok(there)) = there.as_ref().map(Label::of) {
+                    self.purge_snapshot_parts(slot, &there).await?;
                 }
                 return Ok(Saved::Stored { pruned: self.prune(slot, save.keep, save.head.version).await? });
             }
@@ -257,7 +258,7 @@ impl Shared {
         for version in older.into_iter().take(excess) {
             let subject = self.names.older_of(slot, version);
             if let Some(message) = self.snapshot_from_leader(&subject, self.deadline()).await? {
-                let label = Label::of(&message)?;
+                let Ok(label) = Label::of(&message) else { continue };
                 let found = Found::new(slot, subject, message.seq, label);
                 pruned += u64::from(self.delete(&found).await?);
             }
