@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::names::{Names, text_of};
 use crate::setup::Purpose;
 use crate::store::NatsStore;
-use crate::wire::Wire;
+use crate::wire::{Link, Wire};
 
 /// How to connect to a store; every setting has a default that suits one server on a trusted network.
 ///
@@ -184,7 +184,8 @@ impl NatsConfig {
         self
     }
 
-    /// How long an operation is repeated that the server does not answer, as in an election. Default: 30 s.
+    /// How long an operation is repeated that the server does not answer, as in an election. Default: 30 s. Each attempt
+    /// waits 5 s at most for an answer, also where less is left.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -230,16 +231,16 @@ impl NatsConfig {
         if self.snapshot_retention_days == 0 {
             return Err(Error::invalid("snapshots must be kept for 1 day at least"));
         }
-        let (broken, breaks) = watch::channel(0);
-        let options = self.options(broken).await?;
+        let (told, link) = watch::channel(Link::default());
+        let options = self.options(told).await?;
         let client = options
             .connect(self.servers.as_slice())
             .await
             .map_err(|error| Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error))?;
-        Ok((names, Wire::new(client, breaks)))
+        Ok((names, Wire::new(client, link)))
     }
 
-    async fn options(&self, broken: watch::Sender<u64>) -> Result<ConnectOptions> {
+    async fn options(&self, told: watch::Sender<Link>) -> Result<ConnectOptions> {
         let mut options = ConnectOptions::new()
             .name("tailfold")
             .connection_timeout(Duration::from_secs(5))
@@ -247,8 +248,10 @@ impl NatsConfig {
             .ping_interval(Duration::from_secs(5))
             .require_tls(self.require_tls)
             .event_callback(move |event| {
-                if let Event::Disconnected = event {
-                    broken.send_modify(|times| *times += 1);
+                match event {
+                    Event::Disconnected => told.send_modify(|link| link.breaks += 1),
+                    Event::Connected => told.send_modify(|link| link.connects += 1),
+                    _ => {}
                 }
                 async move { tracing::info!(%event, "connection to NATS") }
             });

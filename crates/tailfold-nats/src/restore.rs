@@ -166,8 +166,8 @@ struct Upload<'a> {
 impl<'a> Upload<'a> {
     async fn begin(wire: &'a Wire, patience: Duration) -> Result<Self> {
         let inbox = wire.client.new_inbox();
-        let subscribed = wire.client.subscribe(format!("{inbox}.*.*")).await;
-        let acknowledgements = subscribed.map_err(|error| lost(&error))?;
+        let subscribed = wire.subscribe(format!("{inbox}.*.*")).await;
+        let acknowledgements = subscribed.map_err(|failure| failure.into_error(Outcome::NotDone))?;
         Ok(Self { wire, patience, inbox, acknowledgements, under_way: 0, bytes_under_way: 0 })
     }
 
@@ -182,7 +182,9 @@ impl<'a> Upload<'a> {
         let size = payload.len();
         // Whatever is not in the message itself comes back with its acknowledgement.
         let reply = format!("{}.{}.{size}", self.inbox, seq.unwrap_or(0));
-        let sent = self.wire.client.publish_with_reply_and_headers(subject, reply, headers, payload).await;
+        let sent = self.wire.client.publish_with_reply_and_headers(subject, reply, headers, payload);
+        let sent = timeout(self.patience, sent).await;
+        let sent = sent.map_err(|_| lost(&format!("nothing could be sent in {:?}", self.patience)))?;
         sent.map_err(|error| lost(&error))?;
         self.under_way += 1;
         self.bytes_under_way += size;

@@ -361,9 +361,8 @@ impl Consumer {
         struct Created {
             name: String,
         }
-        let silence = |error: &dyn std::fmt::Display| Failure::Silence(error.to_string());
         let inbox = shared.wire.client.new_inbox();
-        let messages = shared.wire.client.subscribe(inbox.clone()).await.map_err(|error| silence(&error))?;
+        let messages = shared.wire.subscribe(inbox.clone()).await?;
         let mut config = json!({
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": wanted.from.max(1),
@@ -400,8 +399,7 @@ impl Consumer {
             false => json!({ "batch": PULL, "max_bytes": bytes, "no_wait": true }),
         };
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name);
-        let sent = wire.client.publish_with_reply(subject, self.inbox.clone(), body.to_string().into()).await;
-        sent.map_err(|error| Failure::Silence(error.to_string()))
+        wire.send_for(subject, &self.inbox, body.to_string().into()).await
     }
 }
 

@@ -1,22 +1,30 @@
 //! Requests to JetStream, one attempt each, and what can go wrong with them.
 
+mod failure;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, StatusCode};
+use async_nats::connection::State;
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, StatusCode, Subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tailfold::{Error, Outcome};
 use tokio::sync::watch;
+use tokio::time::{Instant as Until, timeout, timeout_at};
+
+use self::failure::Refusal;
+pub(crate) use self::failure::{Failure, code};
 
 /// Longest wait for an answer before the request counts as lost and is settled or repeated.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the connection is there again, where nobody says so.
+const GLANCE: Duration = Duration::from_millis(20);
 /// How long a server may have nothing to say of its cluster, as one that is cut off from it, before another one is tried.
 const DEAF: Duration = Duration::from_secs(10);
 
@@ -28,12 +36,19 @@ static SUBJECT: HeaderName = HeaderName::from_static("Nats-Subject");
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) client: Client,
-    /// Changes when the connection breaks: what is on its way then is never answered.
-    breaks: watch::Receiver<u64>,
+    link: watch::Receiver<Link>,
     pub(crate) closed: Arc<AtomicBool>,
     began: Instant,
     /// Milliseconds after `began` since when no leader has answered; 0 while they do.
     deaf_since: Arc<AtomicU64>,
+}
+
+/// What the client tells of its connection, soon after it is so.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Link {
+    /// What is on its way when the connection breaks is never answered.
+    pub(crate) breaks: u64,
+    pub(crate) connects: u64,
 }
 
 /// A stored message.
@@ -43,49 +58,6 @@ pub(crate) struct Message {
     pub(crate) subject: String,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Bytes,
-}
-
-/// Why a request has no result.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The server refused.
-    Refused(Refusal),
-    /// Nobody was there to take it: it was not done.
-    Nobody(String),
-    /// No answer, or none that can be read: it may have been done.
-    Silence(String),
-    /// The store was closed.
-    Closed,
-}
-
-/// An error of the JetStream API.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Refusal {
-    #[serde(default)]
-    code: u64,
-    #[serde(default, rename = "err_code")]
-    pub(crate) error: u64,
-    #[serde(default)]
-    description: String,
-}
-
-/// Error codes that are looked at.
-pub(crate) mod code {
-    pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10071;
-    /// Another message with the same expectation is being stored.
-    pub(crate) const IN_FLIGHT: u64 = 10164;
-    pub(crate) const NO_MESSAGE: u64 = 10037;
-    /// What deleting a message answers that is not there, depending on where it would be.
-    pub(crate) const NOT_DELETED: u64 = 10057;
-    pub(crate) const NO_SEQUENCE: u64 = 10043;
-    /// Also what an election looks like.
-    pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
-    pub(crate) const MESSAGE_TOO_LARGE: u64 = 10054;
-    /// What a server answers, as its own fault, to a stream that it can never have.
-    pub(crate) const INVALID_STREAM: u64 = 10052;
-    pub(crate) const NO_REPLICAS: u64 = 10074;
-    /// Another stream has the subjects.
-    pub(crate) const SUBJECT_OVERLAP: u64 = 10065;
 }
 
 /// Which message the leader is asked for.
@@ -147,13 +119,13 @@ struct Done {
 }
 
 impl Wire {
-    pub(crate) fn new(client: Client, breaks: watch::Receiver<u64>) -> Self {
-        Self { client, breaks, closed: Arc::default(), began: Instant::now(), deaf_since: Arc::default() }
+    pub(crate) fn new(client: Client, link: watch::Receiver<Link>) -> Self {
+        Self { client, link, closed: Arc::default(), began: Instant::now(), deaf_since: Arc::default() }
     }
 
     /// How often the connection has broken.
     pub(crate) fn breaks(&self) -> u64 {
-        *self.breaks.borrow()
+        self.link.borrow().breaks
     }
 
     /// Stores a message; answers its sequence.
@@ -175,8 +147,20 @@ impl Wire {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<(), Failure> {
-        let sent = self.client.publish_with_headers(subject, headers, payload).await;
-        sent.map_err(|error| Failure::Silence(error.to_string()))
+        self.connected().await?;
+        sent_in_time(self.client.publish_with_headers(subject, headers, payload)).await
+    }
+
+    /// Sends a message of which the answers go to an inbox.
+    pub(crate) async fn send_for(&self, subject: String, inbox: &str, payload: Bytes) -> Result<(), Failure> {
+        self.connected().await?;
+        sent_in_time(self.client.publish_with_reply(subject, inbox.to_owned(), payload)).await
+    }
+
+    /// Listens to subjects from now on.
+    pub(crate) async fn subscribe(&self, subjects: String) -> Result<Subscriber, Failure> {
+        self.connected().await?;
+        sent_in_time(self.client.subscribe(subjects)).await
     }
 
     /// A request of the JetStream API.
@@ -263,6 +247,11 @@ impl Wire {
             }
             return answer;
         }
+        if self.client.connection_state() != State::Connected {
+            // Another server is looked for already.
+            self.deaf_since.store(0, Ordering::Relaxed);
+            return answer;
+        }
         let now = self.began.elapsed().as_millis() as u64 + 1;
         let since = match self.deaf_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => now,
@@ -280,20 +269,59 @@ impl Wire {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::Closed);
         }
-        let mut breaks = self.breaks.clone();
-        breaks.mark_unchanged();
+        let until = Until::now() + PATIENCE;
+        self.connected_until(until).await?;
+        let mut link = self.link.clone();
+        let breaks = link.borrow_and_update().breaks;
+        // The client's own limit does not count the wait for room in its queue.
+        let request = request.timeout(None);
         let answer = tokio::select! {
-            answer = self.client.send_request(subject, request.timeout(Some(PATIENCE))) => answer,
+            answer = timeout_at(until, self.client.send_request(subject, request)) => answer,
             // The sender lives as long as the client.
-            Ok(()) = breaks.changed() => return Err(Failure::Silence("the connection broke".to_owned())),
+            Ok(_) = link.wait_for(|link| link.breaks != breaks) => {
+                return Err(Failure::Silence("the connection broke".to_owned()));
+            }
         };
+        let answer = answer.map_err(|_| Failure::Silence(format!("no answer in {PATIENCE:?}")))?;
         answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => {
                 Failure::Nobody("nobody is there: no JetStream, or no leader".to_owned())
             }
-            RequestErrorKind::TimedOut => Failure::Silence(format!("no answer in {PATIENCE:?}")),
             _ => Failure::Silence(error.to_string()),
         })
+    }
+
+    async fn connected(&self) -> Result<(), Failure> {
+        self.connected_until(Until::now() + PATIENCE).await
+    }
+
+    /// Waits until a server is connected to. Without one the client would keep what it is told, until its queue is full and
+    /// everybody waits for room in it; and send it later, when nobody waits for an answer any more.
+    async fn connected_until(&self, until: Until) -> Result<(), Failure> {
+        let mut link = self.link.clone();
+        loop {
+            link.mark_unchanged();
+            if self.client.connection_state() == State::Connected {
+                return Ok(());
+            }
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(Failure::Closed);
+            }
+            if Until::now() >= until {
+                return Err(Failure::Nobody("no server is connected to".to_owned()));
+            }
+            let again = until.min(Until::now() + GLANCE);
+            // Not every change is told where there are many.
+            let _ = timeout_at(again, link.changed()).await;
+        }
+    }
+}
+
+/// What the client is told, if it has room for it in time.
+async fn sent_in_time<T, E: fmt::Display>(sent: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    match timeout(PATIENCE, sent).await {
+        Ok(sent) => sent.map_err(|error| Failure::Silence(error.to_string())),
+        Err(_) => Err(Failure::Silence(format!("nothing could be sent in {PATIENCE:?}"))),
     }
 }
 
@@ -349,64 +377,5 @@ impl Message {
     /// The value of a header.
     pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name.clone()).map(HeaderValue::as_str)
-    }
-}
-
-impl Failure {
-    /// Whether the same request may succeed later.
-    pub(crate) fn is_passing(&self) -> bool {
-        match self {
-            Self::Nobody(_) | Self::Silence(_) => true,
-            Self::Closed => false,
-            Self::Refused(refusal) if matches!(refusal.error, code::INVALID_STREAM | code::NO_REPLICAS) => {
-                false
-            }
-            Self::Refused(refusal) => {
-                refusal.code >= 500
-                    || matches!(
-                        refusal.error,
-                        code::STREAM_NOT_FOUND | code::WRONG_LAST_SEQUENCE | code::IN_FLIGHT
-                    )
-            }
-        }
-    }
-
-    /// Whether the request may have been carried out.
-    pub(crate) fn may_be_done(&self) -> bool {
-        matches!(self, Self::Silence(_))
-    }
-
-    /// Whether the server said no, so that the request was not carried out.
-    pub(crate) fn is_refused(&self, error: u64) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.error == error)
-    }
-
-    /// As the caller sees it, once there is no more waiting.
-    pub(crate) fn into_error(self, outcome: Outcome) -> Error {
-        match self {
-            Self::Refused(refusal) if refusal.error == code::MESSAGE_TOO_LARGE => {
-                Error::invalid("a message is larger than the stream allows").caused_by(refusal.to_string())
-            }
-            Self::Refused(refusal) if matches!(refusal.error, code::INVALID_STREAM | code::NO_REPLICAS) => {
-                Error::invalid("the server cannot have such a stream").caused_by(refusal.to_string())
-            }
-            Self::Refused(refusal) if refusal.error == code::SUBJECT_OVERLAP => Error::invalid(
-                "another stream of the server has the store's subjects: remove it, or choose another name",
-            )
-            .caused_by(refusal.to_string()),
-            Self::Refused(refusal) => {
-                Error::unavailable(outcome, "the server refused").caused_by(refusal.to_string())
-            }
-            Self::Nobody(reason) | Self::Silence(reason) => {
-                Error::unavailable(outcome, "the server did not answer").caused_by(reason)
-            }
-            Self::Closed => Error::unavailable(outcome, "the store was closed"),
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (JetStream error {})", self.description, self.error)
     }
 }

@@ -286,3 +286,33 @@ async fn a_commit_that_was_cut_off_in_part_is_recognised() {
     store.remove(&stream, Removal::before_origin(2, Timestamp::from_micros(0))).await.unwrap();
     assert_eq!(store.append(commit).await.unwrap(), Committed { repeated: true, ..first });
 }
+
+/// Without a server everything is told as not done at the deadline, however many wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_gone_keeps_nobody_waiting_beyond_the_deadline() {
+    let mut server = own_server(NatsVersion::V2_15_1).await;
+    let store = NatsConfig::new([server.url()]).deadline(Duration::from_secs(1)).connect().await.unwrap();
+    append(&store, &stream("account/1"), events(1)).await;
+    let _server = tokio::task::spawn_blocking(move || {
+        server.kill().unwrap();
+        server
+    })
+    .await
+    .unwrap();
+    // More than the client has room for.
+    let waiting: Vec<_> = (0..3_000)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { store.head(&stream(&format!("account/{number}"))).await })
+        })
+        .collect();
+    let all = futures_util::future::join_all(waiting);
+    for answer in tokio::time::timeout(Duration::from_secs(20), all).await.expect("an end") {
+        let error = answer.unwrap().unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
+    }
+    let commit = Commit::new(stream("account/1"), Expected::Any, events(1));
+    let error = store.append(commit).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
+    assert!(error.to_string().contains("no server is connected to"), "{error}");
+}
