@@ -202,10 +202,19 @@ impl Shared {
         let mut outcome = Outcome::NotDone;
         loop {
             let before = self.continuity.highest();
-            let failure = match self.attempt(id, sendings).await {
+            // That the log is the one that is meant is made sure of before each attempt, and of what was stored, after it.
+            let sent = match Box::pin(self.dispel_doubt()).await? {
+                Ok(connects) => self.attempt(connects, id, sendings).await,
+                Err(Failure::Closed) => Err(Failure::Closed),
+                Err(unsure) => Err(Failure::Nobody(format!("the log may be another one: {unsure}"))),
+            };
+            let failure = match sent {
                 Ok(last) => {
-                    Box::pin(self.note_acknowledged(before, last)).await?;
-                    return Ok(Fate::Stored { last });
+                    Box::pin(self.note_acknowledged(before, last, id)).await?;
+                    match Box::pin(self.dispel_doubt()).await? {
+                        Ok(_) => return Ok(Fate::Stored { last }),
+                        Err(unsure) => Failure::Silence(format!("stored, perhaps in another log: {unsure}")),
+                    }
                 }
                 Err(failure) => failure,
             };
@@ -217,7 +226,13 @@ impl Shared {
                 return Err(failure.into_error(outcome));
             }
             match Box::pin(self.settle(id, sendings)).await {
-                Ok(Some(fate)) => return Ok(fate),
+                Ok(Some(Fate::Stored { last })) => {
+                    outcome = Outcome::Unknown;
+                    if Box::pin(self.dispel_doubt()).await?.is_ok() {
+                        return Ok(Fate::Stored { last });
+                    }
+                }
+                Ok(Some(Fate::Beaten)) => return Ok(Fate::Beaten),
                 // Others were first in what it must come next of. That never goes back, so an earlier attempt is refused as well,
                 // if it was not found just now.
                 Ok(None)
@@ -242,7 +257,7 @@ impl Shared {
         }
     }
 
-    async fn attempt(&self, id: &str, sendings: &[Sending<'_>]) -> Result<u64, Failure> {
+    async fn attempt(&self, connects: u64, id: &str, sendings: &[Sending<'_>]) -> Result<u64, Failure> {
         let message =
             |sending: &Sending<'_>| (sending.subject.clone(), sending.headers(id), sending.payload.clone());
         let Some((last, others)) = sendings.split_last() else { return Ok(0) };
@@ -257,7 +272,7 @@ impl Shared {
             }
             commit::batch_headers(&mut headers, &batch, sendings.len(), true);
         }
-        self.wire.publish(subject, headers, payload).await
+        self.wire.publish_on(connects, subject, headers, payload).await
     }
 
     /// What became of an attempt, if it can be said.

@@ -202,9 +202,14 @@ pub(crate) fn is_tombstone(message: &Message) -> bool {
     message.header(&ERASED).is_some()
 }
 
+/// The name of the attempt to append that has stored a message.
+pub(crate) fn name_of(message: &Message) -> Option<&str> {
+    message.header(&COMMIT)
+}
+
 /// Whether the message was stored by that attempt to append.
 pub(crate) fn is_of(message: &Message, id: &str) -> bool {
-    message.header(&COMMIT) == Some(id)
+    name_of(message) == Some(id)
 }
 
 /// The headers of a copy of a tombstone; it takes the place of the stream's copy before.
@@ -227,7 +232,7 @@ pub(crate) fn stood_at(copy: &Message) -> Option<u64> {
 
 /// Whether two messages were stored by the same attempt to append.
 pub(crate) fn same_attempt(one: &Message, other: &Message) -> bool {
-    one.header(&COMMIT).is_some_and(|name| is_of(other, name))
+    name_of(one).is_some_and(|name| is_of(other, name))
 }
 
 /// The place of a message in a commit to several streams, from 1; `None`: there is only one, or it was restored from a backup.

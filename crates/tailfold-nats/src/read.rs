@@ -84,7 +84,7 @@ impl Shared {
         };
         let last = deadline.insist(ask).await??;
         if let Some(last) = &last {
-            self.continuity.note(last.seq);
+            self.continuity.note_message(last);
             self.ends.note(stream, End::after(stream, last)?);
         }
         Ok(last)
@@ -95,7 +95,7 @@ impl Shared {
         self.look_after_log().await?;
         let known = match self.ends.seen(stream) {
             Seen::AtLeast(known) => Some(known),
-            Seen::Forgotten if self.replicated => None,
+            Seen::Forgotten if self.continuity.is_replicated() => None,
             Seen::Forgotten => Some(0),
         };
         if let Some(known) = known {
@@ -107,7 +107,7 @@ impl Shared {
                     return Ok(Some(last));
                 }
                 // Another replica may know of an event.
-                Ok(None) if known == 0 && !self.replicated => return Ok(None),
+                Ok(None) if known == 0 && !self.continuity.is_replicated() => return Ok(None),
                 _ => {}
             }
         }

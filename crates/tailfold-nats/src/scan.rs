@@ -120,7 +120,7 @@ impl Scan {
             let is_live = self.wanted.to.is_none();
             let is_new = self.consumer.is_none();
             let arrived = self.arrived().await;
-            if is_live && is_new {
+            if is_new && (is_live || self.shared.is_in_doubt()) {
                 // Not before it has a consumer: what that delivers is of the log that is looked at now.
                 self.shared.check_log().await?;
             }
@@ -169,7 +169,7 @@ impl Scan {
         if let Some(last) = messages.last() {
             self.wanted.from = self.wanted.from.max(last.seq + 1);
             if self.wanted.stream == self.shared.names.events {
-                self.shared.continuity.note(last.seq);
+                self.shared.continuity.note_message(last);
             }
         }
         messages.retain(|message| {
@@ -220,7 +220,7 @@ impl Scan {
                 Ok(Ok(self.again("the last message was removed")))
             }
             // One server holds all there is: what it does not have was removed, unless its log went back.
-            Ok(_) if !self.shared.replicated => self.rest_by_leader(to).await,
+            Ok(_) if !self.shared.continuity.is_replicated() => self.rest_by_leader(to).await,
             Ok(_) => {
                 self.shared.check_log().await?;
                 Ok(Ok(self.again("no server that answers knows the log that far")))

@@ -81,6 +81,9 @@ pub(crate) async fn open(
         let is_right = |there: &Config| check(settings, there, release, &names);
         open_stream(&wire, merged(&shape, [Some(own), extra]), create, deadline, is_right).await?
     };
+    let continuity = Continuity::begin(&wire, &names).await;
+    let continuity = continuity.map_err(|failure| failure.into_error(Outcome::NotDone))?;
+    continuity.note_replicas(replicas_of(&events) as usize);
     // Before there is more of it, a store that is being restored must look like none to everybody else.
     let id = identity(&wire, &names, create, purpose, deadline).await?;
     // Both streams of a store are alike.
@@ -108,9 +111,8 @@ pub(crate) async fn open(
         ends: Ends::new(),
         written: WrittenSubjects::new(),
         id,
-        continuity: Continuity::new(),
+        continuity,
         deadline: settings.deadline,
-        replicated: replicas_of(&events) > 1,
         immutable: is_on(&events, "deny_purge"),
         several_streams: is_on(&events, "allow_atomic"),
         checks_categories: release >= CHECKS_CATEGORIES && replicas_of(&events) <= 1,

@@ -109,7 +109,7 @@ impl Shared {
     async fn snapshot_message(&self, subject: &str) -> Result<Option<Message>> {
         let (stream, deadline) = (&self.names.snapshots, self.deadline());
         let found = deadline.insist(|| self.wire.direct_last(stream, subject)).await?;
-        match self.replicated.then(|| self.written.least(subject)).flatten() {
+        match self.continuity.is_replicated().then(|| self.written.least(subject)).flatten() {
             // The replica is behind what this process has done.
             Some(least) if found.as_ref().map_or(0, |found| found.seq) < least => {
                 self.snapshot_from_leader(subject, deadline).await

@@ -45,8 +45,6 @@ pub(crate) struct Shared {
     pub(crate) id: StoreId,
     pub(crate) continuity: Continuity,
     pub(crate) deadline: Duration,
-    /// More than one replica: an answer of any of them may be behind.
-    pub(crate) replicated: bool,
     pub(crate) immutable: bool,
     pub(crate) several_streams: bool,
     /// The server can check that nothing was added to a category.
@@ -169,7 +167,7 @@ impl SnapshotAndTail for NatsStore {
         if at_or_below.is_none() {
             self.shared.ends.note_base(stream, from);
         }
-        if self.shared.replicated && version_of(last.as_ref())? < from {
+        if self.shared.continuity.is_replicated() && version_of(last.as_ref())? < from {
             // The replica that gave the snapshot was faster than the one that gave the commit.
             last = self.shared.last_from_leader(stream, self.shared.deadline()).await?;
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::connection::State;
-use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Statistics, StatusCode, Subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -37,6 +37,7 @@ static SUBJECT: HeaderName = HeaderName::from_static("Nats-Subject");
 pub(crate) struct Wire {
     pub(crate) client: Client,
     link: watch::Receiver<Link>,
+    statistics: Arc<Statistics>,
     pub(crate) closed: Arc<AtomicBool>,
     began: Instant,
     /// Milliseconds after `began` since when no leader has answered; 0 while they do.
@@ -120,12 +121,13 @@ struct Done {
 
 impl Wire {
     pub(crate) fn new(client: Client, link: watch::Receiver<Link>) -> Self {
-        Self { client, link, closed: Arc::default(), began: Instant::now(), deaf_since: Arc::default() }
+        let (statistics, closed, deaf_since) = (client.statistics(), Arc::default(), Arc::default());
+        Self { client, link, statistics, closed, began: Instant::now(), deaf_since }
     }
 
-    /// How often the connection has broken.
-    pub(crate) fn breaks(&self) -> u64 {
-        self.link.borrow().breaks
+    /// How often a server was connected to. Counted before anything is sent to it.
+    pub(crate) fn connects(&self) -> u64 {
+        self.statistics.connects.load(Ordering::Acquire)
     }
 
     /// Stores a message; answers its sequence.
@@ -137,6 +139,19 @@ impl Wire {
     ) -> Result<u64, Failure> {
         let request = Request::new().headers(headers).payload(payload);
         let answer = self.ask(subject, request).await?;
+        acknowledged(&answer.payload)
+    }
+
+    /// As [`Wire::publish`], unless another connection was made after that many.
+    pub(crate) async fn publish_on(
+        &self,
+        connects: u64,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<u64, Failure> {
+        let request = Request::new().headers(headers).payload(payload);
+        let answer = self.ask_on(Some(connects), subject, request).await?;
         acknowledged(&answer.payload)
     }
 
@@ -266,11 +281,23 @@ impl Wire {
     }
 
     async fn ask(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
+        self.ask_on(None, subject, request).await
+    }
+
+    async fn ask_on(
+        &self,
+        connects: Option<u64>,
+        subject: String,
+        request: Request,
+    ) -> Result<async_nats::Message, Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::Closed);
         }
         let until = Until::now() + PATIENCE;
         self.connected_until(until).await?;
+        if connects.is_some_and(|connects| connects != self.connects()) {
+            return Err(Failure::Nobody("there is another connection now".to_owned()));
+        }
         let mut link = self.link.clone();
         let breaks = link.borrow_and_update().breaks;
         // The client's own limit does not count the wait for room in its queue.
@@ -291,7 +318,7 @@ impl Wire {
         })
     }
 
-    async fn connected(&self) -> Result<(), Failure> {
+    pub(crate) async fn connected(&self) -> Result<(), Failure> {
         self.connected_until(Until::now() + PATIENCE).await
     }
 

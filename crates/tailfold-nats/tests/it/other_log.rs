@@ -69,6 +69,22 @@ async fn nothing_is_recorded_in_a_store_that_was_made_again_and_is_longer() {
     assert_eq!(other.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 5);
 }
 
+/// Also at once: nothing that lands in another log is told as done, whether that is longer or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_as_done_that_lands_in_a_store_that_was_just_made_again() {
+    let url = shared_server().await;
+    for (to, expected) in [("a/1", Expected::Any), ("a/2", Expected::Any), ("a/3", Expected::NoStream)] {
+        let (store, name) = fresh_store().await;
+        append(&store, &stream("a/1"), events(1)).await;
+        let other = made_again(&url, &name).await;
+        for _ in 0..5 {
+            append(&other, &stream("a/1"), events(1)).await;
+        }
+        is_another_log(&store.append(Commit::new(stream(to), expected, events(1))).await.unwrap_err());
+        is_another_log(&store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap_err());
+    }
+}
+
 /// A live reader of a store that was made again is told, whether the other log is shorter or longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_reader_of_a_store_that_was_made_again_is_told() {
@@ -165,6 +181,31 @@ fn copy(from: &Path, to: &Path) {
             false => drop(std::fs::copy(entry.path(), to).unwrap()),
         }
     }
+}
+
+/// An append that waits for its server to come back is not sent to another store that is there instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_outlasts_an_outage_is_not_recorded_in_another_store() {
+    let (first, second) = (own_server(NatsVersion::V2_15_1).await, own_server(NatsVersion::V2_15_1).await);
+    let other = open(&second.url(), "tf").await;
+    rounds(&other, 5).await;
+    let switch = Switch::to(first.port()).await;
+    let config = NatsConfig::new([switch.url()]).deadline(Duration::from_secs(20));
+    let store = config.connect().await.unwrap();
+    append(&store, &stream("a/1"), events(1)).await;
+    // Nobody listens there.
+    switch.turn_to(9);
+    let glance = Duration::from_millis(500);
+    while tokio::time::timeout(glance, store.head(&stream("a/1"))).await.is_ok() {}
+    let commit = Commit::new(stream("c/1"), Expected::NoStream, events(1));
+    let appending = tokio::spawn({
+        let store = store.clone();
+        async move { store.append(commit).await }
+    });
+    tokio::time::sleep(LOOKED_AGAIN).await;
+    switch.turn_to(second.port());
+    is_another_log(&appending.await.unwrap().unwrap_err());
+    assert_eq!(other.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 10);
 }
 
 /// Two servers with one log, of which the second lacks what was appended last, and what stands in front of them.
@@ -264,4 +305,51 @@ async fn a_log_that_went_back_is_noticed_by_appends_and_live_readers() {
         }
     };
     is_another_log(&tokio::time::timeout(Duration::from_secs(25), told).await.unwrap());
+}
+
+/// An older copy that has grown beyond what a process knows has the same id, and no less events.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_went_back_is_noticed_although_it_has_grown_since() {
+    let Behind { whole, short, _directory } = Behind::by(10, 3).await;
+    let grown = open(&short.url(), "tf").await;
+    rounds(&grown, 20).await;
+    let before = grown.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+    let switch = Switch::to(whole.port()).await;
+    let config = NatsConfig::new([switch.url()]).deadline(Duration::from_secs(20));
+    let (by_append, by_read) = (config.clone().connect().await.unwrap(), config.connect().await.unwrap());
+    append(&by_append, &stream("c/1"), events(1)).await;
+    assert_eq!(by_read.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 27);
+    switch.turn_to(short.port());
+    for store in [by_append, by_read] {
+        is_another_log(
+            &store.append(Commit::new(stream("d/1"), Expected::Any, events(1))).await.unwrap_err(),
+        );
+        is_another_log(&store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap_err());
+    }
+    assert_eq!(grown.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap(), before);
+}
+
+/// A read of the log that has begun in one store does not go on in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_to_the_end_never_goes_on_in_another_store() {
+    let (first, second) = (own_server(NatsVersion::V2_15_1).await, own_server(NatsVersion::V2_15_1).await);
+    // More than is on its way at once.
+    rounds(&open(&first.url(), "tf").await, 900).await;
+    rounds(&open(&second.url(), "tf").await, 1_000).await;
+    let switch = Switch::to(first.port()).await;
+    let config = NatsConfig::new([switch.url()]).deadline(Duration::from_secs(20));
+    let store = config.connect().await.unwrap();
+    let all = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+    let mut batches = store.read_all(Position::ZERO, Filter::all(), Follow::ToEnd);
+    let mut read = batches.try_next().await.unwrap().unwrap().events;
+    switch.turn_to(second.port());
+    let error = loop {
+        match batches.try_next().await {
+            Ok(Some(batch)) => read.extend(batch.events),
+            Ok(None) => panic!("the read ended in another store, with {} events", read.len()),
+            Err(error) => break error,
+        }
+    };
+    is_another_log(&error);
+    assert_eq!(read, all[..read.len()], "an event of another store");
 }
