@@ -19,7 +19,7 @@ use crate::commit::{self, End, Place, end_of, fresh_name, position};
 use crate::parts::Body;
 use crate::patience::{Backoff, Deadline};
 use crate::store::Shared;
-use crate::wire::{Failure, Get, code};
+use crate::wire::{Failure, Get, Message, code};
 
 /// Most streams in one commit: the server's limit of a batch.
 const MAX_STREAMS: usize = 1000;
@@ -55,6 +55,16 @@ impl Sending<'_> {
         self.within.is_some() || matches!(self.kind, Kind::Marker { .. })
     }
 
+    /// Whether another message of the subject, the first that is left after what this one names, stands in its place. If not,
+    /// what came in between was removed, and may have been this one.
+    fn is_beaten_by(&self, other: &Message) -> bool {
+        match self.kind {
+            Kind::Marker { .. } => true,
+            Kind::Commit | Kind::Tombstone => Place::of(other)
+                .map_or(true, |other| (other.first, other.before) == (self.place.first, self.place.before)),
+        }
+    }
+
     fn headers(&self, id: &str) -> HeaderMap {
         let mut headers = match self.kind {
             Kind::Commit => self.end.headers(id, self.place),
@@ -74,6 +84,20 @@ pub(crate) enum Fate {
     Stored { last: u64 },
     /// Others were first; these will never be stored.
     Beaten,
+}
+
+/// What is known of an attempt.
+enum Settled {
+    Stored {
+        last: u64,
+    },
+    Beaten,
+    /// What came next on the subject was removed, this or something else; the first that is left stands there.
+    Hidden {
+        subject: String,
+        seq: u64,
+    },
+    Nothing,
 }
 
 impl Shared {
@@ -200,6 +224,7 @@ impl Shared {
     pub(crate) async fn send(&self, id: &str, sendings: &[Sending<'_>], deadline: Deadline) -> Result<Fate> {
         let mut backoff = Backoff::new();
         let mut outcome = Outcome::NotDone;
+        let known_before = self.continuity.highest();
         loop {
             let before = self.continuity.highest();
             // That the log is the one that is meant is made sure of before each attempt, and of what was stored, after it.
@@ -226,28 +251,33 @@ impl Shared {
                 return Err(failure.into_error(outcome));
             }
             match Box::pin(self.settle(id, sendings)).await {
-                Ok(Some(Fate::Stored { last })) => {
+                Ok(Settled::Stored { last }) => {
                     outcome = Outcome::Unknown;
                     if Box::pin(self.dispel_doubt()).await?.is_ok() {
                         return Ok(Fate::Stored { last });
                     }
                 }
-                Ok(Some(Fate::Beaten)) => return Ok(Fate::Beaten),
+                Ok(Settled::Beaten) => return Ok(Fate::Beaten),
+                // No attempt was stored between the two: each was refused, or what is left was there before them.
+                Ok(Settled::Hidden { seq, .. }) if outcome == Outcome::NotDone || seq <= known_before => {
+                    return Ok(Fate::Beaten);
+                }
+                Ok(Settled::Hidden { subject, .. }) => return Err(self.untold(&subject)),
                 // Others were first in what it must come next of. That never goes back, so an earlier attempt is refused as well,
                 // if it was not found just now.
-                Ok(None)
+                Ok(Settled::Nothing)
                     if failure.is_refused(code::WRONG_LAST_SEQUENCE)
                         && sendings.iter().any(Sending::may_be_beaten_unseen) =>
                 {
                     return Ok(Fate::Beaten);
                 }
                 // The message that it comes after is not there any more.
-                Ok(None) if failure.is_refused(code::WRONG_LAST_SEQUENCE) => {
+                Ok(Settled::Nothing) if failure.is_refused(code::WRONG_LAST_SEQUENCE) => {
                     if let Some(error) = Box::pin(self.why_refused(sendings)).await {
                         return Err(error);
                     }
                 }
-                Ok(None) => {}
+                Ok(Settled::Nothing) => {}
                 Err(unsettled) => tracing::debug!(?unsettled, id, "not settled"),
             }
             if deadline.has_passed() {
@@ -255,6 +285,18 @@ impl Shared {
             }
             backoff.pause().await;
         }
+    }
+
+    fn untold(&self, subject: &str) -> Error {
+        let stream = self.names.stream_of(subject).map(|stream| format!("stream `{stream}`"));
+        Error::unavailable(
+            Outcome::Unknown,
+            format!(
+                "the answer was lost, and what came next in {} was erased or cut off before it could be looked at, which may be \
+                 this: read the stream before you repeat it",
+                stream.unwrap_or_else(|_| format!("`{subject}`"))
+            ),
+        )
     }
 
     async fn attempt(&self, connects: u64, id: &str, sendings: &[Sending<'_>]) -> Result<u64, Failure> {
@@ -275,21 +317,34 @@ impl Shared {
         self.wire.publish_on(connects, subject, headers, payload).await
     }
 
-    /// What became of an attempt, if it can be said.
-    async fn settle(&self, id: &str, sendings: &[Sending<'_>]) -> Result<Option<Fate>, Failure> {
+    /// What became of an attempt.
+    async fn settle(&self, id: &str, sendings: &[Sending<'_>]) -> Result<Settled, Failure> {
+        let mut settled = Settled::Nothing;
         for (index, sending) in sendings.iter().enumerate() {
             let next = Get::next(sending.subject.as_str(), sending.end.seq + 1);
-            match self.wire.leader_get(&self.names.events, &next).await? {
-                Some(message) if commit::is_of(&message, id) => {
-                    // A batch is stored without anything in between.
-                    let behind = sendings.len() - 1 - index;
-                    return Ok(Some(Fate::Stored { last: message.seq + behind as u64 }));
-                }
-                Some(_) => return Ok(Some(Fate::Beaten)),
-                None => {}
+            let Some(next) = self.wire.leader_get(&self.names.events, &next).await? else { continue };
+            if commit::is_of(&next, id) {
+                // A batch is stored without anything in between.
+                let behind = sendings.len() - 1 - index;
+                return Ok(Settled::Stored { last: next.seq + behind as u64 });
             }
+            if sending.is_beaten_by(&next) {
+                return Ok(Settled::Beaten);
+            }
+            if let Some(last) = self.moved_tombstone(id, sending).await? {
+                return Ok(Settled::Stored { last });
+            }
+            settled = Settled::Hidden { subject: sending.subject.clone(), seq: next.seq };
         }
-        Ok(None)
+        Ok(settled)
+    }
+
+    /// Where a tombstone stood that was stored by an attempt and taken from its place since.
+    async fn moved_tombstone(&self, id: &str, sending: &Sending<'_>) -> Result<Option<u64>, Failure> {
+        let copies = self.names.moved_tombstone_of(&sending.subject);
+        let Some(copies) = copies.filter(|_| sending.kind == Kind::Tombstone) else { return Ok(None) };
+        let copy = self.wire.leader_get(&self.names.events, &Get::last(copies)).await?;
+        Ok(copy.filter(|copy| commit::is_of(copy, id)).and_then(|copy| commit::stood_at(&copy)))
     }
 
     /// What is wrong where messages are refused although nothing came after what they name; `None`: nothing, or it cannot be said.

@@ -287,6 +287,66 @@ async fn a_commit_that_was_cut_off_in_part_is_recognised() {
     assert_eq!(store.append(commit).await.unwrap(), Committed { repeated: true, ..first });
 }
 
+/// What was recorded, and erased or cut off before its lost answer was settled, is not recorded a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_answer_is_lost_is_not_repeated_after_it_was_removed() {
+    let server = own_server(NatsVersion::V2_15_1).await;
+    let proxy = Proxy::to(server.port()).await.unwrap();
+    let (store, other) =
+        (open(&format!("nats://{}", proxy.address()), "tf").await, open(&server.url(), "tf").await);
+    for erased in [true, false] {
+        let stream = stream(&format!("account/{erased}"));
+        append(&store, &stream, events(1)).await;
+        proxy.lose_answers();
+        let event = event("once");
+        let id = event.data().id;
+        let appending = tokio::spawn({
+            let (store, commit) = (store.clone(), Commit::new(stream.clone(), Expected::Any, vec![event]));
+            async move { store.append(commit).await }
+        });
+        while other.head(&stream).await.unwrap().is_none_or(|head| head.version.0 < 2) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let now = Timestamp::from_micros(0);
+        if erased {
+            other.remove(&stream, Removal::erase(now)).await.unwrap();
+        } else {
+            append(&other, &stream, vec![origin("3")]).await;
+            other.remove(&stream, Removal::before_origin(3, now)).await.unwrap();
+        }
+        proxy.cut();
+        let error = appending.await.unwrap().unwrap_err();
+        assert!(error.is_outcome_unknown(), "{error}");
+        assert!(error.to_string().contains(&format!("stream `{stream}`")), "{error}");
+        assert!(error.to_string().contains("read the stream"), "{error}");
+        let log = other.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+        assert!(log.iter().all(|event| event.data.id != id), "recorded again");
+    }
+}
+
+/// A stream that was erased, or cut off, before is no reason not to settle an append.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_request_is_lost_is_sent_again_although_the_stream_was_erased_before() {
+    let server = own_server(NatsVersion::V2_15_1).await;
+    let other = open(&server.url(), "tf").await;
+    let stream = stream("account/1");
+    append(&other, &stream, events(2)).await;
+    other.remove(&stream, Removal::erase(Timestamp::from_micros(0))).await.unwrap();
+    let proxy = Proxy::to(server.port()).await.unwrap();
+    // It does not know of the stream, and believes that it never had an event.
+    let store = open(&format!("nats://{}", proxy.address()), "tf").await;
+    store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+    proxy.lose_requests();
+    let appending = tokio::spawn({
+        let commit = Commit::new(stream.clone(), Expected::NoStream, events(1));
+        async move { store.append(commit).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proxy.cut();
+    assert!(!appending.await.unwrap().unwrap().repeated);
+    assert_eq!(read(&other, &stream).await.len(), 1);
+}
+
 /// Without a server everything is told as not done at the deadline, however many wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_gone_keeps_nobody_waiting_beyond_the_deadline() {

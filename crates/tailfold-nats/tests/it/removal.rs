@@ -1,6 +1,7 @@
 //! Truncations that are interrupted, and what is read of truncated streams.
 
 use tailfold::{Fault, verify_chains};
+use tailfold_testkit::servers::Proxy;
 
 use crate::support::*;
 
@@ -104,6 +105,48 @@ async fn a_moved_tombstone_is_read_where_it_stood_until_the_stream_is_erased_aga
         let last = erase(&streams[0]).await;
         assert_eq!(raw.count(&messages, &copies).await, 19);
         assert_eq!(told(Position::ZERO).await, [&tombstones[1..], &[last]].concat());
+    }
+}
+
+/// An erase whose answer is lost is found again, wherever its tombstone has gone, and leaves alone what others have begun since.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erase_whose_answer_is_lost_leaves_the_next_life_alone() {
+    let server = own_server(NatsVersion::V2_15_1).await;
+    let proxy = Proxy::to(server.port()).await.unwrap();
+    let (store, other) =
+        (open(&format!("nats://{}", proxy.address()), "tf").await, open(&server.url(), "tf").await);
+    let raw = Raw::connect(&server.url()).await;
+    let answers = async |are_given: bool| {
+        let mut config = raw.config("TF_EVENTS").await;
+        config["no_ack"] = json!(!are_given);
+        let updated = raw.api("STREAM.UPDATE.TF_EVENTS", config).await;
+        assert!(updated["error"].is_null(), "{updated}");
+    };
+    for truncated in [false, true] {
+        let stream = stream(&format!("ledger/{truncated}"));
+        append(&store, &stream, events(3)).await;
+        answers(false).await;
+        let erasing = tokio::spawn({
+            let (store, stream) = (store.clone(), stream.clone());
+            async move { store.remove(&stream, Removal::erase(Timestamp::from_micros(0))).await }
+        });
+        while other.head(&stream).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        answers(true).await;
+        append(&other, &stream, vec![event("1"), origin("2"), event("3")]).await;
+        append(&other, &stream, vec![origin("4"), event("5")]).await;
+        if truncated {
+            other.remove(&stream, Removal::before_origin(4, Timestamp::from_micros(0))).await.unwrap();
+        }
+        proxy.cut();
+        let removed = erasing.await.unwrap().unwrap();
+        assert_eq!(removed.events, 3);
+        let log = other.read_all_to_vec(Position::ZERO, Filter::stream(stream.clone())).await.unwrap();
+        let tombstones: Vec<_> = log.iter().filter(|event| event.data.event_type.is_tombstone()).collect();
+        assert_eq!(tombstones.len(), 1);
+        assert_eq!(removed.tombstone, Some(tombstones[0].position));
+        assert_eq!(read(&other, &stream).await.len(), if truncated { 2 } else { 5 });
     }
 }
 
