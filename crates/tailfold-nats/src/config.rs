@@ -237,7 +237,8 @@ impl NatsConfig {
             .connect(self.servers.as_slice())
             .await
             .map_err(|error| Error::unavailable(Outcome::NotDone, "no server lets us in").caused_by(error))?;
-        Ok((names, Wire::new(client, link)))
+        let wire = Wire::new(client, &names, link);
+        Ok((names, wire))
     }
 
     async fn options(&self, told: watch::Sender<Link>) -> Result<ConnectOptions> {

@@ -19,7 +19,7 @@ use crate::names::Names;
 use crate::patience::Deadline;
 use crate::setup::{self, Purpose, RESTORING_AT};
 use crate::store::{NatsStore, Shared};
-use crate::wire::{Failure, Wire, acknowledged};
+use crate::wire::{Failure, Wire};
 
 /// Messages, and bytes of them, that are sent before the first of them is acknowledged. Servers refuse many more.
 const UNDER_WAY: usize = 1024;
@@ -212,7 +212,10 @@ impl<'a> Upload<'a> {
                 Failure::Nobody("nobody answers for the stream".to_owned()).into_error(Outcome::NotDone)
             );
         }
-        let stored = acknowledged(&answer.payload).map_err(|failure| failure.into_error(Outcome::NotDone))?;
+        let stored = self
+            .wire
+            .acknowledged(&answer.payload)
+            .map_err(|failure| failure.into_error(Outcome::NotDone))?;
         let mut said = answer.subject.rsplit('.').map(str::parse::<u64>);
         let (Some(Ok(size)), Some(Ok(seq))) = (said.next(), said.next()) else {
             return Err(lost(&"an answer to nothing that was asked"));

@@ -20,6 +20,7 @@ use tokio::time::{Instant as Until, timeout, timeout_at};
 
 use self::failure::Refusal;
 pub(crate) use self::failure::{Failure, code};
+use crate::names::Names;
 
 /// Longest wait for an answer before the request counts as lost and is settled or repeated.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ static SUBJECT: HeaderName = HeaderName::from_static("Nats-Subject");
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) client: Client,
+    /// The store's: what it sends is stored in one of them.
+    streams: Arc<[String; 2]>,
     link: watch::Receiver<Link>,
     statistics: Arc<Statistics>,
     pub(crate) closed: Arc<AtomicBool>,
@@ -92,6 +95,8 @@ impl Get {
 /// A refusal has a sequence too: 0.
 #[derive(Deserialize)]
 struct Ack {
+    #[serde(default)]
+    stream: String,
     seq: u64,
     error: Option<Refusal>,
 }
@@ -120,9 +125,10 @@ struct Done {
 }
 
 impl Wire {
-    pub(crate) fn new(client: Client, link: watch::Receiver<Link>) -> Self {
+    pub(crate) fn new(client: Client, names: &Names, link: watch::Receiver<Link>) -> Self {
+        let streams = Arc::new([names.events.clone(), names.snapshots.clone()]);
         let (statistics, closed, deaf_since) = (client.statistics(), Arc::default(), Arc::default());
-        Self { client, link, statistics, closed, began: Instant::now(), deaf_since }
+        Self { client, streams, link, statistics, closed, began: Instant::now(), deaf_since }
     }
 
     /// How often a server was connected to. Counted before anything is sent to it.
@@ -139,7 +145,7 @@ impl Wire {
     ) -> Result<u64, Failure> {
         let request = Request::new().headers(headers).payload(payload);
         let answer = self.ask(subject, request).await?;
-        acknowledged(&answer.payload)
+        self.acknowledged(&answer.payload)
     }
 
     /// As [`Wire::publish`], unless another connection was made after that many.
@@ -152,7 +158,16 @@ impl Wire {
     ) -> Result<u64, Failure> {
         let request = Request::new().headers(headers).payload(payload);
         let answer = self.ask_on(Some(connects), subject, request).await?;
-        acknowledged(&answer.payload)
+        self.acknowledged(&answer.payload)
+    }
+
+    /// The sequence of a message that the server has stored, from its answer.
+    pub(crate) fn acknowledged(&self, answer: &[u8]) -> Result<u64, Failure> {
+        match read::<Ack>(answer)? {
+            Ack { error: Some(refusal), .. } => Err(Failure::Refused(refusal)),
+            Ack { stream, .. } if !self.streams.contains(&stream) => Err(Failure::Elsewhere(stream)),
+            Ack { seq, .. } => Ok(seq),
+        }
     }
 
     /// Sends a message without waiting for the server to take it.
@@ -355,14 +370,6 @@ async fn sent_in_time<T, E: fmt::Display>(sent: impl Future<Output = Result<T, E
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("state", &self.client.connection_state()).finish()
-    }
-}
-
-/// The sequence of a message that the server has stored, from its answer.
-pub(crate) fn acknowledged(answer: &[u8]) -> Result<u64, Failure> {
-    match read::<Ack>(answer)? {
-        Ack { error: Some(refusal), .. } => Err(Failure::Refused(refusal)),
-        Ack { seq, .. } => Ok(seq),
     }
 }
 

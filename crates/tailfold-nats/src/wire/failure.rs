@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Nobody(String),
     /// No answer, or none that can be read: it may have been done.
     Silence(String),
+    /// What was sent is stored in another stream than the store's, of that name.
+    Elsewhere(String),
     /// The store was closed.
     Closed,
 }
@@ -53,7 +55,7 @@ impl Failure {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Nobody(_) | Self::Silence(_) => true,
-            Self::Closed => false,
+            Self::Elsewhere(_) | Self::Closed => false,
             Self::Refused(refusal) if matches!(refusal.error, code::INVALID_STREAM | code::NO_REPLICAS) => {
                 false
             }
@@ -96,6 +98,10 @@ impl Failure {
             Self::Nobody(reason) | Self::Silence(reason) => {
                 Error::unavailable(outcome, "the server did not answer").caused_by(reason)
             }
+            Self::Elsewhere(stream) => Error::unsupported(format!(
+                "the server has stored it in stream `{stream}`, where no reader finds it: remove the mapping of subjects, or the import, \
+                 that leads there, and the last message of that stream",
+            )),
             Self::Closed => Error::unavailable(outcome, "the store was closed"),
         }
     }
@@ -106,6 +112,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Nobody(reason) | Self::Silence(reason) => f.write_str(reason),
+            Self::Elsewhere(stream) => write!(f, "stored in stream `{stream}`"),
             Self::Closed => f.write_str("the store was closed"),
         }
     }

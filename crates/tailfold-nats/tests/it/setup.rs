@@ -180,6 +180,19 @@ async fn a_store_whose_name_differs_in_case_only_is_refused_by_name() {
     );
 }
 
+/// A mapping of subjects leads what is sent into another store: that is not taken for recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_stores_elsewhere_is_not_acknowledged() {
+    let mapped = r#"mappings: { "tf.ev.>": "bank.ev.>" }"#;
+    let start = || NatsServer::builder(NatsVersion::V2_15_1).config_line(mapped).start().unwrap();
+    let server = tokio::task::spawn_blocking(start).await.unwrap();
+    let (_bank, store) = (open(&server.url(), "bank").await, open(&server.url(), "tf").await);
+    let commit = Commit::new(stream("a/1"), Expected::Any, events(1));
+    let error = store.append(commit).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("BANK_EVENTS") && error.to_string().contains("mapping"), "{error}");
+}
+
 /// Somebody else's stream has the subjects: that is told at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_another_name_with_the_same_subjects_is_refused() {
