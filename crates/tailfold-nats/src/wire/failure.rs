@@ -46,6 +46,8 @@ pub(crate) mod code {
     /// What a server answers, as its own fault, to a stream that it can never have.
     pub(crate) const INVALID_STREAM: u64 = 10052;
     pub(crate) const NO_REPLICAS: u64 = 10074;
+    /// Fewer servers of the cluster are there than a stream needs, as while it starts.
+    pub(crate) const NO_PEERS: u64 = 10005;
     /// Another stream has the subjects.
     pub(crate) const SUBJECT_OVERLAP: u64 = 10065;
 }
@@ -63,7 +65,7 @@ impl Failure {
                 refusal.code >= 500
                     || matches!(
                         refusal.error,
-                        code::STREAM_NOT_FOUND | code::WRONG_LAST_SEQUENCE | code::IN_FLIGHT
+                        code::STREAM_NOT_FOUND | code::WRONG_LAST_SEQUENCE | code::IN_FLIGHT | code::NO_PEERS
                     )
             }
         }
@@ -88,6 +90,12 @@ impl Failure {
             Self::Refused(refusal) if matches!(refusal.error, code::INVALID_STREAM | code::NO_REPLICAS) => {
                 Error::invalid("the server cannot have such a stream").caused_by(refusal.to_string())
             }
+            Self::Refused(refusal) if refusal.error == code::NO_PEERS => Error::unavailable(
+                outcome,
+                "fewer servers of the cluster are there, with JetStream and room for the stream, than it is to have replicas: start \
+                 them, or set fewer replicas",
+            )
+            .caused_by(refusal.to_string()),
             Self::Refused(refusal) if refusal.error == code::SUBJECT_OVERLAP => Error::invalid(
                 "another stream of the server has the store's subjects: remove it, or choose another name",
             )

@@ -1,5 +1,7 @@
 //! Streams that are created, found, and refused.
 
+use tailfold_testkit::servers::NatsCluster;
+
 use crate::support::*;
 
 async fn refusal(config: NatsConfig) -> Error {
@@ -258,6 +260,19 @@ async fn replicas_without_a_cluster_are_refused_at_once() {
     assert_eq!(error.kind(), &ErrorKind::Invalid, "{error}");
     assert!(error.to_string().contains("replicas"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// A cluster that starts has fewer servers for a while than a stream is to have replicas: they are waited for, and missed by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_too_few_servers_is_waited_for_until_the_deadline() {
+    let start = || NatsCluster::start(NatsVersion::V2_15_1, 2).unwrap();
+    let cluster = tokio::task::spawn_blocking(start).await.unwrap();
+    let config = NatsConfig::new(cluster.urls()).replicas(3).deadline(Duration::from_secs(1));
+    let began = Instant::now();
+    let error = refusal(config).await;
+    assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
+    assert!(error.to_string().contains("fewer replicas"), "{error}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "others may be starting");
 }
 
 #[tokio::test(flavor = "multi_thread")]
