@@ -50,7 +50,9 @@ impl NatsStore {
                     return Ok(());
                 }
             }
-            let message = format!("streams were erased or truncated during each of {ATTEMPTS} attempts");
+            let message = format!(
+                "streams were erased or truncated, or servers did not agree, during each of {ATTEMPTS} attempts: try again later"
+            );
             Err(Error::unavailable(Outcome::NotDone, message))
         };
         backup.await.map_err(|error: Error| error.during(format!("back up store to `{}`", target.display())))
@@ -58,7 +60,7 @@ impl NatsStore {
 }
 
 impl Shared {
-    /// Answers whether it is done; if not, messages were removed meanwhile.
+    /// Answers whether it is done; if not, messages were removed meanwhile, or were not told by all servers.
     async fn try_backup(self: Arc<Self>, target: &Path) -> Result<bool> {
         let before = self.facts(&self.names.events).await?;
         let facts = Facts {
@@ -99,6 +101,10 @@ impl Shared {
         let after = self.facts(&self.names.events).await?.state;
         // What was removed may be here or may not, and what names it as well.
         if [cut.gone(), after.gone()] != [gone; 2] {
+            return Ok(false);
+        }
+        if copied != cut.messages && self.continuity.is_replicated() {
+            // Servers that answered did not have the same, as while one of them is behind.
             return Ok(false);
         }
         if copied != cut.messages {
