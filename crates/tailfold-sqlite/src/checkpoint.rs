@@ -25,9 +25,23 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How often a long log is tried to be cut while nobody asks for a checkpoint.
 const SHRUNK_EVERY: Duration = Duration::from_secs(5);
 
+/// Frames from which on a log is dealt with in another way.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    most: i64,
+    stuck: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { most: MOST_FRAMES, stuck: STUCK_FRAMES }
+    }
+}
+
 /// What the housekeeper remembers of checkpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
+    limits: Limits,
     told: Option<Instant>,
     shrunk: Option<Instant>,
 }
@@ -35,7 +49,7 @@ pub(crate) struct Checkpoints {
 impl Checkpoints {
     /// Brings what it can into the file. Returns whether the writer is to add the last frames.
     pub(crate) fn run(&mut self, connection: &Connection, path: &Path) -> Result<bool, rusqlite::Error> {
-        let mut before = None;
+        let (mut before, mut long) = (None, false);
         for _ in 0..MOST_PASSES {
             let (busy, frames, done) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
@@ -48,16 +62,19 @@ impl Checkpoints {
             if left <= LAST_FRAMES {
                 return Ok(true);
             }
+            long = frames > self.limits.most;
+            let is_much = left >= self.limits.stuck;
             // Nothing was done between two passes: it is not that the writer was faster.
-            if left >= STUCK_FRAMES && before.replace(done) == Some(done) {
+            let is_stuck = is_much && before.replace(done) == Some(done);
+            if is_stuck {
                 self.tell(path, left);
             }
-            if frames > MOST_FRAMES {
-                return Ok(true);
+            if is_stuck || (long && !is_much) {
+                break;
             }
         }
-        // The writer was faster; it asks again when the log has grown further.
-        Ok(false)
+        // Unless the log is long, the writer just asks again when it has grown further.
+        Ok(long)
     }
 
     /// Cuts a log that has become long, for whatever reason, once all of it is in the file and nobody reads from it: not only when the
@@ -99,5 +116,35 @@ impl Checkpoints {
             "the log cannot be brought into the file and grows: somebody has been reading since before it began, in a transaction \
              that is still open; end it"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_a_log_of_any_length_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.db");
+        let writer = Connection::open(&path).unwrap();
+        writer
+            .execute_batch("PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x)")
+            .unwrap();
+        let reader = Connection::open(&path).unwrap();
+        for most in [i64::MAX, 400] {
+            reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+            let mut checkpoints =
+                Checkpoints { limits: Limits { most, stuck: 300 }, ..Checkpoints::default() };
+            writer.execute("INSERT INTO t VALUES (zeroblob(290 * 4096))", []).unwrap();
+            assert!(!checkpoints.run(&writer, &path).unwrap());
+            assert!(checkpoints.told.is_none(), "a short log is nobody's concern");
+            writer.execute("INSERT INTO t VALUES (zeroblob(290 * 4096))", []).unwrap();
+            assert_eq!(checkpoints.run(&writer, &path).unwrap(), most == 400);
+            assert!(checkpoints.told.is_some(), "nothing is said from {most} frames on");
+            reader.execute_batch("COMMIT").unwrap();
+            assert!(checkpoints.run(&writer, &path).unwrap(), "it goes on once the reader has ended");
+            writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        }
     }
 }
