@@ -5,9 +5,9 @@ mod candidates;
 mod page;
 
 use rusqlite::Connection;
-use tailfold::{Filter, Follow, LogBatch, Position};
+use tailfold::{Error, Filter, Follow, LogBatch, Position};
 
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::pages::{After, Cursor, PAGE_EVENTS};
 use crate::readers::Reader;
 use crate::rows::{Names, signed};
@@ -22,7 +22,7 @@ pub(crate) struct LogCursor {
     filter: Filter,
     after: i64,
     follow: Follow,
-    /// The last position when the read began.
+    /// The last position when the read began; of a live one, when it last looked.
     end: Option<i64>,
     /// Whether the page before had so many matches that a scan is faster.
     dense: bool,
@@ -59,7 +59,14 @@ impl Cursor for LogCursor {
         reader.consistent(|Reader { connection, names, visited, .. }| {
             let end = match (self.follow, self.end) {
                 (Follow::ToEnd, Some(end)) => end,
-                _ => *self.end.insert(last_position(connection)?),
+                (_, before) => {
+                    let end = last_position(connection)?;
+                    // Otherwise it would wait until the log gets there again, and miss what comes before that.
+                    if let Some(before) = before.filter(|before| end < *before) {
+                        return Err(went_back(end, before));
+                    }
+                    *self.end.insert(end)
+                }
             };
             let at_end = match self.follow {
                 Follow::ToEnd => After::End,
@@ -99,6 +106,15 @@ pub(crate) fn first_match(
         after = page.checked_to;
     }
     Ok(None)
+}
+
+/// Whatever is removed, the last event of the log stays, or another one follows it.
+fn went_back(end: i64, before: i64) -> Failure {
+    Error::corrupt(format!(
+        "the log went back: it ended at position {before} and ends at position {end} now; an older copy was put in its place: \
+         give it a new store id (`restore`) and open that"
+    ))
+    .into()
 }
 
 fn last_position(connection: &Connection) -> Result<i64> {

@@ -212,7 +212,12 @@ async fn a_log_that_went_back_under_a_running_process_is_noticed() {
     let place = Place::new();
     let store = place.open().await;
     append(&store, "a/1", Expected::NoStream, events(5)).await;
+    let mut live = store.read_all(Position::ZERO, Filter::all(), Follow::Live);
+    assert_eq!(live.try_next().await.unwrap().unwrap().events.len(), 5);
     place.sqlite().execute_batch("DELETE FROM events WHERE position > 2").unwrap();
+    // Whoever reads live would wait until the log gets there again.
+    let told = tokio::time::timeout(Duration::from_secs(10), live.try_next()).await.expect("it is told");
+    assert_eq!(*told.unwrap_err().kind(), ErrorKind::Corrupt);
     let commit = Commit::new(stream("a/2"), Expected::NoStream, events(1));
     let error = store.append(commit.clone()).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
