@@ -14,8 +14,11 @@ const TASKS: u64 = 256;
 /// What is not kept has to be made anew by a replay, so nothing less will do.
 const BAR: Bar = Bar::AtLeast(1.0);
 
+/// States with one line, and of about 1 KiB.
+pub(crate) const SIZES: [(&str, u64); 2] = [("", 1), ("/1-KiB", LINES_OF_1_KIB)];
+
 /// Each of 100,000 accounts gets one command, and each command makes a snapshot due.
-pub(crate) async fn stored(name: &str, store: impl Store + Clone + 'static) -> Result<Vec<Figure>> {
+pub(crate) async fn stored(name: &str, lines: u64, store: impl Store + Clone + 'static) -> Result<Figure> {
     let accounts = Repository::<Account>::builder(store).snapshots(Policy::every(1)).build()?;
     let mut running = JoinSet::new();
     let begun = Instant::now();
@@ -23,8 +26,7 @@ pub(crate) async fn stored(name: &str, store: impl Store + Clone + 'static) -> R
         let accounts = accounts.clone();
         running.spawn(async move {
             for actor in (task..ACTORS).step_by(TASKS as usize) {
-                let events: Vec<_> =
-                    (0..LINES_OF_1_KIB).map(|number| AccountEvent::traded(number, LINES_OF_1_KIB)).collect();
+                let events: Vec<_> = (0..lines).map(|number| AccountEvent::traded(number, lines)).collect();
                 accounts
                     .execute(actor.to_string(), |_| Ok::<_, std::convert::Infallible>(events.clone()))
                     .await??;
@@ -43,5 +45,5 @@ pub(crate) async fn stored(name: &str, store: impl Store + Clone + 'static) -> R
         "{name}: {ACTORS} commands took {appended:.1?}; the last snapshot was stored {:.1?} after the last command",
         due.elapsed()
     );
-    Ok(vec![Figure::of_pairs(name, "snapshots", BAR, [stored as f64], [ACTORS as f64])])
+    Ok(Figure::of_pairs(name, "snapshots", BAR, [stored as f64], [ACTORS as f64]))
 }

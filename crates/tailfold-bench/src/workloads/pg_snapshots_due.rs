@@ -21,6 +21,11 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     if context.settings.limit_only {
         return Ok(Vec::new());
     }
-    let postgres = Postgres::start().await?;
-    snapshots_due::stored(NAME, postgres.store.clone()).await
+    let mut figures = Vec::new();
+    for (size, lines) in snapshots_due::SIZES {
+        let postgres = Postgres::start().await?;
+        let store = postgres.store.clone();
+        figures.push(snapshots_due::stored(&format!("{NAME}{size}"), lines, store).await?);
+    }
+    Ok(figures)
 }

@@ -21,7 +21,11 @@ async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
     if context.settings.limit_only {
         return Ok(Vec::new());
     }
-    let scratch = Scratch::new()?;
-    let store = SqliteStore::open(scratch.path("store.tailfold")).await?;
-    snapshots_due::stored(NAME, store).await
+    let mut figures = Vec::new();
+    for (size, lines) in snapshots_due::SIZES {
+        let scratch = Scratch::new()?;
+        let store = SqliteStore::open(scratch.path("store.tailfold")).await?;
+        figures.push(snapshots_due::stored(&format!("{NAME}{size}"), lines, store).await?);
+    }
+    Ok(figures)
 }
