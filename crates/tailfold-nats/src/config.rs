@@ -334,6 +334,16 @@ impl FromStr for NatsConfig {
         if hosts.split(',').any(str::is_empty) {
             return Err(wrong("a host is empty"));
         }
+        // What stands there without a host behind it would be told as one.
+        let port = |host: &str| match host.rsplit_once(':') {
+            Some((_, port)) if !host.ends_with(']') => port.parse::<u16>().is_ok(),
+            _ => true,
+        };
+        if !hosts.split(',').all(port) {
+            return Err(wrong(
+                "a port is not a number: behind a user and a password stands `@`, and then the host",
+            ));
+        }
         let mut config = Self::new(hosts.split(',').map(|host| format!("{scheme}://{host}")));
         config.require_tls = scheme == "tls";
         if let Some(user) = user {
@@ -409,6 +419,8 @@ mod tests {
         assert_eq!((config.deadline, config.snapshot_retention_days), (Duration::from_secs(5), 7));
         assert_eq!(config.tls_ca, Some("a b.pem".into()));
         assert_eq!(config.tls_client, Some(("c.pem".into(), "k.pem".into())));
+        let addresses: NatsConfig = "nats://[::1]:4222,[::1],10.0.0.1:4222".parse().unwrap();
+        assert_eq!(addresses.servers.len(), 3);
         let plain: NatsConfig = "nats://localhost".parse().unwrap();
         assert_eq!((plain.name.as_str(), plain.replicas), ("tf", None));
         assert!(matches!("nats://secret@h".parse::<NatsConfig>().unwrap().login, Login::Token(_)));
@@ -421,6 +433,9 @@ mod tests {
             ("http://u:geheim@h", "neither `nats` nor `tls`"),
             ("nats://u:geheim@", "a host is empty"),
             ("nats://h,,i", "a host is empty"),
+            ("nats://u:geheim", "a port is not a number"),
+            ("nats://u:geheim/bank", "a port is not a number"),
+            ("nats://h:4222,u:geheim", "a port is not a number"),
             ("nats://u:geheim%4@h", "percent sign"),
             ("nats://u:geheim@h/a.b", "store name"),
             ("nats://u:geheim@h?replicas", "no value"),

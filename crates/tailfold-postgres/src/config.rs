@@ -460,6 +460,8 @@ mod tests {
             ("localhost:5432", "no scheme"),
             ("mysql://u:geheim@h", "neither `postgres` nor `postgresql`"),
             ("postgres://u:geheim@", "no host"),
+            ("postgres://u:geheim", "port"),
+            ("postgres://u:geheim/bank", "port"),
             ("postgres://u:geheim@h?schema=a-b", "schema \"a-b\""),
             ("postgres://u:geheim@h?schema=1a", "schema"),
             ("postgres://u:geheim@h?schema=pg_x", "schema"),

@@ -419,6 +419,8 @@ mod tests {
             ("redis://u:geheim@", "a host is empty"),
             ("redis://u:geheim@h,,i", "a host is empty"),
             ("redis://u:geheim@h:port", "its port is not a number"),
+            ("redis://u:geheim", "its port is not a number"),
+            ("redis://:geheim/1", "its port is not a number"),
             ("redis://geheim@h", "a user without a password"),
             ("redis://u:geheim%4@h", "percent sign"),
             ("redis://u:geheim@h/bank", "the database is not a number"),
