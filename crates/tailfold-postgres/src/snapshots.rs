@@ -19,6 +19,8 @@ const LISTED: i64 = 1000;
 /// Uses noted, and snapshots swept, in one statement.
 const MARKED: usize = 5_000;
 const SWEPT: i64 = 10_000;
+/// Bytes of envelopes in one, after which a sweep goes on in the next.
+const SWEPT_BYTES: u64 = 256 << 20;
 
 /// The statements of snapshots.
 #[derive(Debug)]
@@ -88,10 +90,11 @@ impl Statements {
             ),
             sweep: with_payload(&format!(
                 "DELETE FROM {schema}.snapshots s USING (
-                     SELECT s.ctid FROM {schema}.snapshots s WHERE {matches} AND s.used < $4
-                     AND s.fold <> '{lasting}' AND {is_own}
-                     LIMIT {SWEPT} FOR UPDATE SKIP LOCKED) AS unused
-                 WHERE s.ctid = unused.ctid"
+                     SELECT ctid, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS before FROM (
+                         SELECT s.ctid, s.bytes FROM {schema}.snapshots s WHERE {matches} AND s.used < $4
+                         AND s.fold <> '{lasting}' AND {is_own}
+                         LIMIT {SWEPT} FOR UPDATE SKIP LOCKED) AS unused) AS unused
+                 WHERE s.ctid = unused.ctid AND unused.before < {SWEPT_BYTES}"
             )),
             forget: with_payload(&format!("DELETE FROM {schema}.snapshots s WHERE s.key = $1 AND {is_own}")),
         }
@@ -185,7 +188,7 @@ impl SnapshotStore for PostgresStore {
             let swept = swept.map_err(|error| error.during(operation.clone()))?;
             total.snapshots += swept.snapshots;
             total.bytes += swept.bytes;
-            if swept.snapshots < SWEPT.unsigned_abs() {
+            if swept.snapshots < SWEPT.unsigned_abs() && swept.bytes < SWEPT_BYTES {
                 return Ok(total);
             }
         }

@@ -69,6 +69,44 @@ async fn a_sweep_passes_over_what_somebody_holds() {
     assert_eq!(left.get::<_, i64>(0), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_that_wait_together_are_saved_in_one_commit() {
+    let (store, schema) = fresh_store().await;
+    let saves: Vec<_> = (0..200).map(|number| (slot(&format!("a/{number}")), save(1, 100))).collect();
+    let saved = store.save_many(&saves).await;
+    assert!(saved.iter().all(|saved| matches!(saved, Ok(Saved::Stored { pruned: 0 }))), "{saved:?}");
+    let commits = format!("SELECT count(*), count(DISTINCT xmin::text) FROM {schema}.snapshots");
+    let row = client(&shared_server().await).await.query_one(&commits, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (200, 1));
+}
+
+/// However large they are, a statement of a sweep comes to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_of_large_snapshots_takes_several_statements() {
+    let (store, schema) = fresh_store().await;
+    for number in 0..5 {
+        store.save(&slot(&format!("a/{number}")), save(1, 100)).await.unwrap();
+    }
+    let other = client(&shared_server().await).await;
+    let large = 200_i64 << 20;
+    other
+        .batch_execute(&format!(
+            "UPDATE {schema}.snapshots SET bytes = {large};
+             CREATE TABLE {schema}.statements (snapshots bigint);
+             CREATE FUNCTION {schema}.count() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN INSERT INTO {schema}.statements SELECT count(*) FROM gone; RETURN NULL; END';
+             CREATE TRIGGER count AFTER DELETE ON {schema}.snapshots REFERENCING OLD TABLE AS gone
+                 FOR EACH STATEMENT EXECUTE FUNCTION {schema}.count()"
+        ))
+        .await
+        .unwrap();
+    let swept = store.sweep(SlotFilter::all(), Day(101)).await.unwrap();
+    assert_eq!((swept.snapshots, swept.bytes), (5, 5 * large as u64));
+    let counts = other.query(&format!("SELECT snapshots FROM {schema}.statements"), &[]).await.unwrap();
+    let counts: Vec<i64> = counts.iter().map(|row| row.get(0)).collect();
+    assert_eq!(counts, [2, 2, 1]);
+}
+
 /// Sweeps, saves, erases and uses at once leave no payload without a row and no row without a payload.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rows_and_payloads_stay_together() {
