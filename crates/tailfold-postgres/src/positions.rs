@@ -18,8 +18,8 @@ use crate::rows;
 struct State {
     /// The last position of the log.
     last: i64,
-    /// The last one that was drawn.
-    drawn: i64,
+    /// The last one that was drawn; `None` where this role draws none.
+    drawn: Option<i64>,
     /// Each one is drawn by itself, and is one more than the one before.
     is_plain: bool,
 }
@@ -40,7 +40,10 @@ pub(crate) async fn check(connections: &Connections, schema: &str) -> Result<i64
 /// The log is looked at as it was when the statement began, the sequence as it is later.
 fn statement(schema: &str) -> String {
     format!(
-        "SELECT (SELECT coalesce(max(position), 0) FROM {schema}.events), coalesce(pg_sequence_last_value(s.seqrelid), 0),
+        "SELECT (SELECT coalesce(max(position), 0) FROM {schema}.events),
+                CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, UPDATE')
+                          AND has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
+                     THEN coalesce(pg_sequence_last_value(s.seqrelid), 0) END,
                 s.seqcache = 1 AND s.seqincrement = 1 AND NOT s.seqcycle
          FROM pg_sequence s WHERE s.seqrelid = '{schema}.positions'::regclass"
     )
@@ -56,7 +59,7 @@ async fn set_right(connection: &mut Connection, schema: &str, deadline: Duration
         let set = state.statements(schema);
         tracing::warn!(
             last = state.last,
-            drawn = state.drawn,
+            drawn = ?state.drawn,
             is_plain = state.is_plain,
             "the sequence of positions would have given out some again or out of order: {set}"
         );
@@ -74,12 +77,14 @@ impl State {
     }
 
     fn is_right(&self) -> bool {
-        self.is_plain && self.drawn >= self.last
+        // Whoever only reads cannot set it right, and gives out no position.
+        self.drawn.is_none_or(|drawn| self.is_plain && drawn >= self.last)
     }
 
     /// What sets it right. Sessions forget what they have put by when a sequence is altered.
     fn statements(&self, schema: &str) -> String {
-        let set = format!("SELECT setval('{schema}.positions', {})", self.last.max(self.drawn));
+        let set =
+            format!("SELECT setval('{schema}.positions', {})", self.last.max(self.drawn.unwrap_or_default()));
         match self.is_plain {
             true => set,
             false => {
@@ -93,7 +98,9 @@ impl State {
             return error.into();
         }
         let what = match self.is_plain {
-            true => format!("has given out {}, the log ends at {}", self.drawn, self.last),
+            true => {
+                format!("has given out {}, the log ends at {}", self.drawn.unwrap_or_default(), self.last)
+            }
             false => "has a cache, steps or a cycle".to_owned(),
         };
         Failure::Final(Error::unsupported(format!(

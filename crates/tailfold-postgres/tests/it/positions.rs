@@ -42,7 +42,7 @@ async fn an_append_to_a_sequence_that_was_set_back_sets_it_right() {
         .await;
         let commit = Commit::new(stream("a/3"), expected, events(count));
         let position = store.append(commit).await.unwrap().position;
-        assert_eq!(position, Position(10 + count as u64), "{expected:?}");
+        assert_eq!(position, Position(10 + count), "{expected:?}");
     }
 }
 
@@ -102,6 +102,27 @@ async fn a_role_that_may_not_set_the_sequence_right_is_told_who_can() {
     sql(&format!("GRANT UPDATE ON SEQUENCE {schema}.positions TO {role}")).await;
     let store = find().await.unwrap();
     assert_eq!(append(&store, "a/1", events(1)).await.position, Position(11));
+}
+
+/// A role that may draw no position, as whoever looks at a store may have it, cannot tell where the sequence
+/// stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_only_reads_connects() {
+    let (store, schema) = fresh_store().await;
+    append(&store, "a/1", events(10)).await;
+    let role = format!("r_{schema}");
+    sql(&format!(
+        "CREATE ROLE {role} LOGIN;
+         GRANT USAGE ON SCHEMA {schema} TO {role};
+         GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
+    ))
+    .await;
+    let url = shared_server().await.replace("tailfold@", &format!("{role}@"));
+    let reader = config(&url).schema(&schema).create_if_missing(false).connect().await.unwrap();
+    assert_eq!(reader.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap().len(), 10);
+    let error = reader.append(Commit::new(stream("a/1"), Expected::Any, events(1))).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Invalid, "{error:?}");
+    assert!(error.to_string().contains("permission denied"), "{error}");
 }
 
 /// Processes that find it behind at once, and append at once.
