@@ -71,13 +71,12 @@ impl Wake {
     async fn notify(&self, inner: &Inner) {
         loop {
             self.telling.store(TELLING, Ordering::Release);
-            let told = async {
-                let connection = Patience::new(&inner.connections).connection().await?;
-                // The commit of a notification would wait for the disk, and appends behind it.
-                let notify = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
-                connection.rows(notify, &[&self.channel]).await
-            };
-            if let Err(failure) = told.await {
+            // The commit of a notification would wait for the disk, and appends behind it.
+            let notify = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
+            let told = Patience::new(&inner.connections)
+                .attempt(|connection| async move { connection.rows(notify, &[&self.channel]).await })
+                .await;
+            if let Err(failure) = told {
                 tracing::debug!(?failure, "others were not notified: they will look for themselves");
             }
             sleep(TOLD_AT_MOST_EVERY).await;
