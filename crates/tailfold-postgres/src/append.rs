@@ -21,8 +21,9 @@ use crate::wake::Wake;
 
 /// Bytes of payloads, metadata and snapshot in one commit.
 const MOST_BYTES: usize = 512 << 20;
-/// A commit of more bytes may take all of an operation's time on its way.
-const LARGE: usize = 8 << 20;
+/// A commit of more bytes than this for each second of an attempt may take all of an operation's time on its
+/// way.
+const SLOWEST: usize = 800 << 10;
 
 /// The statements of appends.
 #[derive(Debug)]
@@ -124,7 +125,8 @@ impl Inner {
         let bytes = check_size(&commit)?;
         let commit = Arc::new(commit);
         let mut patience = Patience::to_record(&self.connections);
-        if bytes > LARGE {
+        let attempt = Patience::part_of(self.connections.deadline());
+        if bytes > attempt.as_millis() as usize * SLOWEST / 1000 {
             patience = patience.at_leisure();
         }
         let tried = match Single::of(&commit) {
@@ -135,8 +137,11 @@ impl Inner {
         let committed = match tried? {
             Tried::Recorded(committed) => committed,
             Tried::Open => self.call(&commit, patience).await?,
-            Tried::MaybeRecorded => {
+            Tried::MaybeRecorded(failure) => {
                 patience.may_be_done();
+                if let Some(failure) = failure {
+                    patience.after(failure).await?;
+                }
                 self.call(&commit, patience).await?
             }
         };
@@ -199,18 +204,19 @@ impl Inner {
                 }
             };
             if answer.is_empty() {
-                match self.went_back(call.since()).await {
-                    Ok(()) => continue,
-                    Err(error) => return Err(patience.verdict(error)),
-                }
+                self.went_back(call.since()).await.map_err(|error| patience.verdict(error))?;
+                // Where that did not help, not for ever.
+                patience.after(Failure::not_reached()).await?;
+                continue;
             }
-            return match call.receipt(&answer) {
+            let committed = match call.receipt(&answer) {
                 Err(conflict) if conflict.is_conflict() => {
                     let receipt = self.receipt_of_earlier(commit).await;
-                    receipt.map_err(unsettled)?.ok_or(conflict)
+                    receipt.map_err(unsettled)?.ok_or(conflict)?
                 }
-                answered => answered,
+                answered => answered?,
             };
+            return Ok(committed);
         }
     }
 }
@@ -239,17 +245,19 @@ pub(crate) enum Tried {
     Recorded(Committed),
     /// It recorded nothing: the head is another, or nobody was there.
     Open,
-    /// The connection broke, or nobody answered.
-    MaybeRecorded,
+    /// The connection broke, or nobody answered. `None`: that of somebody who carried it.
+    MaybeRecorded(Option<Failure>),
 }
 
 impl Tried {
     pub(crate) fn after(failure: Failure) -> Result<Self> {
         match failure {
-            Failure::Raced | Failure::NotSent(_) | Failure::Undone(_) | Failure::NotPrimary(_) => {
-                Ok(Self::Open)
-            }
-            Failure::Lost(_) | Failure::Silent(_) => Ok(Self::MaybeRecorded),
+            Failure::Raced
+            | Failure::NotSent(_)
+            | Failure::Undone(_)
+            | Failure::NotPrimary(_)
+            | Failure::Locked(_) => Ok(Self::Open),
+            Failure::Lost(_) | Failure::Silent(_) => Ok(Self::MaybeRecorded(Some(failure))),
             Failure::Final(error) => Err(error),
         }
     }

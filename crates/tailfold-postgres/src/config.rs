@@ -8,12 +8,10 @@ use std::time::Duration;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
 use tailfold::{Error, Outcome, Result};
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Connection, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::connections::Connections;
-use crate::error::Failure;
+use crate::dialer::Dialer;
+use crate::patience::Patience;
 use crate::setup;
 use crate::store::{Inner, PostgresStore};
 use crate::tls::Tls;
@@ -71,9 +69,9 @@ impl PostgresConfig {
     ///
     /// The store keeps none of its connections longer than for one operation, and holds two to connect if the
     /// pool has two to give; one whose request was given up, and which does not answer within a second, is
-    /// taken out of the pool and closed. Transactions must be `READ COMMITTED` by default,
-    /// and a server's `statement_timeout` of about the store's deadline is advised. Without [`PostgresConfig::listen_at`], live
-    /// reads look for news at the poll interval.
+    /// taken out of the pool and closed. Transactions must be `READ COMMITTED` by default, and a server's
+    /// `statement_timeout` of a little more than the store's deadline is advised. Without
+    /// [`PostgresConfig::listen_at`], live reads look for news at the poll interval.
     pub fn over_pool(pool: Pool) -> Self {
         Self::new(None, Some(pool))
     }
@@ -104,9 +102,12 @@ impl PostgresConfig {
         self
     }
 
-    /// How long an operation is repeated that the server does not answer, as while it starts again. An attempt has a third of
-    /// it, so that another connection is tried where one has fallen silent; a commit of more than 8 MiB has all of it. It is the
-    /// `statement_timeout` of the store's own connections, too. Default: 30 s.
+    /// How long an operation is repeated that the server does not answer, as while it starts again. After a
+    /// third of it without an answer another connection is tried, unless the server is at work on what was
+    /// asked on this one; a commit of more than 800 KiB for each second of that third has all of it at once.
+    /// It is the longest that a statement takes, but for those of erasing, truncating and
+    /// [`reindex`](PostgresStore::reindex); the `statement_timeout` of the store's own connections is a third
+    /// longer. Default: 30 s.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -171,7 +172,7 @@ impl PostgresConfig {
             (None, Some(dialer)) => self.own_pool(dialer)?,
             (None, None) => return Err(Error::invalid("neither a server nor a pool is named")),
         };
-        let own = dialer.as_ref().filter(|_| self.pool.is_none()).map(|dialer| dialer.tls.clone());
+        let own = dialer.clone().filter(|_| self.pool.is_none());
         Ok((Connections::new(pool, self.quoted_schema(), self.deadline, own), dialer))
     }
 
@@ -201,17 +202,18 @@ impl PostgresConfig {
     fn dialer(&self) -> Result<Option<Dialer>> {
         let Some(server) = &self.server else { return Ok(None) };
         let tls = self.tls.connector(server.get_ssl_mode())?;
-        Ok(Some(Dialer { server: server.clone(), tls }))
+        Ok(Some(Dialer::new(server.clone(), tls)))
     }
 
     fn own_pool(&self, dialer: &Dialer) -> Result<Pool> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(dialer.server.clone(), dialer.tls.clone(), recycling);
-        // Whoever waits longer has been told that there is no answer. Compiling costs more than these statements take.
+        let manager = Manager::from_config(dialer.server().clone(), dialer.tls().clone(), recycling);
+        // Whoever waits longer has been told that there is no answer, and by whom it was held up. Compiling
+        // costs more than these statements take.
         let session = format!(
             "SET default_transaction_isolation = 'read committed'; SET statement_timeout = {}; SET jit = off; \
              SET synchronous_commit = on; SET client_min_messages = warning",
-            self.deadline.as_millis().clamp(1, i32::MAX as u128)
+            (self.deadline + Patience::part_of(self.deadline)).as_millis().clamp(1, i32::MAX as u128)
         );
         let session: std::sync::Arc<str> = session.into();
         let set_up = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
@@ -254,27 +256,6 @@ impl PostgresConfig {
             _ => return Ok(false),
         }
         Ok(true)
-    }
-}
-
-/// Opens connections that are nobody else's.
-#[derive(Clone)]
-pub(crate) struct Dialer {
-    server: tokio_postgres::Config,
-    tls: MakeRustlsConnect,
-}
-
-type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
-
-impl Dialer {
-    pub(crate) async fn dial(&self) -> Result<(Client, Connection<Socket, Encrypted>), Failure> {
-        Ok(self.server.connect(self.tls.clone()).await?)
-    }
-}
-
-impl fmt::Debug for Dialer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialer").finish_non_exhaustive()
     }
 }
 

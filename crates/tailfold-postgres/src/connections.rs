@@ -9,18 +9,25 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool, Timeouts, Transaction};
 use tailfold::{Error, Result};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::dialer::Dialer;
 use crate::error::Failure;
 use crate::patience::Patience;
+use crate::session::{IS_AT_WORK, Look, ON_ITS_WAY, OWN_PROCESS, Session, Sessions};
 
 /// How long the answer to a request that was given up is waited for. After that the connection is closed.
 const GRACE: Duration = Duration::from_secs(1);
 /// The longest time in which the server hears nothing of a transaction that is open.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
+/// The longest time for which a removal waits for a lock: whoever comes after it waits behind it.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long it may take to ask beside an operation what holds it up.
+const LOOK: Duration = Duration::from_secs(2);
 
 pub(crate) type Values<'a> = [&'a (dyn ToSql + Sync)];
 
@@ -32,22 +39,24 @@ pub(crate) struct Connections {
     schema: Arc<str>,
     deadline: Duration,
     /// Where the pool is the store's own: how to speak to its server besides.
-    own: Option<MakeRustlsConnect>,
+    own: Option<Dialer>,
+    sessions: Sessions,
+    /// Whoever asks beside an operation does so alone: many may be held up by the same.
+    looks: Arc<Semaphore>,
 }
 
 impl Connections {
-    pub(crate) fn new(
-        pool: Pool,
-        schema: String,
-        deadline: Duration,
-        own: Option<MakeRustlsConnect>,
-    ) -> Self {
-        Self { pool, schema: schema.into(), deadline, own }
+    pub(crate) fn new(pool: Pool, schema: String, deadline: Duration, own: Option<Dialer>) -> Self {
+        let looks = Arc::new(Semaphore::new(1));
+        Self { pool, schema: schema.into(), deadline, own, sessions: Sessions::default(), looks }
     }
 
     fn lend(&self, client: Object) -> Connection {
-        let suspect = Suspect { client: Some(client), server: self.own.clone() };
-        Connection { suspect: Some(suspect), lent: Instant::now(), unanswered: AtomicBool::new(false) }
+        let session = self.sessions.of(&client);
+        let server = self.own.as_ref().map(|dialer| dialer.tls().clone());
+        let suspect = Suspect { client: Some(client), server };
+        let unanswered = AtomicBool::new(false);
+        Connection { suspect: Some(suspect), session, lent: Instant::now(), unanswered }
     }
 
     /// How long an operation is repeated that gets no answer.
@@ -82,6 +91,54 @@ impl Connections {
         let at_once = Timeouts { wait: Some(Duration::ZERO), ..self.pool.timeouts() };
         let client = timeout(time, self.pool.timeout_get(&at_once)).await.ok()?.ok()?;
         Some(self.lend(client))
+    }
+
+    /// The rows of a statement about what an operation meets, if they are to be had at once. Those who wait
+    /// may hold all connections of the pool, and idle ones may be silent: where it can be, a new one is
+    /// opened.
+    pub(crate) async fn beside(&self, sql: &str, values: &Values<'_>) -> Option<Vec<Row>> {
+        let ask = async {
+            let _alone = self.looks.acquire().await.ok()?;
+            match &self.own {
+                Some(dialer) => dialer.ask(sql, values).await,
+                None => self.get().await.ok()?.rows(sql, values).await.ok(),
+            }
+        };
+        timeout(LOOK.min(Patience::part_of(self.deadline)), ask).await.ok().flatten()
+    }
+
+    /// Whether the server is at work in a session.
+    pub(crate) async fn look(&self, session: &Session) -> Look {
+        // Not even that it has told.
+        let Some(process) = session.process() else { return Look::Idle };
+        let on_its_way = ON_ITS_WAY.min(Patience::part_of(self.deadline) / 2).as_secs_f64();
+        let found = self.beside(IS_AT_WORK, &[&process, &on_its_way]).await;
+        found.map_or(Look::Unknown, |found| Look::of(&found))
+    }
+
+    /// Waits for what may take as long as the server is at work on it.
+    pub(crate) async fn while_at_work<T>(
+        &self,
+        session: &Session,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::pin!(work);
+        let mut known = Instant::now();
+        loop {
+            if let Ok(done) = timeout(Patience::part_of(self.deadline), &mut work).await {
+                return done;
+            }
+            let look = tokio::select! {
+                biased;
+                done = &mut work => return done,
+                look = Box::pin(self.look(session)) => look,
+            };
+            match look {
+                Look::AtWork => known = Instant::now(),
+                Look::Unknown if known.elapsed() < self.deadline => {}
+                Look::Idle | Look::Unknown => return Err(Failure::silent_since(known)),
+            }
+        }
     }
 
     /// The rows of one statement. Only for what may be done twice.
@@ -142,6 +199,7 @@ impl fmt::Debug for Connections {
 pub(crate) struct Connection {
     /// `None` while it is being dropped.
     suspect: Option<Suspect>,
+    session: Session,
     lent: Instant,
     /// Whether something was asked, and the answer is not there.
     unanswered: AtomicBool,
@@ -151,6 +209,11 @@ impl Connection {
     fn object(&self) -> &Object {
         let client = self.suspect.as_ref().and_then(|suspect| suspect.client.as_ref());
         client.expect("it is there until it is dropped")
+    }
+
+    /// The server's session, which another connection can ask for once something was asked on this one.
+    pub(crate) fn session(&self) -> Session {
+        self.session.clone()
     }
 
     /// Runs a statement in one round trip; the first time on this connection in two.
@@ -200,10 +263,37 @@ impl Connection {
 
     pub(crate) async fn prepare(&self, sql: &str) -> Result<Statement, Failure> {
         self.unanswered.store(true, Ordering::Release);
-        let prepared = self.object().prepare_cached(sql).await;
+        let prepared = match self.session.process() {
+            Some(_) => self.object().prepare_cached(sql).await,
+            // Sent together: the first time takes no longer.
+            None => {
+                let both = async { tokio::join!(self.learn_session(), self.object().prepare_cached(sql)).1 };
+                Box::pin(both).await
+            }
+        };
         self.settled();
         // Preparing does nothing.
         prepared.map_err(|error| Failure::from(error).of_nothing_done())
+    }
+
+    async fn learn_session(&self) {
+        if self.session.process().is_some() {
+            return;
+        }
+        // Whatever goes wrong with it goes wrong with what is sent after it.
+        if let Ok(messages) = self.object().simple_query(OWN_PROCESS).await {
+            self.note_session(&messages);
+        }
+    }
+
+    fn note_session(&self, messages: &[SimpleQueryMessage]) {
+        let processes = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        if let Some(process) = processes.last() {
+            self.session.served_by(process);
+        }
     }
 
     /// For more than one statement. Whoever is done with it says so by [`settled`](Self::settled).
@@ -218,17 +308,32 @@ impl Connection {
         self.unanswered.store(false, Ordering::Release);
     }
 
-    /// A transaction whose statements may take as long as they take. In between the server ends it where it hears nothing: it
-    /// may hold up others, and whoever has begun it may be gone.
+    /// A transaction whose statements may take as long as they take, but for the time that they wait for
+    /// locks: whoever comes after them would wait, too. In between the server ends it where it hears nothing:
+    /// it may hold up others, and whoever has begun it may be gone.
     pub(crate) async fn transaction_at_leisure(
         &mut self,
         deadline: Duration,
     ) -> Result<Transaction<'_>, Failure> {
+        self.unanswered.store(true, Ordering::Release);
+        self.learn_session().await;
         let transaction = self.client().transaction().await?;
-        let settings = format!("SET LOCAL statement_timeout = 0; {}", idle_limit(deadline));
+        let settings = format!("SET LOCAL statement_timeout = 0; {}", limits(deadline));
         transaction.batch_execute(&settings).await?;
         Ok(transaction)
     }
+}
+
+/// Statements that limit how long the server waits for the next statement of a transaction, and a statement
+/// for a lock.
+pub(crate) fn limits(deadline: Duration) -> String {
+    let lock = lock_limit(deadline).as_millis().max(1);
+    format!("{}; SET LOCAL lock_timeout = {lock}", idle_limit(deadline))
+}
+
+/// How long a statement of such a transaction waits for a lock.
+pub(crate) fn lock_limit(deadline: Duration) -> Duration {
+    Patience::part_of(deadline).min(LONGEST_WAIT)
 }
 
 /// A statement that limits how long the server waits for the next one of a transaction.

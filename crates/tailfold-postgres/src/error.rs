@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{PoolError, TimeoutType};
 use tailfold::{Error, Outcome};
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use crate::pooler;
@@ -19,6 +20,8 @@ pub(crate) enum Failure {
     Undone(Error),
     /// The server undid it, since it takes no writes: it is not the primary any more.
     NotPrimary(Error),
+    /// The server undid it: somebody has held a lock that it needs for longer than it waits.
+    Locked(Error),
     /// Nobody answered for so long: what was sent may have been done, or may still be.
     Silent(Duration),
     /// Somebody else recorded an event at the same version of the same stream in this moment.
@@ -34,6 +37,17 @@ impl Failure {
         Self::NotSent(Error::unavailable(Outcome::NotDone, told))
     }
 
+    /// Nothing was recorded, since the sequence of positions was behind what this process has seen.
+    pub(crate) fn not_reached() -> Self {
+        let told = "the sequence of positions is behind the log, or its last value is not shown to this role";
+        Self::Undone(Error::unavailable(Outcome::NotDone, told))
+    }
+
+    /// Nobody has answered since.
+    pub(crate) fn silent_since(begun: Instant) -> Self {
+        Self::Silent(Duration::from_millis(begun.elapsed().as_millis() as u64))
+    }
+
     /// Whether what was sent may have been done.
     pub(crate) fn may_be_done(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Silent(_))
@@ -43,6 +57,7 @@ impl Failure {
     pub(crate) fn of_nothing_done(self) -> Self {
         match self {
             Self::Lost(error) => Self::NotSent(not_done(error)),
+            Self::Silent(time) => Self::NotSent(too_late(time, Outcome::NotDone)),
             other => other,
         }
     }
@@ -54,6 +69,7 @@ impl Failure {
             | Self::Lost(error)
             | Self::Undone(error)
             | Self::NotPrimary(error)
+            | Self::Locked(error)
             | Self::Final(error) => error,
             Self::Silent(time) => too_late(time, Outcome::Unknown),
             Self::Raced => Error::unavailable(Outcome::NotDone, "others appended to the stream all the time"),
@@ -104,8 +120,15 @@ impl From<tokio_postgres::Error> for Failure {
                 "{}; was the schema renamed or dropped? Connect again to what is to be used",
                 message()
             ))),
-            code if *code == SqlState::QUERY_CANCELED => {
-                Self::Final(Error::unavailable(Outcome::NotDone, message()))
+            code if *code == SqlState::QUERY_CANCELED => Self::Final(Error::unavailable(
+                Outcome::NotDone,
+                format!(
+                    "{}: it took longer than the `statement_timeout` of the session, or somebody has ended it",
+                    message()
+                ),
+            )),
+            code if *code == SqlState::LOCK_NOT_AVAILABLE => {
+                Self::Locked(Error::unavailable(Outcome::NotDone, message()))
             }
             code if is_a_goodbye(code) => Self::Lost(Error::unavailable(Outcome::Unknown, message())),
             code if is_passing(code) => undone(),
@@ -162,7 +185,6 @@ fn is_passing(code: &SqlState) -> bool {
     [
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::LOCK_NOT_AVAILABLE,
         SqlState::CANNOT_CONNECT_NOW,
         SqlState::TOO_MANY_CONNECTIONS,
         SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,

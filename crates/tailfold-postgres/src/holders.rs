@@ -15,6 +15,15 @@ pub(crate) fn of_positions(schema: &str) -> String {
     )
 }
 
+/// Those whose transactions are not short and keep a removal from its lock on the log.
+pub(crate) fn of_removals(schema: &str) -> String {
+    list(
+        schema,
+        "log.mode NOT IN ('AccessShareLock', 'RowShareLock')
+             AND coalesce(a.xact_start, p.prepared, '-infinity') < clock_timestamp() - interval '1 second'",
+    )
+}
+
 fn list(schema: &str, condition: &str) -> String {
     // A prepared transaction has no process: its name is found by its id, on which it holds a lock as every writer does.
     format!(

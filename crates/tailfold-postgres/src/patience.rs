@@ -1,32 +1,35 @@
 //! How long an operation insists on an answer, and what is told where it gets none.
 //!
-//! An attempt has a part of the operation's time: a connection may have fallen silent, and another one would be answered.
-//! As soon as one attempt may have been carried out, nothing that a later one meets says that nothing was done.
+//! An attempt has a part of the operation's time, and the rest of it where the server is at work on it: a
+//! connection may have fallen silent, and another one would be answered. As soon as one attempt may have been
+//! carried out, nothing that a later one meets says that nothing was done.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tailfold::{Error, ErrorKind, Outcome, Result};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::connections::{Connection, Connections};
 use crate::error::{Failure, too_late};
 use crate::holders;
+use crate::session::{Look, Session};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// An attempt has this part of the operation's time.
+/// An attempt has this part of the operation's time before the server is asked whether it is at work on it.
 const ATTEMPTS: u32 = 3;
-/// How long it may take to find out who holds an operation up.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// What is left of an operation's time, and growing pauses between its attempts.
 pub(crate) struct Patience {
     connections: Connections,
     until: Instant,
-    /// The longest that one attempt takes.
+    /// The longest that one attempt takes on which nobody is at work.
     part: Duration,
     next: Duration,
+    /// A query for those who may hold it up, in a schema.
+    holders: fn(&str) -> String,
     /// Whether nothing but the answer to one of its attempts says that the operation was not carried out.
     records: bool,
     /// Whether some attempt may have been carried out.
@@ -41,8 +44,9 @@ impl Patience {
         Self {
             connections: connections.clone(),
             until: Instant::now() + deadline,
-            part: deadline / ATTEMPTS,
+            part: Self::part_of(deadline),
             next: SHORTEST_PAUSE,
+            holders: holders::of_the_log,
             records: false,
             maybe_done: false,
             last: None,
@@ -52,6 +56,16 @@ impl Patience {
     /// For what is recorded: whatever goes wrong after an attempt that may have been carried out leaves that open.
     pub(crate) fn to_record(connections: &Connections) -> Self {
         Self { records: true, ..Self::new(connections) }
+    }
+
+    /// The same, for what has the log for itself in the end: whoever has written into it holds it up.
+    pub(crate) fn behind_writers(self) -> Self {
+        Self { holders: holders::of_removals, ..self }
+    }
+
+    /// The part of a deadline that an attempt has.
+    pub(crate) fn part_of(deadline: Duration) -> Duration {
+        deadline / ATTEMPTS
     }
 
     /// The same, where one attempt may take all of the time.
@@ -70,25 +84,47 @@ impl Patience {
         F: Future<Output = Result<T, Failure>>,
     {
         let connection = self.connection().await?;
-        self.within(request(connection)).await
+        let session = connection.session();
+        self.within(&session, pin!(request(connection))).await
     }
 
     /// What comes of a request in the time of one attempt.
-    pub(crate) async fn within<T>(
+    async fn within<T>(
         &self,
-        request: impl Future<Output = Result<T, Failure>>,
+        session: &Session,
+        mut request: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     ) -> Result<T, Failure> {
         let begun = Instant::now();
-        let end = self.until.min(begun + self.part);
-        match timeout_at(end, request).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let waited = begun.elapsed();
-                // Those that have answered somebody since are well; the others may have fallen silent with this one.
-                self.connections.close_idle(Some(waited));
-                Err(Failure::Silent(Duration::from_millis(waited.as_millis() as u64)))
+        loop {
+            if let Ok(answer) = timeout_at(self.until.min(Instant::now() + self.part), &mut request).await {
+                return answer;
+            }
+            if Instant::now() >= self.until {
+                break;
+            }
+            let look = tokio::select! {
+                biased;
+                answer = &mut request => return answer,
+                look = Box::pin(self.look(session)) => look,
+            };
+            if look != Look::AtWork {
+                break;
             }
         }
+        // Those that have answered somebody since are well; the others may have fallen silent with this one.
+        self.connections.close_idle(Some(begun.elapsed()));
+        Err(Failure::silent_since(begun))
+    }
+
+    /// Whether the server is at work on a request. Whoever holds that up is told of.
+    async fn look(&self, session: &Session) -> Look {
+        let look = self.connections.look(session).await;
+        if look == Look::AtWork
+            && let Some(holders) = self.holders().await
+        {
+            tracing::warn!(%holders, "PostgreSQL: no answer so far");
+        }
+        look
     }
 
     /// Notes how an attempt failed and rests before the next; the error if that makes no sense, or there is no time for one.
@@ -104,13 +140,14 @@ impl Patience {
             }
             _ => self.grown_pause(),
         };
-        let is_silent = matches!(failure, Failure::Silent(_));
+        let has_waited = matches!(failure, Failure::Silent(_) | Failure::Locked(_));
+        let outcome = if failure.may_be_done() { Outcome::Unknown } else { Outcome::NotDone };
         let mut error = failure.into_error();
-        if is_silent {
+        if has_waited {
             if let Some(holders) = self.holders().await {
-                error = Error::unavailable(Outcome::Unknown, format!("{error}: {holders}"));
+                error = Error::unavailable(outcome, format!("{error}: {holders}"));
             }
-            tracing::warn!(%error, "PostgreSQL: once more, on another connection");
+            tracing::warn!(%error, "PostgreSQL: once more");
         } else {
             tracing::debug!(%error, "PostgreSQL: once more");
         }
@@ -130,6 +167,10 @@ impl Patience {
             return Error::unavailable(Outcome::Unknown, told);
         }
         error
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.connections.deadline()
     }
 
     /// Notes that an attempt may have been carried out.
@@ -158,13 +199,9 @@ impl Patience {
         }
     }
 
-    /// Who holds a lock that an operation may be waiting for, if that is found out at once.
+    /// Who holds a lock that the operation may be waiting for, if that is found out at once.
     async fn holders(&self) -> Option<String> {
-        let find = async {
-            let connection = self.connections.get().await.ok()?;
-            let found = connection.rows(&holders::of_the_log(self.connections.schema()), &[]).await.ok()?;
-            holders::told(&found)
-        };
-        timeout(LOOK.min(self.part), find).await.ok().flatten()
+        let query = (self.holders)(self.connections.schema());
+        holders::told(&Box::pin(self.connections.beside(&query, &[])).await?)
     }
 }

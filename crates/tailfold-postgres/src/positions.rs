@@ -10,8 +10,9 @@ use tailfold::{Error, Result};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use crate::connections::{Connection, Connections, idle_limit};
+use crate::connections::{Connection, Connections, limits};
 use crate::error::Failure;
+use crate::patience::Patience;
 use crate::rows;
 
 /// Both as they are at a moment.
@@ -27,7 +28,7 @@ struct State {
 /// Sets the sequence right where it is not. Answers the last position of the log.
 pub(crate) async fn check(connections: &Connections, schema: &str) -> Result<i64> {
     connections
-        .insist(|mut connection| async move {
+        .insist_with(Patience::new(connections).behind_writers(), |mut connection| async move {
             let state = State::of(&connection.rows(&statement(schema), &[]).await?)?;
             if !state.is_right() {
                 set_right(&mut connection, schema, connections.deadline()).await?;
@@ -52,7 +53,7 @@ fn statement(schema: &str) -> String {
 async fn set_right(connection: &mut Connection, schema: &str, deadline: Duration) -> Result<(), Failure> {
     let transaction = connection.client().transaction().await?;
     // Whoever draws positions has a lock on the table before: none is drawn meanwhile.
-    let lock = format!("{}; LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE", idle_limit(deadline));
+    let lock = format!("{}; LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE", limits(deadline));
     transaction.batch_execute(&lock).await?;
     let state = State::of(&transaction.query(&statement(schema), &[]).await?)?;
     if !state.is_right() {

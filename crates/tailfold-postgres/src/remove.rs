@@ -1,17 +1,16 @@
 //! Erasing a stream, and cutting off what lies before an origin.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use tailfold::{
     Digest, Error, EventData, EventId, Head, Position, Removal, Removed, Result, StoreId, StreamId, Tag,
     Timestamp, Tombstone, Truncation, TruncationNotes, Version,
 };
-use tokio::time::{Instant, timeout};
 
 use crate::connections::{Connection, Values};
 use crate::error::Failure;
+use crate::leisure::{self, Step};
 use crate::patience::Patience;
 use crate::rows::{self, signed, unsigned};
 use crate::store::Inner;
@@ -84,7 +83,7 @@ impl Inner {
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed> {
-        let mut patience = Patience::to_record(&self.connections);
+        let mut patience = Patience::to_record(&self.connections).behind_writers();
         let mut undecided: Option<Removed> = None;
         loop {
             // Before its tombstone is looked for: what somebody has begun after the erase must not go with it.
@@ -97,13 +96,13 @@ impl Inner {
             let Some(erased) = head else { return Ok(Removed::default()) };
             let tombstone = Tombstone::event(erased, id, recorded_at)?;
             let attempt = |connection| self.try_erase(connection, stream, erased, &tombstone);
-            match attempt_at_leisure(&mut patience, undecided.is_some(), attempt).await {
-                Ok(Step { removed, committed: Ok(()) }) => {
+            match leisure::attempt(&mut patience, attempt).await {
+                Ok(Step { done: removed, committed: Ok(()) }) => {
                     Wake::tell(self);
                     return Ok(removed);
                 }
                 // It does not know whether it was done: it looks for the tombstone.
-                Ok(Step { removed, committed: Err(failure) }) => {
+                Ok(Step { done: removed, committed: Err(failure) }) => {
                     undecided = Some(removed);
                     patience.after(failure).await?;
                 }
@@ -119,11 +118,13 @@ impl Inner {
         stream: &StreamId,
         erased: Head,
         tombstone: &EventData,
-    ) -> Result<Step, Failure> {
+    ) -> Result<Step<Removed>, Failure> {
         let deadline = self.connections.deadline();
         let chain = erased.chain.link(Digest::of(tombstone));
-        let step = {
-            let transaction = connection.transaction_at_leisure(deadline).await.map_err(before_commit)?;
+        let session = connection.session();
+        let lent = &mut connection;
+        let work = async move {
+            let transaction = lent.transaction_at_leisure(deadline).await?;
             let found = transaction
                 .query(
                     &self.statements.remove.erase,
@@ -139,11 +140,9 @@ impl Inner {
                         &chain.as_bytes().as_slice(),
                     ],
                 )
-                .await
-                .map_err(before_commit)?;
+                .await?;
             // Behind the lock of `erase`: no truncation records one any more.
-            let forget = &self.statements.remove.forget_marker;
-            transaction.execute(forget, &[&stream.as_str()]).await.map_err(before_commit)?;
+            transaction.execute(&self.statements.remove.forget_marker, &[&stream.as_str()]).await?;
             let row =
                 found.first().ok_or_else(|| Error::corrupt("the server says nothing about an erase"))?;
             let removed = Removed {
@@ -152,7 +151,12 @@ impl Inner {
                 tombstone: Some(Position(unsigned(rows::value(row, 2)?, "position")?)),
                 marker: None,
             };
-            Step { removed, committed: commit(transaction, deadline).await }
+            Ok::<_, Failure>((transaction, removed))
+        };
+        let worked = self.connections.while_at_work(&session, work).await;
+        let step = {
+            let (transaction, removed) = worked?;
+            Step { done: removed, committed: leisure::commit(transaction, deadline).await }
         };
         if step.committed.is_ok() {
             connection.settled();
@@ -168,11 +172,11 @@ impl Inner {
         id: EventId,
         recorded_at: Timestamp,
     ) -> Result<Removed> {
-        let mut patience = Patience::to_record(&self.connections);
+        let mut patience = Patience::to_record(&self.connections).behind_writers();
         let mut undecided: Option<Removed> = None;
         loop {
             let attempt = |connection| self.try_truncate(connection, stream, before, id, recorded_at);
-            let tried = attempt_at_leisure(&mut patience, undecided.is_some(), attempt).await;
+            let tried = leisure::attempt(&mut patience, attempt).await;
             // Whatever the next attempt has met, it began after the one before had ended.
             if let Some(removed) = undecided
                 && self.stands(removed.marker, id).await.map_err(|error| patience.verdict(error))?
@@ -181,11 +185,11 @@ impl Inner {
                 return Ok(removed);
             }
             match tried {
-                Ok(Step { removed, committed: Ok(()) }) => {
+                Ok(Step { done: removed, committed: Ok(()) }) => {
                     Wake::tell(self);
                     return Ok(removed);
                 }
-                Ok(Step { removed, committed: Err(failure) }) => {
+                Ok(Step { done: removed, committed: Err(failure) }) => {
                     undecided = Some(removed);
                     patience.after(failure).await?;
                 }
@@ -201,13 +205,19 @@ impl Inner {
         before: Version,
         id: EventId,
         recorded_at: Timestamp,
-    ) -> Result<Step, Failure> {
+    ) -> Result<Step<Removed>, Failure> {
         let deadline = self.connections.deadline();
+        let session = connection.session();
+        let lent = &mut connection;
+        let work = async move {
+            let transaction = lent.transaction_at_leisure(deadline).await?;
+            let removed = self.cut(&transaction, stream, before, id, recorded_at).await?;
+            Ok::<_, Failure>((transaction, removed))
+        };
+        let worked = self.connections.while_at_work(&session, work).await;
         let step = {
-            let transaction = connection.transaction_at_leisure(deadline).await.map_err(before_commit)?;
-            let removed =
-                self.cut(&transaction, stream, before, id, recorded_at).await.map_err(before_commit)?;
-            Step { removed, committed: commit(transaction, deadline).await }
+            let (transaction, removed) = worked?;
+            Step { done: removed, committed: leisure::commit(transaction, deadline).await }
         };
         if step.committed.is_ok() {
             connection.settled();
@@ -285,44 +295,6 @@ impl Inner {
         let Some(position) = position else { return Ok(false) };
         let values: &Values<'_> = &[&signed(position.0), id.as_uuid()];
         rows::value(&self.connections.row(&self.statements.remove.stands, values).await?, 0)
-    }
-}
-
-/// What a removal did, and what came of its COMMIT.
-struct Step {
-    removed: Removed,
-    committed: Result<(), Failure>,
-}
-
-/// One attempt, which may take as long as it takes: the patience is for what goes wrong. Where an attempt before may wait for its
-/// COMMIT to end, this one would wait for that, and has no more time than any other.
-async fn attempt_at_leisure<F>(
-    patience: &mut Patience,
-    is_bounded: bool,
-    attempt: impl FnOnce(Connection) -> F,
-) -> Result<Step, Failure>
-where
-    F: Future<Output = Result<Step, Failure>>,
-{
-    let connection = patience.connection().await?;
-    if is_bounded {
-        return patience.within(attempt(connection)).await;
-    }
-    let begun = Instant::now();
-    let tried = attempt(connection).await;
-    patience.extend(begun.elapsed());
-    tried
-}
-
-/// What fails before COMMIT is sent was not done.
-fn before_commit(failure: impl Into<Failure>) -> Failure {
-    failure.into().of_nothing_done()
-}
-
-async fn commit(transaction: Transaction<'_>, deadline: Duration) -> Result<(), Failure> {
-    match timeout(deadline, transaction.commit()).await {
-        Ok(committed) => Ok(committed?),
-        Err(_) => Err(Failure::Silent(deadline)),
     }
 }
 

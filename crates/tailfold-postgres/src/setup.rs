@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::config::PostgresConfig;
-use crate::connections::{Connections, idle_limit};
+use crate::connections::{Connections, idle_limit, limits};
 use crate::error::Failure;
 use crate::locks::Locks;
 use crate::patience::Patience;
@@ -75,7 +75,7 @@ pub(crate) async fn prepare(connections: &Connections, config: &PostgresConfig) 
 
 async fn find_or_create(connections: &Connections, config: &PostgresConfig) -> Result<StoreId> {
     connections
-        .insist_with(Patience::new(connections).at_leisure(), |mut connection| async move {
+        .insist_with(Patience::new(connections).at_leisure().behind_writers(), |mut connection| async move {
             pooler::refuse(connections, &connection).await?;
             let found = find_or_create_by(connection.client(), config).await?;
             connection.settled();
@@ -212,7 +212,8 @@ pub(crate) async fn apply(
 ) -> Result<(), Failure> {
     // A server that gives up says so in time, and leaves nothing behind that goes on.
     let patience = (config.deadline * 3 / 4).as_millis().clamp(1, i32::MAX as u128);
-    transaction.batch_execute(&format!("SET LOCAL statement_timeout = {patience}")).await?;
+    let settings = format!("SET LOCAL statement_timeout = {patience}; {}", limits(config.deadline));
+    transaction.batch_execute(&settings).await?;
     for migration in migrations.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
         make(transaction, config, migration).await?;
     }

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use tailfold::{Error, Result, StoreId};
 
-use crate::config::{Dialer, PostgresConfig};
-use crate::connections::Connections;
+use crate::config::PostgresConfig;
+use crate::connections::{Connection, Connections};
+use crate::dialer::Dialer;
 use crate::error::Failure;
+use crate::leisure::{self, Step};
 use crate::locks::Locks;
+use crate::patience::Patience;
 use crate::rows;
 use crate::setup::Prepared;
 use crate::together::Together;
@@ -115,29 +118,46 @@ impl PostgresStore {
         bytes.map_err(|error| error.during("measure the store"))
     }
 
-    /// Builds the index of tags anew from the events, in one transaction. Appends wait meanwhile.
+    /// Builds the index of tags anew from the events, in one transaction, which takes as long as it takes.
+    /// Appends wait meanwhile.
     ///
     /// # Errors
-    /// `Unavailable`.
+    /// `Unavailable`, with who holds it up where others have written and do not end.
     pub async fn reindex(&self) -> Result<()> {
-        let reindexed = async {
-            let connections = &self.inner.connections;
-            let mut connection = connections.get().await?;
-            let transaction = connection.transaction_at_leisure(connections.deadline()).await?;
-            let statements = format!(
-                "LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
-                 TRUNCATE {schema}.event_tags;
-                 INSERT INTO {schema}.event_tags (tag, position)
-                     SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag)
-                     WHERE e.tags IS NOT NULL",
-                schema = self.inner.schema,
-            );
+        let mut patience = Patience::new(&self.inner.connections).behind_writers();
+        loop {
+            let tried = leisure::attempt(&mut patience, |connection| self.try_reindex(connection)).await;
+            let failure = match tried {
+                Ok(Step { committed: Ok(()), .. }) => return Ok(()),
+                Ok(Step { committed: Err(failure), .. }) | Err(failure) => failure,
+            };
+            patience.after(failure).await.map_err(|error| error.during("reindex"))?;
+        }
+    }
+
+    async fn try_reindex(&self, mut connection: Connection) -> Result<Step<()>, Failure> {
+        let Inner { connections, schema, .. } = &*self.inner;
+        let deadline = connections.deadline();
+        let statements = format!(
+            "LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE;
+             TRUNCATE {schema}.event_tags;
+             INSERT INTO {schema}.event_tags (tag, position)
+                 SELECT DISTINCT t.tag, e.position FROM {schema}.events e, unnest(e.tags) AS t (tag)
+                 WHERE e.tags IS NOT NULL"
+        );
+        let session = connection.session();
+        let lent = &mut connection;
+        let work = async move {
+            let transaction = lent.transaction_at_leisure(deadline).await?;
             transaction.batch_execute(&statements).await?;
-            transaction.commit().await?;
-            connection.settled();
-            Ok(())
+            Ok::<_, Failure>(transaction)
         };
-        reindexed.await.map_err(|failure: Failure| failure.into_error().during("reindex"))
+        let worked = connections.while_at_work(&session, work).await;
+        let step = Step { done: (), committed: leisure::commit(worked?, deadline).await };
+        if step.committed.is_ok() {
+            connection.settled();
+        }
+        Ok(step)
     }
 
     /// Gives the store a new [`StoreId`]: after its tables were restored from a backup, so that whoever remembers positions of

@@ -86,7 +86,7 @@ impl Together {
 /// What came of an append that travelled with others.
 async fn carried(answer: Answer) -> Result<Tried> {
     // Whoever carried it is gone, with its runtime perhaps, and how far it got nobody knows.
-    answer.await.unwrap_or(Ok(Tried::MaybeRecorded))
+    answer.await.unwrap_or(Ok(Tried::MaybeRecorded(None)))
 }
 
 /// The right to have a statement under way. Whoever gives it up hands it to those who wait, if there are any.
@@ -193,7 +193,7 @@ async fn send(inner: &Arc<Inner>, mut batch: Vec<Waiting>) {
     for Waiting { single, answer } in batch {
         let tried = match &sent {
             Ok(positions) => single.tried(positions.get(single.write().stream.as_str()).copied()),
-            Err(failure) if failure.may_be_done() => Ok(Tried::MaybeRecorded),
+            Err(failure) if failure.may_be_done() => Ok(Tried::MaybeRecorded(None)),
             // What is wrong with one of them is found out one by one.
             Err(_) => Ok(Tried::Open),
         };
@@ -274,6 +274,6 @@ mod tests {
     async fn an_append_whose_carrier_is_gone_may_be_recorded() {
         let (sender, answer) = oneshot::channel();
         drop(sender);
-        assert!(matches!(carried(answer).await, Ok(Tried::MaybeRecorded)));
+        assert!(matches!(carried(answer).await, Ok(Tried::MaybeRecorded(None))));
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_postgres::AsyncMessage;
 
-use crate::config::Dialer;
+use crate::dialer::Dialer;
 use crate::error::Failure;
 use crate::frontier;
 use crate::patience::Patience;

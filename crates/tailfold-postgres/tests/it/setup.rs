@@ -242,14 +242,39 @@ async fn indexes_that_are_there_already_are_taken_if_they_are_valid() {
 /// A migration that cannot be done within the deadline says what to do, and holds nobody up for longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_takes_too_long_is_given_up() {
+    let (server, schema) = (own_server().await, fresh_schema());
+    let hasty = || config(&server.url()).schema(&schema).deadline(Duration::from_secs(2)).connect();
+    hasty().await.unwrap();
+    let other = client(&server.url()).await;
+    back_to_format_1(&other, &schema).await;
+    other
+        .batch_execute(
+            "CREATE FUNCTION public.slow() RETURNS event_trigger LANGUAGE plpgsql AS
+                 'BEGIN PERFORM pg_sleep(5); END';
+             CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE INDEX')
+                 EXECUTE FUNCTION public.slow()",
+        )
+        .await
+        .unwrap();
+    let error = hasty().await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
+    assert!(error.to_string().contains("build its indexes before"), "{error}");
+    other.batch_execute("DROP EVENT TRIGGER slow").await.unwrap();
+    hasty().await.unwrap();
+}
+
+/// One that waits for somebody says for whom.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_is_held_up_names_who_does() {
     let (_, schema) = fresh_store().await;
     let (url, mut other) = (shared_server().await, client(&shared_server().await).await);
     back_to_format_1(&other, &schema).await;
+    let pid: i32 = other.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let writer = other.transaction().await.unwrap();
     writer.batch_execute(&format!("LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE")).await.unwrap();
-    let error = config(&url).schema(&schema).deadline(Duration::from_secs(2)).connect().await.unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Unavailable(Outcome::NotDone), "{error}");
-    assert!(error.to_string().contains("build its indexes before"), "{error}");
+    let error = config(&url).schema(&schema).deadline(Duration::from_secs(3)).connect().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error:?}");
+    assert!(error.to_string().contains(&format!("held up by process {pid}")), "{error}");
     writer.commit().await.unwrap();
     config(&url).schema(&schema).connect().await.unwrap();
 }

@@ -121,6 +121,115 @@ async fn an_eraser_that_vanishes_does_not_stop_appends() {
     assert_eq!(soon("the erase", erasing).await.unwrap().unwrap().events, 3);
 }
 
+/// Its requests are lost: the server has nothing to do for it, and another connection has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_erase_on_a_connection_that_fell_silent_is_done_on_another() {
+    let (proxy, _, beside) = behind_a_proxy().await;
+    let store = behind(&proxy, &beside, 6, 4).await;
+    read_at_once(&store, 4).await;
+    proxy.lose_requests();
+    let erasing = tokio::spawn({
+        let store = store.clone();
+        async move { store.remove(&A, Removal::erase(Timestamp::from_micros(1))).await }
+    });
+    let reindexing = tokio::spawn(async move { store.reindex().await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.open();
+    assert_eq!(soon("the erase", erasing).await.unwrap().unwrap().events, 3);
+    soon("the index", reindexing).await.unwrap().unwrap();
+}
+
+/// A store with a deadline of 6 seconds whose server takes so many for each row.
+async fn slow_server(on: &str, table: &str, seconds: f64) -> PostgresStore {
+    let (store, schema) = fresh_store().await;
+    append(&store, "a/1", events(2)).await;
+    let head = store.head(&A).await.unwrap().unwrap();
+    let slot = Slot::new("fold", "0123456789abcdef".parse().unwrap(), "a/1").unwrap();
+    let save = Save { head, bytes: "state".into(), keep: Keep::Newest, day: Day(1) };
+    store.save(&slot, save).await.unwrap();
+    let slow = format!(
+        "CREATE FUNCTION {schema}.slow() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_sleep({seconds}); RETURN coalesce(NEW, OLD); END';
+         CREATE TRIGGER slow BEFORE {on} ON {schema}.{table} FOR EACH ROW EXECUTE FUNCTION {schema}.slow()"
+    );
+    client(&shared_server().await).await.batch_execute(&slow).await.unwrap();
+    config(&shared_server().await).schema(&schema).deadline(Duration::from_secs(6)).connect().await.unwrap()
+}
+
+/// Work that takes longer than a part of the deadline, and an erase that takes longer than all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_is_at_work_on_is_not_given_up() {
+    let inserts = slow_server("INSERT", "events", 2.8).await;
+    let sweeps = slow_server("DELETE", "snapshots", 2.8).await;
+    let erases = slow_server("DELETE", "events", 3.2).await;
+    let append = |name: &str, expected| inserts.append(Commit::new(stream(name), expected, events(1)));
+    let (one, any, swept, erased) = tokio::join!(
+        append("b/1", Expected::NoStream),
+        append("b/2", Expected::Any),
+        sweeps.sweep(SlotFilter::all(), Day(2)),
+        erases.remove(&A, Removal::erase(Timestamp::from_micros(1))),
+    );
+    assert!(one.is_ok() && any.is_ok(), "{one:?} {any:?}");
+    assert_eq!(swept.unwrap().snapshots, 1);
+    assert_eq!(erased.unwrap().events, 2);
+}
+
+/// Whoever needs the log for itself waits for a transaction that nobody came back for, and all appends wait
+/// behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn removals_beside_a_transaction_that_does_not_end_hold_nobody_up_and_say_so() {
+    let server = server_with_prepared_transactions().await;
+    let schema = fresh_schema();
+    let config = || config(&server.url()).schema(&schema).deadline(Duration::from_secs(3));
+    let (store, other) = (config().connect().await.unwrap(), config().connect().await.unwrap());
+    let mut origin = event("3").into_data();
+    origin.origin = true;
+    append(&store, "a/1", [events(3), vec![NewEvent::new(origin).unwrap()]].concat()).await;
+    let slow = Slow::begin(&server.url()).await;
+    slow.record(&schema, "slow/1", &[]).await;
+    slow.run("PREPARE TRANSACTION 'forgotten'").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let spawn = |what: &'static str| {
+        let (store, config) = (store.clone(), config());
+        tokio::spawn(async move {
+            let at = Timestamp::from_micros(1);
+            match what {
+                "erase" => store.remove(&A, Removal::erase(at)).await.map(drop),
+                "truncate" => store.remove(&A, Removal::before_origin(4, at)).await.map(drop),
+                "connect" => config.connect().await.map(drop),
+                _ => store.reindex().await,
+            }
+        })
+    };
+    let held_up = ["erase", "truncate", "reindex"].map(|what| (what, spawn(what)));
+    let mut number = 0;
+    while !held_up.iter().all(|(_, task)| task.is_finished()) {
+        let commit = Commit::new(stream(&format!("b/{number}")), Expected::NoStream, events(1));
+        let begun = Instant::now();
+        let appended = other.append(commit).await;
+        assert!(
+            appended.is_ok() && begun.elapsed() < Duration::from_millis(2500),
+            "{appended:?} {:?}",
+            begun.elapsed()
+        );
+        number += 1;
+    }
+    // It has something to set right, for which it needs the log.
+    slow.run(&format!("SELECT setval('{schema}.positions', 1)")).await;
+    for (what, task) in held_up.into_iter().chain([("connect", spawn("connect"))]) {
+        let error = soon(what, task).await.unwrap().unwrap_err();
+        let is_told = match what {
+            "connect" => matches!(error.kind(), ErrorKind::Unavailable(_)),
+            _ => error.kind() == &ErrorKind::Unavailable(Outcome::NotDone),
+        };
+        assert!(is_told, "{what}: {error:?}");
+        assert!(error.to_string().contains("prepared transaction `forgotten`"), "{what}: {error}");
+    }
+    slow.end("ROLLBACK PREPARED 'forgotten'").await;
+    config().connect().await.unwrap();
+    spawn("erase").await.unwrap().unwrap();
+}
+
 async fn server_with_prepared_transactions() -> PostgresServer {
     let builder = PostgresServer::builder().fsync(false).config_line("max_prepared_transactions = 5");
     tokio::task::spawn_blocking(|| builder.start().unwrap()).await.unwrap()
