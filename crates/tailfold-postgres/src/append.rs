@@ -216,6 +216,9 @@ impl Inner {
                 }
                 answered => answered?,
             };
+            if committed.repeated {
+                patience.confirm().await?;
+            }
             return Ok(committed);
         }
     }

@@ -21,6 +21,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// An attempt has this part of the operation's time before the server is asked whether it is at work on it.
 const ATTEMPTS: u32 = 3;
 
+/// Is committed when everything is where it must be that was recorded before. Where nobody is waited for, it
+/// does nothing.
+const CONFIRM: &str = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> ''
+                              THEN pg_logical_emit_message(true, 'tailfold', ''::text)::text END";
+
 /// What is left of an operation's time, and growing pauses between its attempts.
 pub(crate) struct Patience {
     connections: Connections,
@@ -171,6 +176,20 @@ impl Patience {
 
     pub(crate) fn deadline(&self) -> Duration {
         self.connections.deadline()
+    }
+
+    /// Waits until what an earlier attempt has recorded is as durable as what is acknowledged. It may be seen
+    /// without: whoever waits for a standby stops when it is cancelled, or its server starts again.
+    pub(crate) async fn confirm(&mut self) -> Result<()> {
+        self.maybe_done = true;
+        loop {
+            let sent = self.attempt(|connection| async move { connection.rows(CONFIRM, &[]).await });
+            let Err(failure) = sent.await else { return Ok(()) };
+            self.after(failure).await.map_err(|error| {
+                let told = format!("it is recorded, and it is not known whether a standby has it: {error}");
+                Error::unavailable(Outcome::Unknown, told)
+            })?;
+        }
     }
 
     /// Notes that an attempt may have been carried out.

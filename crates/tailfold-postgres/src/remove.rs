@@ -91,6 +91,7 @@ impl Inner {
             if let Some(removed) = undecided
                 && self.stands(removed.tombstone, id).await.map_err(|error| patience.verdict(error))?
             {
+                patience.confirm().await?;
                 return Ok(removed);
             }
             let Some(erased) = head else { return Ok(Removed::default()) };
@@ -181,6 +182,7 @@ impl Inner {
             if let Some(removed) = undecided
                 && self.stands(removed.marker, id).await.map_err(|error| patience.verdict(error))?
             {
+                patience.confirm().await?;
                 Wake::tell(self);
                 return Ok(removed);
             }

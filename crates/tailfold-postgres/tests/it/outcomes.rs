@@ -22,16 +22,20 @@ const DEADLINE: Duration = Duration::from_secs(20);
 impl Stuck {
     /// The append is recorded and waits for the standby; then its connection breaks.
     async fn begin(statement_timeout: Option<Duration>) -> Self {
+        Self::begin_within(DEADLINE, statement_timeout).await
+    }
+
+    async fn begin_within(deadline: Duration, statement_timeout: Option<Duration>) -> Self {
         let server = own_server().await;
         let proxy = Proxy::to(server.port()).await.unwrap();
         let store = match statement_timeout {
-            None => through(&proxy).deadline(DEADLINE).connect().await.unwrap(),
+            None => through(&proxy).deadline(deadline).connect().await.unwrap(),
             Some(limit) => {
                 let url = format!("postgres://tailfold@{}/postgres", proxy.address());
                 let mut address: tokio_postgres::Config = url.parse().unwrap();
                 address.options(format!("-c statement_timeout={}", limit.as_millis()));
                 let pool = Pool::builder(Manager::new(address, NoTls)).max_size(3).build().unwrap();
-                PostgresConfig::over_pool(pool).deadline(DEADLINE).connect().await.unwrap()
+                PostgresConfig::over_pool(pool).deadline(deadline).connect().await.unwrap()
             }
         };
         append(&store, "a/1", events(1)).await;
@@ -124,6 +128,53 @@ async fn a_store_that_is_closed_while_it_settles_leaves_the_outcome_unknown() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     stuck.store.close().await.unwrap();
     stuck.expect_unknown().await;
+}
+
+/// The server stops waiting for the standby when the wait is cancelled, and everybody sees the event. That it
+/// is there does not say that the standby has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_standby_is_not_waited_for_any_more_is_not_acknowledged() {
+    let stuck = Stuck::begin_within(Duration::from_secs(4), None).await;
+    stuck.proxy.cut();
+    let first = stuck.until("wait_event = 'SyncRep'").await;
+    stuck.until("wait_event_type = 'Lock'").await;
+    stuck.beside.query("SELECT pg_cancel_backend($1)", &[&first]).await.unwrap();
+    stuck.expect_unknown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erase_whose_standby_is_not_waited_for_any_more_is_not_acknowledged() {
+    let server = own_server().await;
+    let proxy = Proxy::to(server.port()).await.unwrap();
+    let store = through(&proxy).deadline(Duration::from_secs(4)).connect().await.unwrap();
+    let beside = client(&server.url()).await;
+    beside.batch_execute("SET synchronous_commit = off").await.unwrap();
+    append(&store, "a/1", events(3)).await;
+    wait_for_a_standby(&beside, "nobody").await;
+    let erase = || {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let removal = Removal::erase(Timestamp::from_micros(1));
+            store.remove(&stream("a/1"), removal).await
+        })
+    };
+    let erasing = erase();
+    let first = soon("a wait for the standby", async {
+        loop {
+            if let Some(pid) = in_state(&beside, "wait_event = 'SyncRep'").await {
+                return pid;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    proxy.cut();
+    beside.query("SELECT pg_cancel_backend($1)", &[&first]).await.unwrap();
+    let error = soon("an end", erasing).await.unwrap().unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    assert!(error.to_string().contains("it is not known whether a standby has it"), "{error}");
+    wait_for_a_standby(&beside, "").await;
+    assert_eq!(erase().await.unwrap().unwrap(), Removed::default());
 }
 
 /// Rounds in which the bytes are counted that the server answers to a removal.
