@@ -192,10 +192,10 @@ pub async fn a_flush_ends_beside_commands(store: Arc<dyn Store>) {
     let repository = builder.snapshots_in(tier).build().expect("build");
     let id = actor();
     feed_unflushed(&repository, &id, 1).await;
-    // There is always one that waits while others are saved.
-    faulty.always(Some(Fault::Hang(Duration::from_millis(50))));
+    // More fall due than are saved at a time: there is always one that waits.
+    faulty.always(Some(Fault::Hang(Duration::from_millis(5))));
     let is_over = Arc::new(AtomicBool::new(false));
-    let writing = (0..16).map(|_| {
+    let writing = (0..4).map(|_| {
         let (repository, is_over) = (repository.clone(), is_over.clone());
         tokio::spawn(async move {
             while !is_over.load(Ordering::Relaxed) {
