@@ -6,11 +6,11 @@ use std::future::ready;
 use std::time::Duration;
 
 use tailfold::{
-    Keep, ManualClock, MemoryStore, Repository, SlotFilter, SnapshotConfig, SnapshotStoreExt as _, Source,
-    Version,
+    ByPosition, Delivery, Keep, ManualClock, MemoryStore, Repository, Retry, SlotFilter, SnapshotConfig,
+    SnapshotStoreExt as _, Source, Subscription, Version,
 };
-use tailfold_testkit::Fixture;
-use tailfold_testkit::repository::folds::{Ledger, events};
+use tailfold_testkit::repository::folds::{Ledger, LedgerEvent, events};
+use tailfold_testkit::{FaultySnapshots, Fixture};
 
 async fn fixture() -> Fixture<MemoryStore> {
     let store = MemoryStore::new();
@@ -68,4 +68,39 @@ async fn the_in_memory_stores_snapshot_lifecycle() {
     assert_eq!(versions().await, [("ledger/1".to_owned(), 30)]);
     assert_eq!(last.stats().await.unwrap().snapshots, 1);
     assert_eq!(last.load("2").await.unwrap().state().count, 35);
+}
+
+/// However many streams a batch says were erased, what is parked is looked at once for it.
+#[tokio::test]
+async fn many_erased_streams_cost_one_look_at_what_is_parked() {
+    let (store, kept) = (MemoryStore::new(), FaultySnapshots::new(MemoryStore::new()));
+    let ledgers = Repository::<Ledger>::builder(store.clone()).build().unwrap();
+    let start = || {
+        let handler = |delivery: &Delivery<LedgerEvent>| match delivery.event() {
+            Some(_) => Err("not that".into()),
+            None => Ok(()),
+        };
+        let model = ByPosition::new(kept.clone(), "seen", handler).unwrap();
+        let at_once = Retry { limit: 0, ..Retry::default() };
+        Subscription::builder(store.clone(), "seen", model).retry(at_once).start().unwrap()
+    };
+    let loaded = ledgers.load("stays").await.unwrap();
+    ledgers.append(loaded, events(20)).await.unwrap();
+    let subscription = start();
+    subscription.wait_until_current().await.unwrap_err();
+    subscription.stop().await.unwrap();
+    let mut last = None;
+    for number in 0..20 {
+        let loaded = ledgers.load(number.to_string()).await.unwrap();
+        ledgers.append(loaded, events(1)).await.unwrap();
+        last = ledgers.erase(number.to_string()).await.unwrap().tombstone;
+    }
+    let calls = kept.counts().calls;
+    let subscription = start();
+    subscription.wait_for(last).await.unwrap();
+    let calls = kept.counts().calls - calls;
+    // It is looked at once when the work begins, too.
+    assert!(calls < 60, "{calls} calls for 20 parked events");
+    assert_eq!(Subscription::parked(&kept, "seen").await.unwrap().len(), 20);
+    subscription.stop().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! A read model anywhere: a handler that is called for each event, and a checkpoint in a snapshot store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -225,21 +225,21 @@ async fn parked_slots(
     Ok(slots.filter(|slot| is_parked(slot) && is_meant(slot)).collect())
 }
 
-/// Removes what a subscription has put aside of a stream before its tombstone.
+/// Removes what a subscription has put aside of streams before their tombstones. Looks at each once, however many
+/// streams there are.
 async fn drop_parked_of(
     snapshots: &dyn SnapshotStore,
     name: &str,
-    stream: &StreamId,
-    before: Position,
+    erased: &HashMap<&StreamId, Position>,
 ) -> Result<()> {
     for slot in parked_slots(snapshots, name, None).await? {
         let Some(stored) = snapshots.newest(&slot, None).await? else { continue };
-        let is_of_stream = match read::<Parked>(&slot, &stored.bytes) {
-            Ok(parked) => parked.stream == *stream,
+        let tombstone = match read::<Parked>(&slot, &stored.bytes) {
+            Ok(parked) => erased.get(&parked.stream),
             // It may say anything, and cannot be told from what was erased.
-            Err(_) => true,
+            Err(_) => erased.values().max(),
         };
-        if is_of_stream && stored.head.version.0 < before.0 {
+        if tombstone.is_some_and(|tombstone| stored.head.version.0 < tombstone.0) {
             // Out of what a store keeps besides, too: its key is nobody else's.
             snapshots.forget(slot.key()).await?;
         }
@@ -300,8 +300,9 @@ where
         if let Some(position) = batch.unparked {
             remove(&*self.snapshots, &slot_of_parked(&claim.name, position)?).await?;
         }
-        for (stream, position) in batch.erased() {
-            drop_parked_of(&*self.snapshots, &claim.name, stream, position).await?;
+        let erased: HashMap<_, _> = batch.erased().collect();
+        if !erased.is_empty() {
+            drop_parked_of(&*self.snapshots, &claim.name, &erased).await?;
         }
         if let Some(parked) = batch.parked {
             keep_parked(&*self.snapshots, &claim.name, parked, self.clock.now()).await?;
