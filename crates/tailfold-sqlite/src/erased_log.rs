@@ -18,20 +18,16 @@ const ATTEMPT: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Truncates the log; false if somebody was in the way for as long as `patience`, or the writer is gone.
-pub(crate) async fn clear(queue: &Queue, patience: Duration) -> bool {
+/// Truncates the log; false if somebody was in the way for as long as `patience`.
+pub(crate) async fn clear(queue: &Queue, patience: Duration) -> tailfold::Result<bool> {
     let deadline = Instant::now() + patience;
-    loop {
-        match queue.between(truncate).await {
-            Ok(true) => return true,
-            Ok(false) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-            Ok(false) => return false,
-            Err(error) => {
-                tracing::warn!(%error, "what was erased could not be taken out of the store's log");
-                return false;
-            }
+    while !queue.between(truncate).await? {
+        if Instant::now() >= deadline {
+            return Ok(false);
         }
+        tokio::time::sleep(PAUSE).await;
     }
+    Ok(true)
 }
 
 /// Goes on until it is done or the store is closed, which does it as well.
@@ -44,7 +40,8 @@ pub(crate) async fn keep_clearing(queue: Weak<Queue>) {
         match queue.between(truncate).await {
             Ok(false) => {}
             Ok(true) => return,
-            Err(error) => return tracing::debug!(%error, "the log is left as it is"),
+            Err(error) if queue.is_closed() => return tracing::debug!(%error, "the log is left as it is"),
+            Err(error) => tracing::debug!(%error, "the log could not be emptied yet"),
         }
     }
 }

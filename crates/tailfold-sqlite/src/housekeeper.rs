@@ -14,8 +14,9 @@ use crate::checkpoint::Checkpoints;
 use crate::config::SqliteConfig;
 use crate::diagnosis;
 use crate::error::Failure;
-use crate::presence::Presence;
+use crate::presence::{Companions, Presence};
 use crate::schema::{self, Role};
+use crate::unwritable::Immutable;
 
 /// The name of its thread.
 pub(crate) const THREAD: &str = "tailfold-housekeeper";
@@ -48,9 +49,18 @@ impl Housekeeper {
             last_frames: AtomicBool::new(false),
             thread: Mutex::default(),
         });
-        let connection = connect(&config)?;
+        let (connection, immutable) = connect(&config)?;
+        let companions = companions(&connection, &config, &presence)?;
         let this = housekeeper.clone();
-        let rounds = Rounds { connection: Some(connection), seen: None, config, presence, commits };
+        let rounds = Rounds {
+            connection: Some(connection),
+            companions,
+            immutable,
+            seen: None,
+            config,
+            presence,
+            commits,
+        };
         let thread = std::thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn(move || this.run(rounds))
@@ -99,7 +109,15 @@ impl Housekeeper {
         let mut checkpoints = Checkpoints::default();
         let mut was_there = true;
         while let Some(checkpoint) = self.next_errand(&rounds) {
-            if checkpoint {
+            let here = rounds.look_around();
+            if let (Err(error), true) = (&here, was_there) {
+                tracing::error!(%error, "the file of a store is not found where it was");
+                // Whoever reads live is told by the next read.
+                rounds.commits.send_replace(());
+            }
+            was_there = here.is_ok();
+            // What lies there now may be another store's.
+            if checkpoint && was_there {
                 let done =
                     rounds.on_connection(|connection, config| checkpoints.run(connection, &config.path));
                 match done {
@@ -110,13 +128,6 @@ impl Housekeeper {
                     }
                 }
             }
-            let here = rounds.presence.look_around(Outcome::NotDone);
-            if let (Err(error), true) = (&here, was_there) {
-                tracing::error!(%error, "the file of a store is gone");
-                // Whoever reads live is told by the next read.
-                rounds.commits.send_replace(());
-            }
-            was_there = here.is_ok();
             if was_there && !rounds.config.read_only {
                 let cut = rounds.on_connection(|connection, config| checkpoints.shrink(connection, config));
                 if let Some(Err(error)) = cut {
@@ -151,6 +162,10 @@ impl Housekeeper {
 struct Rounds {
     /// `None` after one that the file could not be read by.
     connection: Option<Connection>,
+    /// What the connection found beside the file, where it is open for writing.
+    companions: Option<Companions>,
+    /// How the file was, where the connection reads it as one that nobody writes to.
+    immutable: Option<Immutable>,
     /// The version of the data that was seen last.
     seen: Option<i64>,
     config: SqliteConfig,
@@ -159,7 +174,22 @@ struct Rounds {
 }
 
 impl Rounds {
+    /// Whether everything is where it was.
+    fn look_around(&self) -> Result<(), Error> {
+        match &self.companions {
+            Some(companions) if self.connection.is_some() => {
+                self.presence.look_around(companions, Outcome::NotDone)
+            }
+            _ => self.presence.look(Outcome::NotDone),
+        }
+    }
+
     fn look_for_commits(&mut self) {
+        // Its connection would never see what somebody writes all the same.
+        let changed = |immutable: &Immutable| immutable.check(&self.config.path).is_err();
+        if self.immutable.as_ref().is_some_and(changed) {
+            self.connection = None;
+        }
         let version = self.on_connection(|connection, _| {
             connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))
         });
@@ -187,15 +217,18 @@ impl Rounds {
             None => {
                 // Versions are told apart on one connection only.
                 self.seen = None;
-                let connected = connect(&self.config).and_then(|connection| {
+                let connected = connect(&self.config).and_then(|(connection, immutable)| {
                     self.presence.look(Outcome::NotDone)?;
-                    Ok(connection)
+                    let companions = companions(&connection, &self.config, &self.presence)?;
+                    Ok((connection, immutable, companions))
                 });
-                connected
+                let (connection, immutable, companions) = connected
                     .inspect_err(
                         |error| tracing::warn!(%error, "the housekeeper of a store has no connection"),
                     )
-                    .ok()?
+                    .ok()?;
+                (self.immutable, self.companions) = (immutable, companions);
+                connection
             }
         };
         let done = work(&connection, &self.config);
@@ -206,12 +239,30 @@ impl Rounds {
     }
 }
 
-fn connect(config: &SqliteConfig) -> Result<Connection, Error> {
-    let connected = schema::connect(config, Role::Housekeeper).and_then(|connection| {
-        if !config.read_only {
+/// What lies beside the file, as long as the connection is open. Whoever only reads takes what there is.
+fn companions(
+    connection: &Connection,
+    config: &SqliteConfig,
+    presence: &Presence,
+) -> Result<Option<Companions>, Error> {
+    if config.read_only {
+        return Ok(None);
+    }
+    // The first read opens them.
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .map_err(|error| Error::from(Failure::Sqlite(error)))?;
+    presence.companions().map(Some)
+}
+
+fn connect(config: &SqliteConfig) -> Result<(Connection, Option<Immutable>), Error> {
+    let connected = if config.read_only {
+        schema::connect_unwriting(config, Role::Housekeeper)
+    } else {
+        schema::connect(config, Role::Housekeeper).and_then(|connection| {
             schema::set_up_writing(&connection, config)?;
-        }
-        Ok(connection)
-    });
+            Ok((connection, None))
+        })
+    };
     connected.map_err(Failure::into)
 }

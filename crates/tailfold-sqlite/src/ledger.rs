@@ -1,5 +1,6 @@
 //! What the writer's thread knows while it writes: statements, heads, the next position.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Statement};
@@ -26,8 +27,8 @@ pub(crate) struct Ledger<'c> {
     tags: TagIndex<'c>,
     lives: Lives,
     next_position: Option<i64>,
-    /// The next position as of this process's last commit.
-    committed_next: i64,
+    /// The next position as of this handle's last commit.
+    committed_next: &'c Cell<i64>,
     store_id: StoreId,
     seen_data_version: i64,
 }
@@ -43,7 +44,11 @@ pub(crate) struct Life {
 }
 
 impl<'c> Ledger<'c> {
-    pub(crate) fn new(connection: &'c Connection, store_id: StoreId) -> Result<Self, rusqlite::Error> {
+    pub(crate) fn new(
+        connection: &'c Connection,
+        store_id: StoreId,
+        committed_next: &'c Cell<i64>,
+    ) -> Result<Self, rusqlite::Error> {
         Ok(Self {
             connection,
             names: Names::default(),
@@ -61,7 +66,7 @@ impl<'c> Ledger<'c> {
             tags: TagIndex::new(connection)?,
             lives: Lives::default(),
             next_position: None,
-            committed_next: 0,
+            committed_next,
             store_id,
             seen_data_version: 0,
         })
@@ -81,7 +86,9 @@ impl<'c> Ledger<'c> {
 
     /// Once the transaction is on disk.
     pub(crate) fn committed(&mut self) {
-        self.committed_next = self.next_position.unwrap_or(self.committed_next);
+        if let Some(next) = self.next_position {
+            self.committed_next.set(next);
+        }
     }
 
     fn check_history(&mut self) -> Result<()> {
@@ -94,12 +101,13 @@ impl<'c> Ledger<'c> {
             .into());
         }
         let next = self.next_position()?;
-        if next < self.committed_next {
+        let committed_next = self.committed_next.get();
+        if next < committed_next {
             return Err(Error::corrupt(format!(
                 "the log went back: the file ends at position {}, and position {} was acknowledged before; an older copy was \
                  put in its place: give it a new store id (`restore`) and open that",
                 next - 1,
-                self.committed_next - 1
+                committed_next - 1
             ))
             .into());
         }

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use tailfold::{Error, Outcome, Result};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::diagnosis;
 use crate::error::{self, Failure};
 use crate::ledger::Ledger;
 
@@ -22,8 +23,15 @@ pub(crate) trait Request: Send {
     fn weight(&self) -> usize;
 }
 
-/// Something that the writer does between two transactions, because it cannot be done in one.
-pub(crate) type Chore = Box<dyn FnOnce(&Connection) + Send>;
+/// Something that the writer does between two transactions, because it cannot be done in one. It may be attempted again, on
+/// another connection.
+pub(crate) trait Chore: Send {
+    /// Does it. An error is one that the connection is not to be used after.
+    fn attempt(&mut self, connection: &Connection) -> Result<()>;
+
+    /// Answers the caller: with what the last attempt has given, or with an error.
+    fn settle(self: Box<Self>, fate: Result<()>);
+}
 
 /// Which requests go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +61,7 @@ pub(crate) struct Queue {
 struct Waiting {
     commands: VecDeque<Box<dyn Request>>,
     background: VecDeque<Box<dyn Request>>,
-    chores: Vec<Chore>,
+    chores: Vec<Box<dyn Chore>>,
     closed: bool,
 }
 
@@ -82,20 +90,18 @@ impl Queue {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Has the writer do something after what was queued before, outside of any transaction, and waits for the answer.
+    /// Has the writer do something after what was queued before, outside of any transaction, and waits for the answer. It is
+    /// done again, on another connection, where the file could not be read.
     pub(crate) async fn between<T: Send + 'static>(
         &self,
-        chore: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        work: impl FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.push_chore(Box::new(move |connection| {
-            // A caller that is gone does not want the answer.
-            drop(reply.send(chore(connection).map_err(Error::from)));
-        }))?;
+        self.push_chore(Box::new(Between { work, answer: None, reply }))?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    fn push_chore(&self, chore: Chore) -> Result<()> {
+    fn push_chore(&self, chore: Box<dyn Chore>) -> Result<()> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(error::closed());
@@ -126,7 +132,7 @@ impl Queue {
         &self,
         limits: GroupLimits,
         group: &mut Vec<Box<dyn Request>>,
-        chores: &mut Vec<Chore>,
+        chores: &mut Vec<Box<dyn Chore>>,
     ) -> bool {
         let mut waiting = self.lock();
         while waiting.commands.is_empty() && waiting.background.is_empty() && waiting.chores.is_empty() {
@@ -158,6 +164,10 @@ impl Queue {
         self.room.close();
         self.lock().closed = true;
         self.arrived.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Lets no more in and drops what waits, so that nobody waits for a writer that is gone.
@@ -201,16 +211,44 @@ where
     }
 
     fn settle(self: Box<Self>, fate: Result<()>) {
-        let answer = match (fate, self.answer) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(answer)) => answer,
-            (Ok(()), None) => Err(Error::unavailable(Outcome::NotDone, "the writer never tried")),
-        };
-        // A caller that is gone does not want the answer.
-        drop(self.reply.send(answer));
+        answer(self.reply, fate, self.answer);
     }
 
     fn weight(&self) -> usize {
         self.weight
     }
+}
+
+struct Between<T, W> {
+    work: W,
+    answer: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, W> Chore for Between<T, W>
+where
+    T: Send,
+    W: FnMut(&Connection) -> Result<T, Failure> + Send,
+{
+    fn attempt(&mut self, connection: &Connection) -> Result<()> {
+        let answer = (self.work)(connection).map_err(Error::from);
+        let distrust = answer.as_ref().err().filter(|error| diagnosis::is_about_the_file(error)).cloned();
+        self.answer = Some(answer);
+        distrust.map_or(Ok(()), Err)
+    }
+
+    fn settle(self: Box<Self>, fate: Result<()>) {
+        answer(self.reply, fate, self.answer);
+    }
+}
+
+/// Tells a caller what became of its work.
+fn answer<T>(reply: oneshot::Sender<Result<T>>, fate: Result<()>, answer: Option<Result<T>>) {
+    let answer = match (fate, answer) {
+        (Err(error), _) => Err(error),
+        (Ok(()), Some(answer)) => answer,
+        (Ok(()), None) => Err(Error::unavailable(Outcome::NotDone, "the writer never tried")),
+    };
+    // A caller that is gone does not want the answer.
+    drop(reply.send(answer));
 }

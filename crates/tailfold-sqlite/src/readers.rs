@@ -158,10 +158,7 @@ impl Readers {
         } else {
             schema::connect(&self.config, Role::Reader).map(|connection| (connection, None))
         };
-        let (connection, immutable) =
-            connected.map_err(|failure| error::of_file(failure).during(error::opening(&self.config.path)))?;
-        // Otherwise it may be another file of that name.
-        self.presence.look(Outcome::NotDone)?;
+        let (connection, immutable) = self.presence.connected(connected)?;
         Ok(Reader { connection, names: Names::default(), visited: self.visited.clone(), immutable })
     }
 

@@ -1,5 +1,6 @@
 //! The handle, and what it holds together.
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,13 +125,13 @@ impl SqliteStore {
         self.shared.readers.visited().so_far()
     }
 
-    /// Has the writer do something that cannot be done in a transaction.
+    /// Has the writer do something that cannot be done in a transaction, and that may be done again.
     pub(crate) async fn between<T: Send + 'static>(
         &self,
-        chore: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+        work: impl FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         match &self.shared.queue {
-            Some(queue) => queue.between(chore).await,
+            Some(queue) => queue.between(work).await,
             None => Err(Error::unsupported("the store is open for reading only")),
         }
     }
@@ -139,14 +140,18 @@ impl SqliteStore {
     /// need the log, within the busy timeout; where one is still in the way then, a task goes on trying.
     pub(crate) async fn clear_log(&self) {
         let Some(queue) = &self.shared.queue else { return };
-        if erased_log::clear(queue, self.shared.busy_timeout).await {
-            return;
-        }
         let path = self.shared.path.display();
-        tracing::warn!(
-            %path,
-            "what was erased stays in the store's log until a reader that is in the way has ended, or the store is closed"
-        );
+        match erased_log::clear(queue, self.shared.busy_timeout).await {
+            Ok(true) => return,
+            Ok(false) => tracing::warn!(
+                %path,
+                "what was erased stays in the store's log until a reader that is in the way has ended, or the store is closed"
+            ),
+            Err(error) => tracing::warn!(
+                %path, %error,
+                "what was erased could not be taken out of the store's log yet, and is as soon as that can be done"
+            ),
+        }
         tokio::spawn(erased_log::keep_clearing(Arc::downgrade(queue)));
     }
 
@@ -191,7 +196,7 @@ impl Shared {
         path::check(&config.path, config.read_only || !config.create_if_missing)?;
         let mut connection = schema::connect(config, Role::Writer).map_err(failed)?;
         let id = schema::prepare(&mut connection, config).map_err(failed)?;
-        let presence = Arc::new(Presence::of(&connection, &config.path, !config.read_only)?);
+        let presence = Arc::new(Presence::of(&connection, &config.path)?);
         let readers = Arc::new(Readers::new(config.clone(), presence.clone()));
         let commits = Arc::new(watch::Sender::new(()));
         if !config.read_only {
@@ -219,6 +224,7 @@ impl Shared {
                 housekeeper,
                 commits,
                 diagnosis: Diagnosis::default(),
+                committed_next: Cell::new(0),
             };
             let writer = writer.start(connection)?;
             shared.queue = Some(queue);

@@ -1,5 +1,6 @@
 //! The one thread of a handle that writes: all that is queued shares one transaction and its sync.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use crate::error::{self, Failure};
 use crate::housekeeper::Housekeeper;
 use crate::ledger::Ledger;
 use crate::presence::Presence;
-use crate::queue::{Chore, GroupLimits, Queue, Request};
+use crate::queue::{self, GroupLimits, Queue, Request};
 use crate::schema::{self, Role};
 
 /// Bytes after which a group is full.
@@ -33,9 +34,12 @@ pub(crate) struct Writer {
     pub(crate) housekeeper: Arc<Housekeeper>,
     pub(crate) commits: Arc<watch::Sender<()>>,
     pub(crate) diagnosis: Diagnosis,
+    /// The next position as of the last commit, over whatever connection.
+    pub(crate) committed_next: Cell<i64>,
 }
 
 type Group = Vec<Box<dyn Request>>;
+type Chores = Vec<Box<dyn queue::Chore>>;
 
 impl Writer {
     /// Starts the thread; it ends when the queue is closed and all of it is done.
@@ -54,6 +58,10 @@ impl Writer {
         drop(abandon);
         self.housekeeper.stop();
         let Some(connection) = connection else { return };
+        if let Err(error) = self.presence.look(Outcome::NotDone) {
+            // Another file may have its log by that name.
+            return tracing::warn!(%error, "the log of a store was not brought into its file on close");
+        }
         // Others may still read; then the log stays for the next who opens the store.
         let left = connection
             .busy_timeout(std::time::Duration::from_millis(100))
@@ -67,7 +75,7 @@ impl Writer {
     /// not committed then is tried again, and answered with the error after some attempts.
     fn work(&self, connection: Connection) -> Option<Connection> {
         let (mut connection, mut group, mut chores, mut attempt) =
-            (Some(connection), Group::new(), Vec::new(), 1);
+            (Some(connection), Group::new(), Chores::new(), 1);
         loop {
             let served = match connection.take().map_or_else(|| self.connect(), Ok) {
                 Ok(mut connection) => {
@@ -85,16 +93,17 @@ impl Writer {
                 continue;
             }
             attempt = 1;
-            if !group.is_empty() {
+            if !is_all_answered {
                 let error = self.diagnosis.of(&self.config.path, served);
+                if group.is_empty() {
+                    chores.drain(..).for_each(|chore| chore.settle(Err(error.clone())));
+                }
                 group.drain(..).for_each(|request| request.settle(Err(error.clone())));
                 // What came with them may be what mends the file.
                 if !chores.is_empty() {
                     continue;
                 }
             }
-            // Whoever waits for one is told that the writer did not come to it.
-            chores.clear();
             // There is no need of a connection before somebody asks for something.
             if !self.queue.take(self.limits(), &mut group, &mut chores) {
                 return None;
@@ -105,10 +114,7 @@ impl Writer {
     fn connect(&self) -> Result<Connection> {
         let connected = schema::connect(&self.config, Role::Writer)
             .and_then(|connection| schema::set_up_writing(&connection, &self.config).map(|()| connection));
-        let connection = connected.map_err(error::of_file)?;
-        // Otherwise it may be another file of that name.
-        self.presence.look(Outcome::NotDone)?;
-        Ok(connection)
+        self.presence.connected(connected)
     }
 
     fn limits(&self) -> GroupLimits {
@@ -125,7 +131,7 @@ impl Writer {
         &self,
         connection: &mut Connection,
         group: &mut Group,
-        chores: &mut Vec<Chore>,
+        chores: &mut Chores,
         attempt: &mut u32,
     ) -> Result<()> {
         let frames = Arc::new(AtomicU32::new(0));
@@ -139,14 +145,15 @@ impl Writer {
             .map_err(failed)?;
         let connection: &Connection = connection;
         let mut transactions = Transactions::new(connection).map_err(failed)?;
-        let mut ledger = Ledger::new(connection, self.id).map_err(failed)?;
+        let mut ledger = Ledger::new(connection, self.id, &self.committed_next).map_err(failed)?;
         let mut growth = Growth { next: CHECKPOINT_FRAMES, last_frames: 0 };
         while !(group.is_empty() && chores.is_empty()) || self.queue.take(self.limits(), group, chores) {
             if !group.is_empty() {
                 self.commit_group(&mut transactions, &mut ledger, group, attempt)?;
+                *attempt = 1;
             }
+            self.do_chores(connection, chores, attempt)?;
             *attempt = 1;
-            chores.drain(..).for_each(|chore| chore(connection));
             if growth.is_due(frames.load(Ordering::Relaxed)) {
                 self.housekeeper.ask_for_checkpoint();
             }
@@ -212,6 +219,31 @@ impl Writer {
             group.extend(left);
             // The others have all their attempts, on another connection.
             *attempt = 0;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// An error is one that the connection is not to be used after; what is left has no answer yet.
+    fn do_chores(&self, connection: &Connection, chores: &mut Chores, attempt: &mut u32) -> Result<()> {
+        let mut left = std::mem::take(chores).into_iter();
+        while let Some(mut chore) = left.next() {
+            if let Err(gone) = self.presence.check() {
+                chore.settle(Err(gone));
+                continue;
+            }
+            let Err(error) = chore.attempt(connection) else {
+                chore.settle(Ok(()));
+                continue;
+            };
+            if *attempt < diagnosis::ATTEMPTS {
+                chores.push(chore);
+            } else {
+                chore.settle(Err(self.diagnosis.of(&self.config.path, error.clone())));
+                // The others have all their attempts, on another connection.
+                *attempt = 0;
+            }
+            chores.extend(left);
             return Err(error);
         }
         Ok(())

@@ -11,7 +11,7 @@ use tailfold::{Error, ErrorKind, Outcome, Result};
 use crate::diagnosis::{self, Diagnosis};
 use crate::error::{self, Failure};
 use crate::path;
-use crate::presence::Presence;
+use crate::presence::{Companions, Presence};
 use crate::schema::{APPLICATION_ID, set_up_log, switch_to_wal};
 
 const SCHEMA: &str = include_str!("../read_model.sql");
@@ -21,9 +21,15 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct ModelFile {
     path: PathBuf,
     /// `None` after one that the file could not be read by.
-    connection: RefCell<Option<Connection>>,
+    connection: RefCell<Option<Open>>,
     presence: Presence,
     diagnosis: Diagnosis,
+}
+
+/// A connection, and what it found beside the file.
+struct Open {
+    connection: Connection,
+    companions: Companions,
 }
 
 impl ModelFile {
@@ -37,11 +43,12 @@ impl ModelFile {
             let made =
                 connect(&path, flags).and_then(|connection| make_tables(&connection).map(|()| connection));
             let connection = made.map_err(of_opening)?;
-            let presence = Presence::of(&connection, &path, true)?;
-            Ok((connection, presence))
+            let presence = Presence::of(&connection, &path)?;
+            let companions = presence.companions()?;
+            Ok((Open { connection, companions }, presence))
         });
-        let (connection, presence) = opened.map_err(of_damage)?;
-        Ok(Self { path, connection: RefCell::new(Some(connection)), presence, diagnosis })
+        let (open, presence) = opened.map_err(of_damage)?;
+        Ok(Self { path, connection: RefCell::new(Some(open)), presence, diagnosis })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -58,23 +65,23 @@ impl ModelFile {
         let worked = self.diagnosis.insist(&self.path, "the work on a read model's file", || {
             self.presence.check()?;
             let mut place = self.connection.borrow_mut();
-            let mut connection = place.take().map_or_else(|| self.connect_again(), Ok)?;
-            let done = work(&mut connection).map_err(Error::from);
-            if !done.as_ref().is_err_and(diagnosis::is_about_the_file) {
-                *place = Some(connection);
-            }
+            let mut open = place.take().map_or_else(|| self.connect_again(), Ok)?;
+            let done = work(&mut open.connection).map_err(Error::from);
             // What was committed to a file that nobody finds any more is not told as done.
-            self.presence.look_around(outcome)?;
-            done
+            let around = self.presence.look_around(&open.companions, outcome);
+            if !done.as_ref().is_err_and(diagnosis::is_about_the_file) {
+                *place = Some(open);
+            }
+            around.and(done)
         });
         worked.map_err(of_damage)
     }
 
-    fn connect_again(&self) -> Result<Connection> {
-        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    fn connect_again(&self) -> Result<Open> {
+        let connection = self.presence.connected(connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE))?;
         // Otherwise it may be another file of that name.
         self.presence.look(Outcome::NotDone)?;
-        Ok(connection)
+        Ok(Open { connection, companions: self.presence.companions()? })
     }
 }
 

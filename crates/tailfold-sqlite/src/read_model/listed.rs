@@ -82,7 +82,7 @@ fn change(path: &Path, sql: &str, name: &str, position: Option<Position>) -> Res
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| of_opening(error.into()))?;
         check_models(&connection)?;
-        let presence = Presence::of(&connection, path, false)?;
+        let presence = Presence::of(&connection, path)?;
         // What came from an erased stream is not to stay in free pages.
         connection.pragma_update(None, "secure_delete", true)?;
         add_retries(&connection)?;

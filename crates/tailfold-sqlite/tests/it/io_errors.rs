@@ -17,7 +17,7 @@ use tailfold_sqlite::{SqliteReadModel, checkpoints, parked_events};
 
 use crate::support::*;
 
-/// Fails reads of files whose name tells that they are the test's, so many of a thousand, once they are asked to.
+/// Fails reads of files whose name tells that they are the test's: so many of a thousand, or all while another file is there.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -30,14 +30,16 @@ const SHIM: &str = r#"
 static __thread unsigned seed;
 
 static int fails(int fd) {
-    char *rate = getenv("TAILFOLD_TEST_EIO");
-    if (!rate) return 0;
+    char *rate = getenv("TAILFOLD_TEST_EIO"), *flag = getenv("TAILFOLD_TEST_EIO_WHILE");
+    if (!rate && !flag) return 0;
+    if (flag && access(flag, F_OK) != 0) return 0;
     char link[64], name[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, name, sizeof name - 1);
     if (length <= 0) return 0;
     name[length] = 0;
     if (!strstr(name, "test.tailfold") || strstr(name, "-shm")) return 0;
+    if (flag) return 1;
     if (!seed) seed = (unsigned)(size_t)&seed ^ (unsigned)getpid();
     return rand_r(&seed) % 1000 < (unsigned)atoi(rate);
 }
@@ -106,6 +108,80 @@ async fn child_whose_reads_fail() {
     println!("acknowledged {acknowledged}");
 }
 
+const FLAG: &str = "TAILFOLD_TEST_EIO_WHILE";
+
+/// Runs only as the child of the test below, with a disk that does not read while a file is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_whose_disk_fails_for_a_while() {
+    let (Ok(flag), Ok(path)) = (std::env::var(FLAG), std::env::var(CHILD)) else { return };
+    let fail = |fails: bool| match fails {
+        true => std::fs::write(&flag, "").unwrap(),
+        false => std::fs::remove_file(&flag).unwrap(),
+    };
+    let config = tailfold_sqlite::SqliteConfig::new(&path).writer_cache_bytes(1 << 16);
+    let store = config.open().await.unwrap();
+    let append =
+        |number: usize| store.append(Commit::new(stream(&format!("a/{number}")), Expected::Any, events(1)));
+    let until_it_fails = async || {
+        for number in 0..STREAMS {
+            if let Err(error) = append(number).await {
+                return error;
+            }
+        }
+        panic!("nothing needs the disk")
+    };
+
+    // What is not done in a transaction is told what the system said, too.
+    fail(true);
+    until_it_fails().await;
+    let error = store.reset_snapshots().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("Input/output error"), "{error}");
+    fail(false);
+    store.reset_snapshots().await.unwrap();
+
+    // A connection that takes the place of one that failed knows what was acknowledged.
+    append(1).await.unwrap();
+    let last = append(1).await.unwrap().position;
+    fail(true);
+    until_it_fails().await;
+    fail(false);
+    let sqlite = rusqlite::Connection::open(&path).unwrap();
+    let sql = "DELETE FROM events WHERE position >= ?1";
+    assert!(sqlite.execute(sql, [last.0.cast_signed()]).unwrap() > 0);
+    sqlite.execute("UPDATE meta SET positions_used = 0", []).unwrap();
+    let error = append(2).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("the log went back"), "{error}");
+    println!("all is told");
+}
+
+async fn filled() -> Place {
+    let place = Place::new();
+    let store = place.open().await;
+    for number in 0..STREAMS {
+        let payloads = (0..100).map(|_| event(&"x".repeat(500))).collect();
+        append(&store, &format!("a/{number}"), Expected::NoStream, payloads).await;
+    }
+    store.close().await.unwrap();
+    place
+}
+
+#[tokio::test]
+async fn whoever_asks_for_anything_on_a_disk_that_fails_for_a_while_is_told_so() {
+    let place = filled().await;
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "io_errors::child_whose_disk_fails_for_a_while", "--nocapture"])
+        .env("LD_PRELOAD", shim(place.directory.path()))
+        .env(FLAG, place.directory.path().join("fails"))
+        .env(CHILD, &place.path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("all is told"), "{text}\n{errors}");
+}
+
 fn shim(directory: &Path) -> PathBuf {
     let (source, library) = (directory.join("shim.c"), directory.join("shim.so"));
     std::fs::write(&source, SHIM).unwrap();
@@ -136,13 +212,7 @@ fn with_failing_reads(place: &Place, child: &str, per_thousand: u32) -> (Vec<Str
 #[tokio::test]
 async fn reads_that_fail_are_told_as_what_the_system_said_and_never_as_damage() {
     for per_thousand in [2, 50, 200, 1000] {
-        let place = Place::new();
-        let store = place.open().await;
-        for number in 0..STREAMS {
-            let payloads = (0..100).map(|_| event(&"x".repeat(500))).collect();
-            append(&store, &format!("a/{number}"), Expected::NoStream, payloads).await;
-        }
-        store.close().await.unwrap();
+        let place = filled().await;
         let (told, acknowledged) = with_failing_reads(&place, "child_whose_reads_fail", per_thousand);
         let wrong: Vec<_> = told.iter().filter(|line| !line.starts_with("unavailable ")).collect();
         assert!(wrong.is_empty(), "{per_thousand}: {} of {}: {:?}", wrong.len(), told.len(), wrong.first());
