@@ -218,6 +218,7 @@ fn copy_to(
     work.last_step(|| match fs::hard_link(&partial.0, target) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(occupied(target).into()),
+        Err(_) if matches!(fs::exists(target), Ok(true)) => Err(occupied(target).into()),
         Err(_) => fs::rename(&partial.0, target).map_err(|error| unwritable(target, error).into()),
     })?;
     drop(partial);

@@ -3,11 +3,17 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tailfold::Error;
 
 /// What SQLite keeps beside a file, by its name: what is in there is part of the file.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Links that are followed to a missing file; systems follow about as many.
+const MOST_LINKS: usize = 40;
+/// How long a file may have a second name before it is refused: a copy has two while it is given its own.
+const SECOND_NAME: Duration = Duration::from_secs(1);
 
 /// The path from the root. SQLite takes names that begin with `file:` for URLs, and `:memory:` for no file at all; and connections
 /// that are opened later mean the same file, whatever the process's directory is then.
@@ -20,10 +26,22 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
 
 /// What SQLite has beside a file under its name and a suffix: `bank.db-wal`. Beside the file itself, where the path is a link to it.
 pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
-    let real = fs::canonicalize(path);
-    let mut name = real.as_deref().unwrap_or(path).as_os_str().to_owned();
+    let mut name = real(path).into_os_string();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Where a path leads to, also if nothing is there: SQLite makes a missing file where a link to it points.
+fn real(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        if let Ok(real) = fs::canonicalize(&path) {
+            return real;
+        }
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
 }
 
 /// Refuses what cannot be opened, before SQLite says less clearly why, or does harm.
@@ -42,7 +60,7 @@ pub(crate) fn check(path: &Path, must_exist: bool) -> Result<(), Error> {
     if must_exist && metadata.len() == 0 {
         return Err(Error::invalid("the file is empty: there is no store in it"));
     }
-    check_links(&metadata)
+    check_links(path)
 }
 
 /// Refuses to make a file where SQLite would take what is left of another one for a part of it.
@@ -61,30 +79,64 @@ pub(crate) fn check_alone(path: &Path) -> Result<(), Error> {
 
 /// Bytes in the log beside a file, which are not in the file yet.
 pub(crate) fn log_bytes(path: &Path) -> Result<u64, Error> {
-    let log = companion(path, "-wal");
-    match fs::metadata(&log) {
+    bytes(&companion(path, "-wal"))
+}
+
+/// Bytes beside a file that a transaction is rolled back by if it was interrupted.
+pub(crate) fn journal_bytes(path: &Path) -> Result<u64, Error> {
+    bytes(&companion(path, "-journal"))
+}
+
+fn bytes(path: &Path) -> Result<u64, Error> {
+    match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(unseen(&log, error)),
+        Err(error) => Err(unseen(path, error)),
     }
 }
 
 /// The log and the locks of a file go by its name: who opened it by another one would not see what others write, and write over it.
 #[cfg(unix)]
-fn check_links(metadata: &fs::Metadata) -> Result<(), Error> {
+pub(crate) fn check_links(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt as _;
-    match metadata.nlink() {
-        0 | 1 => Ok(()),
-        names => Err(Error::invalid(format!(
-            "the file has {names} names (hard links), and processes that open it by different ones would write over each other: \
-             remove the other names, or copy the file"
-        ))),
+    let begun = Instant::now();
+    loop {
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unseen(path, error)),
+        };
+        let names = metadata.nlink();
+        if names <= 1 {
+            return Ok(());
+        }
+        if begun.elapsed() >= SECOND_NAME {
+            let other = other_name(path, &metadata).map(|name| format!(" (`{}`)", name.display()));
+            return Err(Error::invalid(format!(
+                "the file has {names} names (hard links), and processes that open it by different ones would destroy each other's \
+                 events: remove the other names{}, or copy the file",
+                other.unwrap_or_default()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[cfg(not(unix))]
-fn check_links(_: &fs::Metadata) -> Result<(), Error> {
+pub(crate) fn check_links(_: &Path) -> Result<(), Error> {
     Ok(())
+}
+
+/// Another name of a file in its directory, such as a copy has that was killed while it was given its own. Only told to people:
+/// what cannot be found out is left out.
+#[cfg(unix)]
+fn other_name(path: &Path, metadata: &fs::Metadata) -> Option<PathBuf> {
+    use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+    let path = real(path);
+    let mut entries = fs::read_dir(path.parent()?).ok()?.flatten();
+    let other =
+        entries.find(|entry| entry.ino() == metadata.ino() && Some(&*entry.file_name()) != path.file_name());
+    other.map(|entry| entry.path())
 }
 
 fn exists(path: &Path) -> Result<bool, Error> {

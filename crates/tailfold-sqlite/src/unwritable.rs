@@ -66,6 +66,15 @@ pub(crate) fn open(path: &Path) -> Result<(Connection, Option<Immutable>)> {
                 .caused_by(error)
                 .into());
             }
+            if path::journal_bytes(path)? > 0 {
+                return Err(Error::invalid(format!(
+                    "`{journal}` is of a transaction that was interrupted and has to be rolled back first, which takes leave to \
+                     write: let a user who may write there open and close the file, or copy both to where you may write",
+                    journal = path::companion(path, "-journal").display()
+                ))
+                .caused_by(error)
+                .into());
+            }
             // A file without read permission fails here as it did before.
             let state = Immutable::of(path)?;
             let connection = Connection::open_with_flags(url(path), flags | OpenFlags::SQLITE_OPEN_URI)?;
@@ -93,5 +102,8 @@ fn try_to_read(connection: &Connection) -> Result<(), rusqlite::Error> {
 
 /// Only by a URL is SQLite told that nobody writes to a file.
 fn url(path: &Path) -> String {
-    format!("file:{}?immutable=1", percent_encode(path.as_os_str().as_encoded_bytes(), ESCAPED))
+    // The empty host, since a path may begin with two slashes.
+    let path = path.as_os_str().as_encoded_bytes();
+    let host = if path.starts_with(b"/") { "//" } else { "" };
+    format!("file:{host}{}?immutable=1", percent_encode(path, ESCAPED))
 }

@@ -129,6 +129,7 @@ async fn a_file_with_two_names_is_refused() {
         assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
         assert!(error.to_string().contains("2 names (hard links)"), "{error}");
     }
+    assert!(place.config().open().await.unwrap_err().to_string().contains("other.tailfold`"), "it is named");
     std::fs::remove_file(&other).unwrap();
     // A symbolic link is another matter: the log is found by the file itself.
     std::os::unix::fs::symlink(&place.path, &other).unwrap();
@@ -185,12 +186,87 @@ async fn a_file_that_is_taken_away_is_noticed_before_anything_is_acknowledged() 
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_taken_away_is_noticed() {
+async fn a_log_that_is_taken_away_or_replaced_is_noticed() {
+    for (suffix, replaced) in [("-wal", false), ("-wal", true), ("-shm", false), ("-shm", true)] {
+        let place = Place::new();
+        let store = place.open().await;
+        append(&store, "a/1", Expected::NoStream, events(1)).await;
+        let log = beside(&place.path, suffix);
+        if replaced {
+            // As another process makes one that opens the store then.
+            let other = beside(&place.path, "-other");
+            std::fs::write(&other, "").unwrap();
+            std::fs::rename(&other, &log).unwrap();
+        } else {
+            std::fs::remove_file(&log).unwrap();
+        }
+        appends_before_it_is_noticed(&store).await;
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_read_that_needs_a_connection_to_a_file_that_was_taken_away_is_told_so() {
     let place = Place::new();
     let store = place.open().await;
+    // No connection for reading is open yet.
+    std::fs::rename(&place.path, place.directory.path().join("away")).unwrap();
+    let error = store.read_to_vec(&stream("a/1"), VersionRange::ALL).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("was removed or replaced"), "{error}");
+}
+
+/// A file system that is away for a moment, for one.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_cannot_be_looked_at_for_a_moment_is_not_taken_for_gone() {
+    let place = Place::new();
+    let inside = |name: &str| place.directory.path().join(name);
+    let lead = |to: &Path| {
+        std::os::unix::fs::symlink(to, inside("next")).unwrap();
+        std::fs::rename(inside("next"), inside("link")).unwrap();
+    };
+    std::fs::create_dir(inside("here")).unwrap();
+    lead(&inside("here"));
+    let store = SqliteStore::open(inside("link").join("test.tailfold")).await.unwrap();
     append(&store, "a/1", Expected::NoStream, events(1)).await;
-    std::fs::remove_file(beside(&place.path, "-wal")).unwrap();
-    appends_before_it_is_noticed(&store).await;
+    lead(&inside("link"));
+    let commit = Commit::new(stream("a/1"), Expected::Any, events(1));
+    let error = store.append(commit.clone()).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error}");
+    assert!(error.to_string().contains("cannot tell whether"), "{error}");
+    lead(&inside("here"));
+    store.append(commit).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_copy_that_is_just_being_given_its_name_can_be_opened() {
+    let place = Place::new();
+    place.open().await.close().await.unwrap();
+    let partial = beside(&place.path, ".part");
+    std::fs::hard_link(&place.path, &partial).unwrap();
+    let published = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        std::fs::remove_file(partial).unwrap();
+    });
+    place.open().await;
+    published.join().unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nothing_is_made_through_a_link_where_another_file_has_left_its_log() {
+    let place = killed(5).await;
+    std::fs::remove_file(&place.path).unwrap();
+    let [first, second] = ["first", "second"].map(|name| place.directory.path().join(name));
+    std::os::unix::fs::symlink("second", &first).unwrap();
+    std::os::unix::fs::symlink(&place.path, &second).unwrap();
+    let log = beside(&place.path, "-wal");
+    let before = std::fs::read(&log).unwrap();
+    let error = SqliteStore::open(&first).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("`{}`", log.display())), "{error}");
+    assert_eq!(std::fs::read(&log).unwrap(), before, "it is left as it was");
 }
 
 fn model(path: &Path) -> tailfold::Result<impl ReadModel<Event = Happened> + use<>> {
@@ -350,8 +426,22 @@ async fn child_that_reads_where_it_may_not_write() {
     }
 }
 
+const LIVE_CHILD: &str = "TAILFOLD_TEST_LIVE_CHILD";
+
+/// Runs only as the child of the test below.
+#[tokio::test]
+async fn child_that_reads_live_where_it_may_not_write() {
+    let Ok(path) = std::env::var(LIVE_CHILD) else { return };
+    let store = SqliteConfig::new(&path).read_only(true).open().await.unwrap();
+    let mut live = store.read_all(Position::ZERO, Filter::all(), Follow::Live);
+    println!("read {}", live.try_next().await.unwrap().unwrap().events.len());
+    let more = tokio::time::timeout(Duration::from_secs(20), live.try_next()).await;
+    println!("then {}", if more.is_ok() { "woken" } else { "silence" });
+}
+
+/// What runs a test of this program as a user who may write nothing.
 #[cfg(unix)]
-fn read_as_nobody(path: &Path) -> String {
+fn as_nobody(test: &str) -> (Command, PathBuf) {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::CommandExt as _;
 
@@ -360,15 +450,47 @@ fn read_as_nobody(path: &Path) -> String {
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(&program);
-    command
-        .args(["--exact", "places::child_that_reads_where_it_may_not_write", "--nocapture"])
-        .env(READING_CHILD, path);
+    command.args(["--exact", test, "--nocapture"]);
     if std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
         command.uid(65534).gid(65534);
     }
-    let output = command.output().unwrap();
+    (command, program)
+}
+
+#[cfg(unix)]
+fn read_as_nobody(path: &Path) -> String {
+    let (mut command, program) = as_nobody("places::child_that_reads_where_it_may_not_write");
+    let output = command.env(READING_CHILD, path).output().unwrap();
     std::fs::remove_file(&program).unwrap();
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What others write is no part of what is read as it is, but nobody waits for it in silence.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_live_reader_that_may_not_write_is_told_when_others_write() {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = killed(5).await;
+    place.open().await.close().await.unwrap();
+    let mode = |mode| {
+        std::fs::set_permissions(place.directory.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o555);
+    let (mut command, program) = as_nobody("places::child_that_reads_live_where_it_may_not_write");
+    let mut child =
+        command.env(LIVE_CHILD, &place.path).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(output.any(|line| line.contains("read 5")));
+    mode(0o755);
+    let store = place.open().await;
+    append(&store, "a/1", Expected::Any, events(1)).await;
+    store.close().await.unwrap();
+    let then = output.find(|line| line.contains("then"));
+    child.wait().unwrap();
+    std::fs::remove_file(&program).unwrap();
+    assert!(then.is_some_and(|line| line.contains("woken")), "it waits in silence");
 }
 
 #[cfg(unix)]
@@ -387,12 +509,17 @@ async fn a_store_is_read_where_nothing_may_be_written() {
         // A file that its user may only read, in a directory that they may write to.
         (&[""][..], 0o777, "read 5"),
         (&["", "-wal"][..], 0o777, "read 5"),
+        // In the middle of a transaction that has to be rolled back.
+        (&["", "-journal"][..], 0o555, "refused Invalid"),
     ] {
         let place = killed(5).await;
-        if left.len() == 1 {
+        if !left.contains(&"-wal") {
             place.open().await.close().await.unwrap();
         }
-        for suffix in ["", "-wal", "-shm"] {
+        if left.contains(&"-journal") {
+            std::fs::write(beside(&place.path, "-journal"), "what it is rolled back by").unwrap();
+        }
+        for suffix in ["", "-wal", "-shm", "-journal"] {
             let path = beside(&place.path, suffix);
             if left.contains(&suffix) {
                 mode(&path, 0o444);
@@ -401,12 +528,23 @@ async fn a_store_is_read_where_nothing_may_be_written() {
             }
         }
         mode(place.directory.path(), of_directory);
-        let output = read_as_nobody(&place.path);
+        // The path may begin with two slashes.
+        let slashes = PathBuf::from(format!("/{}", place.path.display()));
+        let outputs = [&place.path, &slashes].map(|path| read_as_nobody(path));
         mode(place.directory.path(), 0o755);
-        assert!(output.contains(expected), "{left:?} in {of_directory:o}: {output}");
-        if expected.starts_with("refused") {
-            assert!(output.contains("5 bytes") || output.contains("-wal` holds"), "{output}");
-            assert!(output.contains("copy the file with its `-wal`"), "what helps: {output}");
+        for output in outputs {
+            assert!(output.contains(expected), "{left:?} in {of_directory:o}: {output}");
+            let (named, helps) = match left {
+                _ if !expected.starts_with("refused") => continue,
+                [_, "-journal"] => ("-journal` is of a transaction", "copy both"),
+                _ => ("-wal` holds", "copy the file with its `-wal`"),
+            };
+            assert!(output.contains(named) && output.contains(helps), "{output}");
+        }
+        if left.contains(&"-journal") {
+            std::fs::remove_file(beside(&place.path, "-journal")).unwrap();
+            mode(&place.path, 0o644);
+            continue;
         }
         // The owner opens it afterwards.
         for suffix in left {
