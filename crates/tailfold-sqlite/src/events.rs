@@ -12,7 +12,7 @@ use crate::log::LogCursor;
 use crate::pages::{self, After};
 use crate::queue::Urgency;
 use crate::snapshots;
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, finished};
 use crate::stream::{self as one_stream, StreamCursor};
 use crate::streams::StreamsCursor;
 
@@ -76,12 +76,15 @@ impl EventStore for SqliteStore {
                 format!("truncate stream `{stream}` before version {version}")
             }
         };
-        let stream = stream.clone();
-        let removed = self
-            .ask(|| operation, Urgency::Command, 0, move |ledger| ledger.remove(&stream, &removal))
-            .await?;
-        self.clear_log().await;
-        Ok(removed)
+        let (store, stream) = (self.clone(), stream.clone());
+        finished(async move {
+            let removed = store
+                .ask(|| operation, Urgency::Command, 0, move |ledger| ledger.remove(&stream, &removal))
+                .await?;
+            store.clear_log().await;
+            Ok(removed)
+        })
+        .await
     }
 
     fn snapshot_and_tail(&self) -> Option<&dyn SnapshotAndTail> {

@@ -15,7 +15,7 @@ use crate::pages::{self, After, Cursor};
 use crate::queue::Urgency;
 use crate::readers::Reader;
 use crate::rows::{self, signed};
-use crate::store::SqliteStore;
+use crate::store::{SqliteStore, finished};
 
 /// Uses that are noted in one request to the writer, so that appends get their turn in between.
 const USES_AT_ONCE: usize = 500;
@@ -129,12 +129,15 @@ impl SnapshotStore for SqliteStore {
 
     async fn forget(&self, key: &str) -> tailfold::Result<Swept> {
         let operation = format!("forget the snapshots of `{key}`");
-        let key = key.to_owned();
-        let forgotten = self
-            .ask(|| operation, Urgency::Background, 0, move |ledger| forget(ledger.connection, &key))
-            .await?;
-        self.clear_log().await;
-        Ok(forgotten)
+        let (store, key) = (self.clone(), key.to_owned());
+        finished(async move {
+            let forgotten = store
+                .ask(|| operation, Urgency::Background, 0, move |ledger| forget(ledger.connection, &key))
+                .await?;
+            store.clear_log().await;
+            Ok(forgotten)
+        })
+        .await
     }
 }
 

@@ -185,6 +185,19 @@ impl SqliteStore {
     }
 }
 
+/// Does something to its end, also if nobody waits for that any more: what was erased does not stay in the log because somebody
+/// was in a hurry.
+pub(crate) async fn finished<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(stopped) => {
+            Err(Error::unavailable(Outcome::Unknown, "the runtime was shut down").caused_by(stopped))
+        }
+    }
+}
+
 impl Shared {
     fn open(mut config: SqliteConfig) -> Result<Self, Error> {
         config.path = path::absolute(&config.path)?;

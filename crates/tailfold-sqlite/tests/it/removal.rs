@@ -134,6 +134,25 @@ async fn a_reader_in_the_way_delays_what_is_erased_and_does_not_keep_it() {
 }
 
 #[tokio::test]
+async fn whoever_stops_waiting_for_an_erase_leaves_nothing_in_the_log() {
+    let place = Place::new();
+    let store = place.open().await;
+    append(&store, "a/1", Expected::NoStream, vec![event("TOP-SECRET-FACT")]).await;
+    let reader = place.sqlite();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM events").unwrap();
+    let erased =
+        tokio::time::timeout(Duration::from_millis(100), store.remove(&stream("a/1"), erase())).await;
+    assert!(erased.is_err(), "it waits for the reader");
+    reader.execute_batch("COMMIT").unwrap();
+    let gone = async {
+        while copies(&place, "TOP-SECRET-FACT") != (0, 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it goes once the reader has ended");
+}
+
+#[tokio::test]
 async fn positions_are_never_given_out_again() {
     let place = Place::new();
     let mut last = Position::ZERO;
