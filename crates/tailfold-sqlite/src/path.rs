@@ -113,8 +113,8 @@ pub(crate) fn check_links(path: &Path) -> Result<(), Error> {
         if begun.elapsed() >= SECOND_NAME {
             let other = other_name(path, &metadata).map(|name| format!(" (`{}`)", name.display()));
             return Err(Error::invalid(format!(
-                "the file has {names} names (hard links), and processes that open it by different ones would destroy each other's \
-                 events: remove the other names{}, or copy the file",
+                "the file has {names} names (hard links), and processes that open it by different ones would write over each \
+                 other: remove the other names{}, or copy the file",
                 other.unwrap_or_default()
             )));
         }
