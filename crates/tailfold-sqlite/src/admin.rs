@@ -70,11 +70,16 @@ impl SqliteStore {
 
     /// Builds the indexes of tags and of kinds anew from the events. Appends wait for it.
     ///
+    /// It also overwrites what SQLite may have left of the tags of erased events in unused parts of the index, and empties the
+    /// log after it.
+    ///
     /// # Errors
     /// `Unavailable` if the disk is full or another process keeps the file locked.
     pub async fn reindex(&self) -> Result<()> {
         let operation = format!("reindex store `{}`", self.path().display());
-        self.ask(|| operation, Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_indexes()).await
+        self.ask(|| operation, Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_indexes()).await?;
+        self.clear_log().await;
+        Ok(())
     }
 
     /// Has SQLite check every page, row and index of the file, and that no position was given out twice. Reads all of it; does not

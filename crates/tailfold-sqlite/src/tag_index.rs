@@ -121,6 +121,14 @@ pub(crate) fn rebuild(connection: &Connection) -> Result<()> {
 
 /// Removes the tags of a life's events before a version.
 pub(crate) fn remove(connection: &Connection, life: i64, before: i64) -> Result<()> {
+    let has_tags = connection
+        .prepare_cached(
+            "SELECT 1 FROM events WHERE stream = ?1 AND version < ?2 AND tags IS NOT NULL LIMIT 1",
+        )?
+        .exists((life, before))?;
+    if !has_tags {
+        return Ok(());
+    }
     connection.execute(
         "DELETE FROM event_tags WHERE (tag, position) IN (
              SELECT tag.value, e.position FROM events e, json_each(e.tags) tag
@@ -132,5 +140,20 @@ pub(crate) fn remove(connection: &Connection, life: i64, before: i64) -> Result<
              SELECT position FROM events WHERE stream = ?1 AND version < ?2 AND tags IS NOT NULL)",
         (life, before),
     )?;
+    write_anew(connection)
+}
+
+/// Writes what is not indexed yet on new pages. Where rows go again and again, SQLite merges pages, and leaves copies of what it
+/// moves between the rows of a page, where `secure_delete` does not find them. Emptied pages are overwritten as a whole.
+fn write_anew(connection: &Connection) -> Result<()> {
+    let rows = connection
+        .prepare_cached("SELECT position, tags FROM tags_behind ORDER BY position")?
+        .query_map([], |row| row.try_into())?
+        .collect::<Result<Vec<(i64, String)>, _>>()?;
+    connection.prepare_cached("DELETE FROM tags_behind")?.execute([])?;
+    let mut insert = connection.prepare_cached("INSERT INTO tags_behind (position, tags) VALUES (?1, ?2)")?;
+    for row in rows {
+        insert.execute(row)?;
+    }
     Ok(())
 }

@@ -8,7 +8,8 @@ use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
 Events are found by their tags, and on SQLite by category and type, through indexes beside the log, \
-which can be rebuilt at any time. Appends wait for it. Stores on NATS have no such index, and refuse. \
+which can be rebuilt at any time. Appends wait for it. On SQLite, it also overwrites what may be left \
+there of the tags of erased events. Stores on NATS have no such index, and refuse. \
 With --json, one object: {\"reindexed\": true}.
 
 Example:

@@ -1,11 +1,12 @@
+use std::num::NonZero;
 use std::time::Duration;
 
 use tailfold::{
-    Chain, ErrorKind, EventStore as _, EventStoreExt as _, Expected, Filter, Position, Removal, Removed,
-    SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Timestamp, Tombstone, Version,
+    Chain, ErrorKind, EventStore as _, EventStoreExt as _, Expected, Filter, Keep, Position, Removal,
+    Removed, SlotFilter, SnapshotStore as _, SnapshotStoreExt as _, Timestamp, Tombstone, Version,
 };
 
-use tailfold_sqlite::SqliteStore;
+use tailfold_sqlite::{SqliteStore, Synchronous};
 
 use crate::support::*;
 
@@ -100,6 +101,45 @@ async fn what_was_erased_is_in_neither_file_nor_log_when_erase_returns() {
     store.check().await.unwrap();
 }
 
+/// Where others are erased as well, SQLite merges pages, and leaves copies of what it moves in between.
+#[tokio::test]
+async fn tags_that_were_moved_before_are_gone_when_erase_returns() {
+    let mut random = fastrand::Rng::with_seed(8);
+    let place = Place::new();
+    let store = place.config().synchronous(Synchronous::Normal).open().await.unwrap();
+    for _ in 0..700 {
+        let is_victim = random.u8(..) < 40;
+        let name = if is_victim { "a/victim".to_owned() } else { format!("a/{}", random.u8(..60)) };
+        let mut added = Vec::new();
+        for _ in 0..1 + random.usize(..2) {
+            let text = if is_victim { "TOP-SECRET " } else { "harmless " };
+            let payload = text.repeat(1 + random.usize(..300));
+            let tag = match is_victim {
+                true => format!("secret-tag-{}", random.u8(..)),
+                false => format!("s{}-tag-{}", char::from(random.u8(b'a'..b'z')), random.u16(..400)),
+            };
+            added.push(tagged(&payload, &[&tag]));
+        }
+        let receipt = append(&store, &name, Expected::Any, added).await;
+        let state = if is_victim { "SECRET-STATE " } else { "harmless " };
+        let state = state.repeat(1 + random.usize(..300));
+        if random.bool() {
+            let mut save = save(receipt.writes[0].head, state);
+            if random.bool() {
+                save.keep = Keep::Last(NonZero::new(2).unwrap());
+            }
+            store.save(&slot(["f", "g"][random.usize(..2)], &name), save).await.unwrap();
+        }
+        if random.u8(..) < 8 {
+            store.remove(&stream(&format!("a/{}", random.u8(..60))), erase()).await.unwrap();
+        }
+    }
+    assert_ne!(copies(&place, "secret-tag"), (0, 0));
+    store.remove(&stream("a/victim"), erase()).await.unwrap();
+    assert_eq!(copies(&place, "secret-tag"), (0, 0));
+    store.check().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_was_cut_off_or_forgotten_is_in_neither_file_nor_log() {
     let place = Place::new();
@@ -143,6 +183,8 @@ async fn whoever_stops_waiting_for_an_erase_leaves_nothing_in_the_log() {
     let erased =
         tokio::time::timeout(Duration::from_millis(100), store.remove(&stream("a/1"), erase())).await;
     assert!(erased.is_err(), "it waits for the reader");
+    // Whatever was under way then has ended.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     reader.execute_batch("COMMIT").unwrap();
     let gone = async {
         while copies(&place, "TOP-SECRET-FACT") != (0, 0) {
