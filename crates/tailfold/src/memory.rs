@@ -97,7 +97,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Commit, Direction, EventData, EventStore, EventStoreExt as _, EventType, Expected, NewEvent, Removal,
+        Commit, Day, Direction, EventData, EventStore, EventStoreExt as _, EventType, Expected, Filter, Head,
+        Keep, NewEvent, Removal, Result, Save, Slot, SlotFilter, SnapshotStore as _, StoredSnapshot,
         StreamId, Timestamp, Version, VersionRange,
     };
 
@@ -135,6 +136,44 @@ mod tests {
         let done: Vec<u64> =
             futures_util::future::join_all(tasks).await.into_iter().map(Result::unwrap).collect();
         assert!(done.iter().all(|done| (150..600).contains(done)), "{done:?}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn others_have_their_turn_beside_whatever_a_task_does() {
+        let (store, stream): (_, StreamId) = (MemoryStore::new(), "a/1".parse().unwrap());
+        let slot = Slot::new("f", "0123456789abcdef".parse().unwrap(), "a/1").unwrap();
+        let chain = crate::Chain::genesis(&stream);
+        let head = Head { version: Version(1), chain };
+        let kept = StoredSnapshot { head, bytes: "state".into(), used: Day(0) };
+        let save = Save { head, bytes: "state".into(), keep: Keep::Newest, day: Day(0) };
+        store.append(commit(&stream, 1)).await.unwrap();
+        beside_another("append", async || store.append(commit(&stream, 1)).await).await;
+        beside_another("read", async || store.read_to_vec(&stream, VersionRange::ALL).await).await;
+        beside_another("read_all", async || store.read_all_to_vec(Position::ZERO, Filter::all()).await).await;
+        beside_another("head", async || store.head(&stream).await).await;
+        beside_another("streams", async || store.streams_to_vec(Filter::all()).await).await;
+        let erase = || Removal::erase(Timestamp::from_micros(0));
+        beside_another("remove", async || store.remove(&stream, erase()).await).await;
+        beside_another("save", async || store.save(&slot, save.clone()).await).await;
+        beside_another("newest", async || store.newest(&slot, None).await).await;
+        beside_another("list", async || store.list(SlotFilter::all()).try_concat().await).await;
+        beside_another("mark_used", async || store.mark_used(&[(slot.clone(), head.version)], Day(0)).await)
+            .await;
+        beside_another("compare_and_remove", async || store.compare_and_remove(&slot, &kept).await).await;
+        beside_another("sweep", async || store.sweep(SlotFilter::all(), Day(0)).await).await;
+        beside_another("forget", async || store.forget("a/1").await).await;
+    }
+
+    /// Fails unless a task that takes one step after another lets another one run.
+    async fn beside_another<T>(name: &str, step: impl AsyncFn() -> Result<T>) {
+        let other = tokio::spawn(async {});
+        for done in 0.. {
+            if other.is_finished() {
+                break;
+            }
+            assert!(done < 1000, "{name} keeps all others from running");
+            step().await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -107,18 +107,20 @@ impl EventStore for MemoryStore {
             return stream::once(std::future::ready(Err(error.during("list streams")))).boxed();
         }
         let store = self.clone();
-        stream::iter(std::iter::from_fn({
-            let mut after = after;
-            move || {
+        stream::try_unfold(after, move |after| {
+            let (store, filter) = (store.clone(), filter.clone());
+            async move {
+                consume_budget().await;
                 let page = store.contents().log.streams(&filter, after.as_ref());
-                after = Some(page.last()?.stream.clone());
-                Some(Ok(page))
+                let last = page.last().map(|summary| summary.stream.clone());
+                Ok(last.map(|last| (page, Some(last))))
             }
-        }))
+        })
         .boxed()
     }
 
     async fn remove(&self, stream: &StreamId, removal: Removal) -> Result<Removed> {
+        consume_budget().await;
         let mut contents = self.contents();
         match removal {
             Removal::Erase { id, recorded_at } => {

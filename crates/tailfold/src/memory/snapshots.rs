@@ -29,25 +29,31 @@ impl SnapshotStore for MemoryStore {
 
     fn list(&self, filter: SlotFilter) -> SnapshotBatches {
         let store = self.clone();
-        let mut after = None;
-        stream::iter(std::iter::from_fn(move || {
-            let page = store.contents().snapshots.page(&filter, after.as_ref());
-            after = page.last().map(|info| (info.slot.clone(), info.head.version));
-            (!page.is_empty()).then_some(Ok(page))
-        }))
+        stream::try_unfold(None, move |after| {
+            let (store, filter) = (store.clone(), filter.clone());
+            async move {
+                consume_budget().await;
+                let page = store.contents().snapshots.page(&filter, after.as_ref());
+                let last = page.last().map(|info| (info.slot.clone(), info.head.version));
+                Ok(last.map(|last| (page, Some(last))))
+            }
+        })
         .boxed()
     }
 
     async fn compare_and_remove(&self, slot: &Slot, read: &StoredSnapshot) -> Result<bool> {
+        consume_budget().await;
         Ok(self.contents().snapshots.compare_and_remove(slot, read))
     }
 
     async fn mark_used(&self, used: &[(Slot, Version)], day: Day) -> Result<()> {
+        consume_budget().await;
         self.contents().snapshots.mark_used(used, day);
         Ok(())
     }
 
     async fn sweep(&self, filter: SlotFilter, unused_since: Day) -> Result<Swept> {
+        consume_budget().await;
         let unused = |slot: &Slot, kept: &StoredSnapshot| {
             filter.matches(slot) && !slot.is_lasting() && kept.used < unused_since
         };
@@ -55,6 +61,7 @@ impl SnapshotStore for MemoryStore {
     }
 
     async fn forget(&self, key: &str) -> Result<Swept> {
+        consume_budget().await;
         Ok(self.contents().snapshots.forget(key))
     }
 }

@@ -51,9 +51,12 @@ impl<J> Line<J> {
         self.jobs.values().map(|weighed| &weighed.job)
     }
 
-    /// Whether a job of so many bytes may wait, too, where all together may have `most`. One always may.
-    pub(super) fn has_room(&self, bytes: u64, most: u64) -> bool {
-        self.is_empty() || self.bytes.saturating_add(bytes).saturating_add(OVERHEAD) <= most
+    /// Whether a job of so many bytes may wait in a slot, in the place of one that does, where all together may have `most`. One
+    /// always may.
+    pub(super) fn has_room(&self, slot: &Slot, bytes: u64, most: u64) -> bool {
+        let replaced = self.jobs.get(slot).map_or(0, |older| older.bytes);
+        let others = self.bytes.saturating_sub(replaced);
+        others == 0 || others.saturating_add(bytes).saturating_add(OVERHEAD) <= most
     }
 
     /// Puts a job of about so many bytes in line, or in the place of the slot's older one.
@@ -110,10 +113,17 @@ mod tests {
     #[test]
     fn room_is_counted_in_bytes_and_one_job_always_has_it() {
         let mut line = Line::new();
-        assert!(line.has_room(10_000, 1));
+        let most = 2 * (100 + OVERHEAD);
+        assert!(line.has_room(&slot("a"), 10_000, 1));
         line.put(slot("a"), 1, 100);
-        assert!(line.has_room(100, 2 * (100 + OVERHEAD)));
-        assert!(!line.has_room(101, 2 * (100 + OVERHEAD)));
+        assert!(line.has_room(&slot("b"), 100, most));
+        assert!(!line.has_room(&slot("b"), 101, most));
+        // What takes another's place needs room for no more than the difference.
+        assert!(line.has_room(&slot("a"), 10_000, 1));
+        line.put(slot("b"), 2, 100);
+        assert!(line.has_room(&slot("a"), 100, most));
+        assert!(!line.has_room(&slot("a"), 101, most));
+        line.discard("b");
         line.discard("a");
         assert!(line.is_empty() && line.bytes() == 0 && line.take().is_none());
     }

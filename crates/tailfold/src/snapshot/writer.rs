@@ -180,7 +180,7 @@ impl<F: Fold> Writer<F> {
             return;
         }
         let bytes = self.usual_bytes.load(Ordering::Relaxed);
-        if waiting.is_none() && !queue.line.has_room(bytes, self.config.queue_bytes) {
+        if waiting.is_none() && !queue.line.has_room(&slot, bytes, self.config.queue_bytes) {
             drop(queue);
             return self.counters.wrote(Outcome::QueueFull);
         }

@@ -110,10 +110,11 @@ impl Lane {
         let waiting = waiting.map(|(version, _)| version);
         let bytes = sealed.bytes.len() as u64;
         match waiting {
-            None if !self.saves.has_room(bytes, most) => return false,
             // As new as a copy is, or newer.
             Some(waiting) if waiting >= sealed.head.version && sealed.origin == Origin::Tier => {}
             Some(waiting) if waiting > sealed.head.version => {}
+            // What waits in its place is older, and better than nothing.
+            _ if !self.saves.has_room(&slot, bytes, most) => return false,
             _ => self.saves.put(slot, sealed, bytes),
         }
         true
@@ -234,6 +235,19 @@ mod tests {
         assert!(!lane.put(slot("b"), sealed(1, Origin::Due), 1), "full");
         assert_eq!(next(&mut lane), Some((7, Origin::Due)));
         assert!(lane.is_free());
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_smaller_one_needs_room_too() {
+        let of = |version, bytes| Sealed { bytes: vec![0; bytes].into(), ..sealed(version, Origin::Due) };
+        let mut lane = Lane::new();
+        for key in ["a", "b"] {
+            assert!(lane.put(slot(key), of(5, 100), 1000));
+        }
+        assert!(lane.put(slot("a"), of(6, 200), 1000));
+        assert!(!lane.put(slot("a"), of(7, 10_000), 1000), "full");
+        let Some(Errand::Save(group)) = lane.take() else { panic!("nothing waits") };
+        assert_eq!(group.iter().map(|(_, sealed)| sealed.head.version.0).collect::<Vec<_>>(), [6, 5]);
     }
 
     #[test]
