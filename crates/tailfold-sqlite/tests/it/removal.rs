@@ -116,7 +116,7 @@ async fn tags_that_were_moved_before_are_gone_when_erase_returns() {
             let payload = text.repeat(1 + random.usize(..300));
             let tag = match is_victim {
                 true => format!("secret-tag-{}", random.u8(..)),
-                false => format!("s{}-tag-{}", char::from(random.u8(b'a'..b'z')), random.u16(..400)),
+                false => format!("s{}-tag-{}", char::from(random.u8(b'a'..=b'z')), random.u16(..400)),
             };
             added.push(tagged(&payload, &[&tag]));
         }
