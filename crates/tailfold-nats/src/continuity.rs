@@ -198,7 +198,8 @@ impl Shared {
         if !self.continuity.is_due(self.continuity.doubt(&self.wire)) {
             return Ok(());
         }
-        timeout(EVERY, self.check_log()).await.unwrap_or(Ok(()))
+        // On the heap: whoever reads or appends has room for it at hand otherwise, in every load and command.
+        timeout(EVERY, Box::pin(self.check_log())).await.unwrap_or(Ok(()))
     }
 
     /// Whether the stream may have been replaced since it was looked at.
@@ -228,7 +229,7 @@ impl Shared {
 
     /// As [`Shared::look_after_log`], whatever the time.
     pub(crate) async fn check_log(&self) -> Result<()> {
-        if let Err(failure) = self.compare_log().await? {
+        if let Err(failure) = Box::pin(self.compare_log()).await? {
             tracing::debug!(?failure, "whether the log is the same cannot be said");
         }
         Ok(())

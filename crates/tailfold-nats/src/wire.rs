@@ -157,7 +157,7 @@ impl Wire {
         payload: Bytes,
     ) -> Result<u64, Failure> {
         let request = Request::new().headers(headers).payload(payload);
-        let answer = self.ask_on(Some(connects), subject, request).await?;
+        let answer = Box::pin(self.ask_on(Some(connects), subject, request)).await?;
         self.acknowledged(&answer.payload)
     }
 
@@ -296,7 +296,8 @@ impl Wire {
     }
 
     async fn ask(&self, subject: String, request: Request) -> Result<async_nats::Message, Failure> {
-        self.ask_on(None, subject, request).await
+        // On the heap: a debug build has no room on its stack for all that a request holds, below a whole command.
+        Box::pin(self.ask_on(None, subject, request)).await
     }
 
     async fn ask_on(
