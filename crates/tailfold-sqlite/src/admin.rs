@@ -16,6 +16,7 @@ use crate::path;
 use crate::queue::Urgency;
 use crate::schema::{self, Role};
 use crate::store::SqliteStore;
+use crate::vacuum::vacuum;
 
 impl SqliteStore {
     /// Writes a copy of the store to a new file while it goes on being used: one consistent state, compacted, on disk
@@ -68,16 +69,19 @@ impl SqliteStore {
         .await
     }
 
-    /// Builds the indexes of tags and of kinds anew from the events. Appends wait for it.
+    /// Builds the indexes of tags and of kinds anew from the events, and then writes the whole file anew, without what SQLite may
+    /// have left of [erased](tailfold::EventStore::remove) events in unused parts of pages; the log is emptied after it.
     ///
-    /// It also overwrites what SQLite may have left of the tags of erased events in unused parts of the index, and empties the
-    /// log after it.
+    /// Appends wait; those of other processes fail as unavailable after their busy timeout. It takes about twice the file's size
+    /// of free disk meanwhile.
     ///
     /// # Errors
-    /// `Unavailable` if the disk is full or another process keeps the file locked.
+    /// `Unavailable` if the disk is full or another process keeps the file locked. Calling it again is safe.
     pub async fn reindex(&self) -> Result<()> {
         let operation = format!("reindex store `{}`", self.path().display());
-        self.ask(|| operation, Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_indexes()).await?;
+        self.ask(|| operation.clone(), Urgency::Command, usize::MAX / 2, |ledger| ledger.rebuild_indexes())
+            .await?;
+        self.between(vacuum).await.map_err(|error| error.during(operation))?;
         self.clear_log().await;
         Ok(())
     }

@@ -60,6 +60,7 @@ mod stream;
 mod streams;
 mod tag_index;
 mod unwritable;
+mod vacuum;
 mod writer;
 
 pub use config::{SqliteConfig, Synchronous};

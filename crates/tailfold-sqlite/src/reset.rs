@@ -3,10 +3,10 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tailfold::{Error, Result, Slot};
 
-use crate::erased_log;
 use crate::error::{self, Failure};
 use crate::schema;
 use crate::store::SqliteStore;
+use crate::vacuum::vacuum;
 
 impl SqliteStore {
     /// Throws all snapshots away and makes their tables new, for a file in which [`check`](SqliteStore::check) finds pages of
@@ -43,14 +43,7 @@ fn reset(connection: &Connection) -> error::Result<()> {
         )?;
     }
     transaction.commit()?;
-    // In memory it would take as much as the file.
-    connection.pragma_update(None, "temp_store", "file")?;
-    let rewritten = connection.execute_batch("VACUUM");
-    connection.pragma_update(None, "temp_store", "memory")?;
-    rewritten?;
-    // As large as the file now.
-    erased_log::truncate(connection)?;
-    Ok(())
+    vacuum(connection)
 }
 
 /// Dropping a table walks through all its pages, and a damaged one may lead to those of events: the schema forgets the tables

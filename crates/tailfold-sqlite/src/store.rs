@@ -34,10 +34,10 @@ use crate::writer::{self, Writer};
 /// [busy timeout](crate::SqliteConfig::busy_timeout); where one goes on for longer (a backup by another process, say), that is
 /// told in a warning, and it is done as soon as that has ended, or by [`close`](SqliteStore::close). Backups keep what they had.
 ///
-/// Where SQLite has merged pages before, because something else was removed, it may have left a copy of what it moved in an unused
-/// part of a page, which nothing overwrites at once: of a tag, and seldom of a small event. [`reindex`](SqliteStore::reindex)
-/// overwrites those in the index of tags, and [`reset_snapshots`](SqliteStore::reset_snapshots) writes the whole file anew, without
-/// any. A copy by [`backup_to`](SqliteStore::backup_to) has none either.
+/// Where SQLite has split or merged pages before, because something else was added or removed, it may have left a copy of what it
+/// moved in an unused part of a page, which nothing overwrites at once: of a tag, and seldom of a small event.
+/// [`reindex`](SqliteStore::reindex) writes the whole file anew, without any. A copy by [`backup_to`](SqliteStore::backup_to) has
+/// none either.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tailfold::Result<()> {

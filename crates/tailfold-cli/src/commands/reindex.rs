@@ -8,8 +8,9 @@ use crate::store::Open;
 
 pub(crate) const HELP: &str = "\
 Events are found by their tags, and on SQLite by category and type, through indexes beside the log, \
-which can be rebuilt at any time. Appends wait for it. On SQLite, it also overwrites what may be left \
-there of the tags of erased events. Stores on NATS have no such index, and refuse. \
+which can be rebuilt at any time. Appends wait for it. On SQLite, the whole file is then written anew, \
+without what may be left of erased events in unused parts of it; that takes about twice its size of \
+free disk meanwhile. Stores on NATS have no such index, and refuse. \
 With --json, one object: {\"reindexed\": true}.
 
 Example:

@@ -140,6 +140,45 @@ async fn tags_that_were_moved_before_are_gone_when_erase_returns() {
     store.check().await.unwrap();
 }
 
+/// Writes a text where SQLite leaves copies of what it moves: between the list of a page's rows and the rows themselves. Says in
+/// how many pages of tables (<https://www.sqlite.org/fileformat2.html#b_tree_pages>).
+fn leave_copies(place: &Place, text: &[u8]) -> usize {
+    const LEAF_OF_A_TABLE: u8 = 13;
+    const HEADER: usize = 8;
+    let mut file = std::fs::read(&place.path).unwrap();
+    let number = |bytes: &[u8]| usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    let page_bytes = number(&file[16..]);
+    let mut left = 0;
+    // The first page begins with the header of the file.
+    for page in file.chunks_mut(page_bytes).skip(1) {
+        let (begin, end) = (HEADER + 2 * number(&page[3..]), number(&page[5..]));
+        if page[0] == LEAF_OF_A_TABLE && begin + text.len() <= end && end <= page_bytes {
+            page[begin..begin + text.len()].copy_from_slice(text);
+            left += 1;
+        }
+    }
+    std::fs::write(&place.path, file).unwrap();
+    left
+}
+
+#[tokio::test]
+async fn copies_in_unused_parts_of_pages_are_gone_after_a_reindex() {
+    let place = Place::new();
+    let store = place.open().await;
+    for number in 0..50 {
+        append(&store, &format!("a/{number}"), Expected::NoStream, vec![event("kept"); 7]).await;
+    }
+    store.close().await.unwrap();
+    let left = leave_copies(&place, b"left-over-secret");
+    assert!(left > 2 && copies(&place, "left-over-secret") == (left, 0), "{left}");
+    let store = place.open().await;
+    let before = store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap();
+    store.reindex().await.unwrap();
+    assert_eq!(copies(&place, "left-over-secret"), (0, 0));
+    store.check().await.unwrap();
+    assert_eq!(store.read_all_to_vec(Position::ZERO, Filter::all()).await.unwrap(), before);
+}
+
 #[tokio::test]
 async fn what_was_cut_off_or_forgotten_is_in_neither_file_nor_log() {
     let place = Place::new();
