@@ -267,3 +267,21 @@ fn what_waits_when_a_runtime_ends_is_written_on_the_next_one() {
         }
     });
 }
+
+/// What is spawned on a runtime that is ending never runs; who waits for it must pause, so that the runtime can end.
+#[test]
+fn a_flush_on_a_runtime_that_is_ending_pauses() {
+    let counters = Repository::builder(MemoryStore::new()).snapshots(Policy::every(1)).build().unwrap();
+    let ending = runtime();
+    let handle = ending.handle().clone();
+    ending.block_on(add(&counters, "1"));
+    drop(ending);
+    let (paused, has_paused) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ending = handle.enter();
+        let mut flush = std::pin::pin!(counters.flush());
+        let polled = flush.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        paused.send(polled.is_pending()).unwrap();
+    });
+    assert!(has_paused.recv_timeout(Duration::from_secs(20)).expect("it pauses"));
+}

@@ -262,6 +262,7 @@ impl<F: Fold> Writer<F> {
                 () = idle => {}
                 () = saved => {}
             }
+            leave_an_ending_runtime().await;
         }
     }
 
@@ -379,6 +380,7 @@ impl<F: Fold> Writer<F> {
         self.lock().in_hand = None;
         while !self.has_free_lane() {
             self.signals.room.notified().await;
+            leave_an_ending_runtime().await;
         }
         if !self.is_pressed() {
             let rest = (worked * REST).clamp(SHORTEST_REST, LONGEST_REST);
@@ -456,4 +458,10 @@ impl<F> fmt::Debug for Writer<F> {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// A runtime that is ending drops what is spawned on it without running it, and who waits for that is woken at once. It cannot
+/// end before this task has paused: without a pause the two would go on for ever.
+async fn leave_an_ending_runtime() {
+    tokio::task::yield_now().await;
 }
