@@ -193,11 +193,14 @@ impl<M: ReadModel> Worker<M> {
             standing.began_at.get_or_insert(place.reached);
         });
         let mut batches = self.events.read_all(place.reached, self.filter.clone(), Follow::Live);
+        // What is tried again may take longer than the lease lasts until it is renewed: what comes live has its turn all the same.
+        let turn = self.settings.lease / 6;
+        let mut live_until = Instant::now() + turn;
         loop {
             let next = tokio::select! {
                 biased;
                 _ = self.stopping.wait_for(|stop| *stop) => Next::Stop,
-                () = sleep_until(place.renewed + self.settings.lease / 3) => Next::Renew,
+                () = sleep_until(live_until.max(place.renewed + self.settings.lease / 3)) => Next::Renew,
                 next = batches.try_next() => Next::Batch(next?),
             };
             match next {
@@ -210,6 +213,7 @@ impl<M: ReadModel> Worker<M> {
                     if let Some(turn) = self.revisit(&mut place).await? {
                         return Ok(turn);
                     }
+                    live_until = Instant::now() + turn;
                 }
                 Next::Batch(None) => {
                     return Err(Error::unavailable(Outcome::NotDone, "a live read of the log ended"));
