@@ -89,10 +89,10 @@ impl SqliteConfig {
     /// Most memory for pages that the writer keeps, in bytes; taken as it is needed and not given back. Default: 64 MiB.
     ///
     /// A process that has appended for a while has this much in memory, besides 8 MiB for each reader that was needed. The
-    /// cache holds what appends come back to: the ends of the index of streams, and of tags. A service with a few thousand
-    /// streams in use needs less than 16 MiB of it; with a million streams that are appended to at random, and tags, more of it
-    /// saves reads of the file (256 MiB hold the indexes of some 5 million events), which the system's own cache makes cheap
-    /// as long as it has room.
+    /// cache holds what appends come back to: the ends of the index of streams, and of tags. While the system's own cache has
+    /// room for the file, more of it gains little: 64 tasks that append to a store of a million or ten million events were as
+    /// fast with 16 MiB as with 256 where events have no tags; with two tags each, 16 MiB reached 0.78 to 1.03 of that, and
+    /// 64 MiB 0.82 to 1.09 (BENCHMARKS.md, "What the writer's cache gives").
     #[must_use]
     pub fn writer_cache_bytes(mut self, bytes: u64) -> Self {
         self.writer_cache_bytes = bytes;
