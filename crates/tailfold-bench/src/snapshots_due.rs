@@ -5,7 +5,7 @@ use std::time::Instant;
 use tailfold::{Policy, Repository, Store};
 use tokio::task::JoinSet;
 
-use crate::harness::{Bar, Error, Figure, Result};
+use crate::harness::{Bar, Error, Figure, Result, Settings};
 use crate::trade::{Account, AccountEvent, LINES_OF_1_KIB};
 
 const ACTORS: u64 = 100_000;
@@ -15,10 +15,29 @@ const TASKS: u64 = 256;
 const BAR: Bar = Bar::AtLeast(1.0);
 
 /// States with one line, and of about 1 KiB.
-pub(crate) const SIZES: [(&str, u64); 2] = [("", 1), ("/1-KiB", LINES_OF_1_KIB)];
+const SIZES: [(&str, u64); 2] = [("", 1), ("/1-KiB", LINES_OF_1_KIB)];
+
+/// A figure for each size of states, each on a store of its own, and on what holds that. There is no other side: the limit is a
+/// number.
+pub(crate) async fn on_stores<S, H, F>(
+    name: &str,
+    settings: &Settings,
+    fresh: impl Fn() -> F,
+) -> Result<Vec<Figure>>
+where
+    S: Store + Clone + 'static,
+    F: Future<Output = Result<(S, H)>>,
+{
+    let mut figures = Vec::new();
+    for (size, lines) in SIZES.into_iter().filter(|_| !settings.limit_only) {
+        let (store, _holder) = fresh().await?;
+        figures.push(stored(&format!("{name}{size}"), lines, store).await?);
+    }
+    Ok(figures)
+}
 
 /// Each of 100,000 accounts gets one command, and each command makes a snapshot due.
-pub(crate) async fn stored(name: &str, lines: u64, store: impl Store + Clone + 'static) -> Result<Figure> {
+async fn stored(name: &str, lines: u64, store: impl Store + Clone + 'static) -> Result<Figure> {
     let accounts = Repository::<Account>::builder(store).snapshots(Policy::every(1)).build()?;
     let mut running = JoinSet::new();
     let begun = Instant::now();

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tailfold::{Error, Result, Slot};
 
+use crate::erased_log;
 use crate::error::{self, Failure};
 use crate::schema;
 use crate::store::SqliteStore;
@@ -43,7 +44,9 @@ fn reset(connection: &Connection) -> error::Result<()> {
         )?;
     }
     transaction.commit()?;
-    vacuum(connection)
+    vacuum(connection)?;
+    erased_log::truncate(connection)?;
+    Ok(())
 }
 
 /// Dropping a table walks through all its pages, and a damaged one may lead to those of events: the schema forgets the tables

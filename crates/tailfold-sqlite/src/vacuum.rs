@@ -3,17 +3,14 @@
 
 use rusqlite::Connection;
 
-use crate::erased_log;
 use crate::error::Result;
 
-/// Takes about twice the file's size of free disk meanwhile.
+/// Takes about twice the file's size of free disk meanwhile. Afterwards the write-ahead log is as large as the file, and holds what
+/// the file held: whoever calls this empties it.
 pub(crate) fn vacuum(connection: &Connection) -> Result<()> {
     // In memory it would take as much as the file.
     connection.pragma_update(None, "temp_store", "file")?;
     let rewritten = connection.execute_batch("VACUUM");
     connection.pragma_update(None, "temp_store", "memory")?;
-    rewritten?;
-    // As large as the file now.
-    erased_log::truncate(connection)?;
-    Ok(())
+    Ok(rewritten?)
 }

@@ -18,14 +18,9 @@ pub(crate) const WORKLOAD: Workload = Workload {
 };
 
 async fn run(context: Arc<Context>) -> Result<Vec<Figure>> {
-    if context.settings.limit_only {
-        return Ok(Vec::new());
-    }
-    let mut figures = Vec::new();
-    for (size, lines) in snapshots_due::SIZES {
+    let fresh = || async {
         let postgres = Postgres::start().await?;
-        let store = postgres.store.clone();
-        figures.push(snapshots_due::stored(&format!("{NAME}{size}"), lines, store).await?);
-    }
-    Ok(figures)
+        Ok((postgres.store.clone(), postgres))
+    };
+    snapshots_due::on_stores(NAME, &context.settings, fresh).await
 }

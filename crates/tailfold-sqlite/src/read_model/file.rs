@@ -79,8 +79,6 @@ impl ModelFile {
 
     fn connect_again(&self) -> Result<Open> {
         let connection = self.presence.connected(connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE))?;
-        // Otherwise it may be another file of that name.
-        self.presence.look(Outcome::NotDone)?;
         Ok(Open { connection, companions: self.presence.companions()? })
     }
 }
